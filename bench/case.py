@@ -1,0 +1,108 @@
+"""What a measurement is: a case measures one target and names figures; rows say what is asked of them."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from msgspec import Struct
+
+from bench.load import Outcome
+from bench.provider import Provider
+from bench.targets import Target
+
+T = TypeVar("T")
+Figures = Mapping[str, float]
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One line of the table: which figure of its case it shows, and what is asked of it.
+
+    `figure` is asked of this server on the machine where the relay had `relay`. A row passes when ours is
+    at most `figure` times (relay now / `relay`), or at least that where `at_least`. Without `relay` the
+    figure stands as it is; without `figure` the row only informs. `drifts` says whether the machine's
+    speed bears on it: where it does not, as with memory, the figure stands beside the relay's, unscaled.
+    """
+
+    key: str
+    title: str
+    unit: str = ""
+    figure: float | None = None
+    relay: float | None = None
+    at_least: bool = False
+    drifts: bool = True
+
+
+class Effort(Struct, frozen=True):
+    """How long to measure. `quick` is for a look, not for a verdict."""
+
+    runs: int = 5
+    quick: bool = False
+
+    def of(self, full: int, quick: int) -> int:
+        """Choose a count."""
+        return quick if self.quick else full
+
+
+class FirstTokens(Struct, frozen=True):
+    """What a target added to first tokens.
+
+    `added_ms` is the client's time from its request to the first piece of the answer, less the provider's
+    from the request it got to the first piece it wrote: everything between the two, both ways. `back_ms`
+    is only the way back, from written to seen.
+    """
+
+    added_ms: list[float]
+    back_ms: list[float]
+
+
+class Bench:
+    """What the cases share: the provider, a directory, and what was prepared once for all runs."""
+
+    def __init__(self, provider: Provider, home: Path, effort: Effort) -> None:
+        self.provider = provider
+        self.home = home
+        self.effort = effort
+        self._kept: dict[tuple[str, ...], Any] = {}
+
+    def once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        """Make something the first time, and return the same at each later run."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return cast("T", self._kept[key])
+
+    def keep(self, key: tuple[str, ...], value: object) -> None:
+        """Leave a value for later runs."""
+        self._kept[key] = value
+
+    def forget_requests(self) -> None:
+        """Clear the provider's records before a measurement that reads them."""
+        asyncio.run(self.provider.log())
+
+    def first_tokens(self, outcome: Outcome) -> "FirstTokens":
+        """Compare what the client saw with what the provider recorded, and clear the provider's records."""
+        records = asyncio.run(self.provider.log())
+        asked = {_number(record.user_text): record for record in records}
+        added: list[float] = []
+        back: list[float] = []
+        for timing in outcome.timings:
+            record = asked[timing.number]
+            assert record.first_ns is not None, "an answered request has a first token"
+            caused_ns = record.first_ns - record.arrived_ns
+            added.append((timing.first_ns - timing.sent_ns - caused_ns) / 1e6)
+            back.append((timing.first_ns - record.first_ns) / 1e6)
+        return FirstTokens(added, back)
+
+
+def _number(user_text: str) -> int:
+    return int(user_text.split("#")[1])
+
+
+class Case(Struct, frozen=True, kw_only=True):
+    """A measurement and its rows. `on` names the targets it makes sense on; `most_runs` bounds its runs."""
+
+    name: str
+    rows: tuple[Row, ...]
+    measure: Callable[[Target, Bench], Figures]
+    on: tuple[str, ...] = ("relay", "ours")
+    most_runs: int | None = None

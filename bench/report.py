@@ -1,0 +1,135 @@
+"""Judges rows and shows them: a table for people, JSON for everything else."""
+
+from collections.abc import Sequence
+from statistics import median
+from typing import Any
+
+from msgspec import Struct
+from rich.table import Table
+
+from bench.case import Case, Figures, Row
+
+DIGITS = 3  # significant ones
+
+
+class Seen(Struct, frozen=True):
+    """A figure over several runs."""
+
+    median: float
+    lowest: float
+    highest: float
+    runs: list[float]
+
+
+class Judged(Struct, frozen=True, kw_only=True):
+    """A row with what was measured. `passed` is None where nothing was asked, or could not be judged."""
+
+    case: str
+    key: str
+    title: str
+    unit: str
+    ours: Seen | None
+    relay: Seen | None
+    figure: float | None
+    relay_then: float | None
+    allowed: float | None
+    at_least: bool
+    passed: bool | None
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """Everything about one sitting. `figures` holds every figure of every run by case and target."""
+
+    machine: dict[str, Any]
+    settings: dict[str, Any]
+    started_at: str
+    seconds: float
+    calibration_ms: list[float]
+    rows: list[Judged]
+    figures: dict[str, dict[str, list[Figures]]]
+    errors: list[str]
+
+
+def judge(case: Case, measured: dict[str, list[Figures]]) -> list[Judged]:
+    """Judge a case's rows by the medians of their runs. Targets that were not measured have none."""
+    return [_judge(case.name, row, measured) for row in case.rows]
+
+
+def _judge(case: str, row: Row, measured: dict[str, list[Figures]]) -> Judged:
+    ours, relay = (_seen(row.key, measured.get(target, [])) for target in ("ours", "relay"))
+    allowed = _allowed(row, relay)
+    passed = None
+    if ours is not None and allowed is not None:
+        passed = ours.median >= allowed if row.at_least else ours.median <= allowed
+    return Judged(
+        case=case,
+        key=row.key,
+        title=row.title,
+        unit=row.unit,
+        ours=ours,
+        relay=relay,
+        figure=row.figure,
+        relay_then=row.relay,
+        allowed=allowed,
+        at_least=row.at_least,
+        passed=passed,
+    )
+
+
+def _seen(key: str, runs: Sequence[Figures]) -> Seen | None:
+    values = [run[key] for run in runs if key in run]
+    return Seen(median(values), min(values), max(values), values) if values else None
+
+
+def _allowed(row: Row, relay: Seen | None) -> float | None:
+    """The figure as this machine allows it today: scaled by what the relay does now."""
+    if row.figure is None or row.relay is None or not row.drifts:
+        return row.figure
+    return None if relay is None else row.figure * relay.median / row.relay
+
+
+def table(rows: Sequence[Judged]) -> Table:
+    """The rows for a terminal."""
+    shown = Table(title="median of the runs, lowest to highest in brackets")
+    shown.add_column("what")
+    for heading in ("ours", "relay", "ours / relay", "figure", "allowed now"):
+        shown.add_column(heading, justify="right")
+    shown.add_column("")
+    for row in rows:
+        shown.add_row(
+            row.title + (f" ({row.unit})" if row.unit else ""),
+            _spread(row.ours),
+            _spread(row.relay),
+            _ratio(row),
+            _bound(row, row.figure),
+            _bound(row, row.allowed),
+            {True: "[green]pass[/]", False: "[red]FAIL[/]", None: ""}[row.passed],
+        )
+    return shown
+
+
+def _spread(seen: Seen | None) -> str:
+    if seen is None:
+        return "-"
+    if len(seen.runs) == 1:
+        return number(seen.median)
+    return f"{number(seen.median)} [dim]\\[{number(seen.lowest)}-{number(seen.highest)}][/]"
+
+
+def _ratio(row: Judged) -> str:
+    if row.ours is None or row.relay is None or not row.relay.median:
+        return ""
+    return number(row.ours.median / row.relay.median)
+
+
+def _bound(row: Judged, value: float | None) -> str:
+    return "" if value is None else f"{'≥' if row.at_least else '≤'} {number(value)}"
+
+
+def number(value: float) -> str:
+    """A number to three significant digits, without an exponent."""
+    if value == 0 or value != value or abs(value) == float("inf"):
+        return str(value)
+    if abs(value) >= 10 ** (DIGITS - 1):
+        return f"{value:,.0f}"
+    return f"{float(f'{value:.{DIGITS}g}'):g}"

@@ -1,0 +1,177 @@
+"""Waking an agent: one statement raises its fence, counts the attempt and loads its hot state."""
+
+from datetime import datetime
+
+import msgspec
+from msgspec import Struct
+
+from storage.errors import FencedError, NotFoundError
+from storage.pool import Conn
+from storage.records import (
+    Agent,
+    AgentSettings,
+    Block,
+    Conversation,
+    Message,
+    Part,
+    Tool,
+    Usage,
+)
+
+MAX_ATTEMPTS = 3
+
+
+class PendingCommand(Struct, frozen=True, kw_only=True):
+    """A command that waits or was under way, with its run. `attempts` includes this activation.
+
+    More than `MAX_ATTEMPTS` means that it broke every activation so far and must be parked.
+    """
+
+    seq: int
+    conversation_id: str
+    run_id: str
+    state: str
+    attempts: int
+    command: msgspec.Raw
+    attempt: int
+    usage: Usage
+    accepted_at: datetime
+
+
+class Activated(Struct, frozen=True, kw_only=True):
+    """An agent's hot state as of its last checkpoint. Windows are loaded per conversation."""
+
+    agent: Agent
+    blocks: tuple[Block, ...]
+    tools: tuple[Tool, ...]
+    conversations: tuple[Conversation, ...]
+    pending: tuple[PendingCommand, ...]
+
+
+# Fencing: an agent that a newer owner has activated keeps its higher fence, and this returns no row.
+# Attempts count activations that had the command in hand: every applied command and the head of each
+# conversation. `runs.attempt` is never reset, because every seq_id of the run's stream contains it.
+_ACTIVATE = """
+with mine as materialized (
+  update agents set fence = $2 where id = $1 and fence <= $2 returning *
+), waiting as materialized (
+  select i.* from inbox i
+   where i.agent_id = $1 and i.state in ('new', 'applied') and exists (select from mine)
+), counted as (
+  update inbox i set attempts = i.attempts + 1
+   where i.seq in (
+     select w.seq from waiting w
+      where w.state = 'applied'
+         or w.seq = (select min(o.seq) from waiting o where o.conversation_id = w.conversation_id))
+  returning i.seq, i.run_id, i.attempts
+), tried as (
+  update runs r set attempt = r.attempt + 1 from counted c where r.id = c.run_id
+  returning r.id, r.attempt
+)
+select m.*,
+  (select coalesce(jsonb_agg(to_jsonb(b) order by ab.ordinal, ab.label), '[]')
+     from agents_blocks ab join blocks b on b.id = ab.block_id where ab.agent_id = $1) as block_rows,
+  (select coalesce(jsonb_agg(to_jsonb(t) order by at.ordinal), '[]')
+     from agents_tools at join tools t on t.id = at.tool_id where at.agent_id = $1) as tool_rows,
+  (select coalesce(jsonb_agg(to_jsonb(c) order by c.created_at), '[]')
+     from conversations c where c.agent_id = $1 and c.deleted_at is null) as conversation_rows,
+  (select coalesce(jsonb_agg(jsonb_build_object(
+            'seq', w.seq, 'conversation_id', w.conversation_id, 'run_id', w.run_id, 'state', w.state,
+            'attempts', coalesce(c.attempts, w.attempts), 'command', w.command,
+            'attempt', coalesce(t.attempt, r.attempt), 'usage', r.usage, 'accepted_at', w.accepted_at)
+          order by w.seq), '[]')
+     from waiting w join runs r on r.id = w.run_id
+     left join counted c on c.seq = w.seq
+     left join tried t on t.id = w.run_id) as pending_rows
+  from mine m
+"""
+
+_EXISTS = "select fence from agents where id = $1"
+
+
+async def activate(conn: Conn, agent_id: str, *, fence: int) -> Activated:
+    """Take the agent under `fence` and return its state.
+
+    Raises:
+        NotFoundError: There is no such agent.
+        FencedError: A newer owner holds it.
+    """
+    row = await conn.fetchrow(_ACTIVATE, agent_id, fence)
+    if row is None:
+        if await conn.fetchrow(_EXISTS, agent_id) is None:
+            raise NotFoundError("agent", agent_id)
+        raise FencedError(agent_id, fence)
+    return Activated(
+        agent=Agent(
+            id=row["id"],
+            organization_id=row["organization_id"],
+            name=row["name"],
+            settings=msgspec.json.decode(row["settings"], type=AgentSettings),
+            created_at=row["created_at"],
+            updated_at=row["updated_at"],
+            tags=tuple(row["tags"]),
+            hidden=row["hidden"],
+            fence=row["fence"],
+            version=row["version"],
+            checkpoint_id=row["checkpoint_id"],
+            last_stop_reason=row["last_stop_reason"],
+            created_by_id=row["created_by_id"],
+            last_updated_by_id=row["last_updated_by_id"],
+        ),
+        blocks=msgspec.json.decode(row["block_rows"], type=tuple[Block, ...]),
+        tools=msgspec.json.decode(row["tool_rows"], type=tuple[Tool, ...]),
+        conversations=msgspec.json.decode(row["conversation_rows"], type=tuple[Conversation, ...]),
+        pending=msgspec.json.decode(row["pending_rows"], type=tuple[PendingCommand, ...]),
+    )
+
+
+# A clean drain hands its own count back: only crashes may add up to a dead letter.
+_TAKE_BACK = "update inbox set attempts = attempts - 1 where seq = any ($1::bigint[]) and attempts > 0"
+
+
+async def take_back(conn: Conn, seqs: list[int]) -> None:
+    """Undo the attempts that this activation counted for commands it did not finish."""
+    await conn.execute(_TAKE_BACK, seqs)
+
+
+_WINDOW = """
+select id, position, role, content, tokens, run_id, step_id, name, otid, sender_id, created_at, excluded,
+       interrupted, agent_id, organization_id, conversation_id
+  from messages
+ where conversation_id = $1 and (position = 0 or position between $2 and $3 - 1)
+ order by position
+"""
+
+
+async def window(conn: Conn, conversation: Conversation) -> list[Message]:
+    """Return the system message and the messages of the window, in order, excluded ones included."""
+    rows = await conn.fetch(_WINDOW, conversation.id, conversation.from_position, conversation.end_position)
+    return [
+        Message(
+            **{k: v for k, v in dict(row).items() if k != "content"},
+            content=msgspec.json.decode(row["content"], type=tuple[Part, ...]),
+        )
+        for row in rows
+    ]
+
+
+_BLOCKS = """
+select coalesce(jsonb_agg(to_jsonb(b) order by ab.ordinal, ab.label), '[]')
+  from agents_blocks ab join blocks b on b.id = ab.block_id where ab.agent_id = $1
+"""
+
+
+async def blocks_of(conn: Conn, agent_id: str) -> tuple[Block, ...]:
+    """Return the agent's blocks as they are now; used when a compare-and-set lost."""
+    return msgspec.json.decode(await conn.fetchval(_BLOCKS, agent_id), type=tuple[Block, ...])
+
+
+_TOOLS = """
+select coalesce(jsonb_agg(to_jsonb(t) order by at.ordinal), '[]')
+  from agents_tools at join tools t on t.id = at.tool_id where at.agent_id = $1
+"""
+
+
+async def tools_of(conn: Conn, agent_id: str) -> tuple[Tool, ...]:
+    """Return the agent's tools as they are now."""
+    return msgspec.json.decode(await conn.fetchval(_TOOLS, agent_id), type=tuple[Tool, ...])

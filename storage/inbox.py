@@ -1,0 +1,213 @@
+"""The durable queue of accepted commands: accepted once by key, listed while pending, purged when old."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+import msgspec
+from msgspec import Struct
+
+from storage.errors import KeyReusedError, NotFoundError, StorageError
+from storage.pool import Conn
+from storage.records import JsonObject
+
+
+class Submission(Struct, frozen=True, kw_only=True):
+    """A command to accept, with the run that will handle it. `command` is its JSON."""
+
+    agent_id: str
+    organization_id: str
+    conversation_id: str
+    run_id: str
+    key: str
+    request_hash: str
+    caller: str
+    command: msgspec.Raw
+    background: bool = False
+    request_config: JsonObject = {}
+    callback_url: str | None = None
+
+
+class Accepted(Struct, frozen=True, kw_only=True):
+    """The verdict on one submission. `replayed` names the first run of a repeated key."""
+
+    seq: int
+    run_id: str
+    conversation_id: str
+    accepted_at: datetime
+    replayed: bool = False
+
+
+class Pending(Struct, frozen=True, kw_only=True):
+    """Where a command waits that no actor may know of yet."""
+
+    seq: int
+    agent_id: str
+    conversation_id: str
+    run_id: str
+
+
+# One statement for many submissions: a key that is known inserts nothing and returns the first run.
+# Two processes that race for one key meet at the unique constraint; the loser reads the winner's row
+# in `_SETTLE`, and its own run row goes.
+_ACCEPT = """
+with input as materialized (
+  select i.*, c.id is not null as found
+    from rows from (json_to_recordset($1::json) as (
+           agent_id text, organization_id text, conversation_id text, run_id text, key text,
+           request_hash text, caller text, command jsonb, background boolean,
+           request_config jsonb, callback_url text))
+         with ordinality as i (agent_id, organization_id, conversation_id, run_id, key,
+           request_hash, caller, command, background, request_config, callback_url, ordinal)
+    left join conversations c
+      on c.id = i.conversation_id and c.agent_id = i.agent_id
+     and c.organization_id = i.organization_id and c.deleted_at is null
+), known as materialized (
+  select i.ordinal, x.seq, x.run_id, x.conversation_id, x.accepted_at,
+         x.request_hash = decode(i.request_hash, 'hex') as same
+    from input i join inbox x on x.agent_id = i.agent_id and x.key = i.key
+), run as (
+  insert into runs (id, organization_id, agent_id, conversation_id, background, request_config, callback_url)
+  select i.run_id, i.organization_id, i.agent_id, i.conversation_id, i.background, i.request_config,
+         i.callback_url
+    from input i
+   where i.found and not exists (select from known k where k.ordinal = i.ordinal)
+  returning id
+), entry as (
+  insert into inbox (agent_id, conversation_id, run_id, key, request_hash, caller, command)
+  select i.agent_id, i.conversation_id, i.run_id, i.key, decode(i.request_hash, 'hex'), i.caller, i.command
+    from input i join run r on r.id = i.run_id
+   order by i.ordinal
+  on conflict on constraint command_is_accepted_once do nothing
+  returning seq, run_id, accepted_at
+)
+select i.found, e.seq, e.accepted_at,
+       k.seq as known_seq, k.run_id as known_run, k.conversation_id as known_conversation,
+       k.accepted_at as known_at, k.same
+  from input i
+  left join entry e on e.run_id = i.run_id
+  left join known k on k.ordinal = i.ordinal
+ order by i.ordinal
+"""
+
+_SETTLE = """
+with gone as (delete from runs where id = $3)
+select seq, run_id, conversation_id, accepted_at, request_hash = decode($4, 'hex') as same
+  from inbox where agent_id = $1 and key = $2
+"""
+
+_encoder = msgspec.json.Encoder()
+
+
+async def accept(conn: Conn, submissions: Sequence[Submission]) -> list[Accepted | StorageError]:
+    """Make commands durable in one round trip; return one verdict each, in order.
+
+    A verdict is `Accepted`, or the error that refused this submission alone: `NotFoundError`
+    (conversation or agent) or `KeyReusedError`. Order of `seq` is order of submission.
+    """
+    rows = await conn.fetch(_ACCEPT, _encoder.encode(submissions))
+    verdicts: list[Accepted | StorageError] = []
+    for item, row in zip(submissions, rows, strict=True):
+        if row["seq"] is not None:
+            verdicts.append(
+                Accepted(
+                    seq=row["seq"],
+                    run_id=item.run_id,
+                    conversation_id=item.conversation_id,
+                    accepted_at=row["accepted_at"],
+                )
+            )
+        elif row["known_seq"] is not None:
+            verdicts.append(
+                _replay(
+                    item.key,
+                    row["known_seq"],
+                    row["known_run"],
+                    row["known_conversation"],
+                    row["known_at"],
+                    row["same"],
+                )
+            )
+        elif not row["found"]:
+            noun = "agent" if item.conversation_id == item.agent_id else "conversation"
+            verdicts.append(NotFoundError(noun, item.conversation_id))
+        else:
+            verdicts.append(await _settle(conn, item))
+    return verdicts
+
+
+async def _settle(conn: Conn, item: Submission) -> Accepted | StorageError:
+    """Read the row of whoever won the race for this key, and drop our own run."""
+    row = await conn.fetchrow(_SETTLE, item.agent_id, item.key, item.run_id, item.request_hash)
+    if row is None:
+        return NotFoundError("agent", item.agent_id)
+    return _replay(
+        item.key, row["seq"], row["run_id"], row["conversation_id"], row["accepted_at"], row["same"]
+    )
+
+
+def _replay(
+    key: str, seq: int, run_id: str, conversation_id: str, accepted_at: datetime, same: bool
+) -> Accepted | StorageError:
+    if not same:
+        return KeyReusedError(key, run_id)
+    return Accepted(
+        seq=seq, run_id=run_id, conversation_id=conversation_id, accepted_at=accepted_at, replayed=True
+    )
+
+
+_PENDING = """
+select seq, agent_id, conversation_id, run_id
+  from inbox
+ where state in ('new', 'applied')
+ order by seq
+ limit $1
+"""
+
+
+async def pending(conn: Conn, *, limit: int) -> list[Pending]:
+    """Return commands that wait or are under way, oldest first; the poll that finds lost wake-ups."""
+    return [Pending(**dict(row)) for row in await conn.fetch(_PENDING, limit)]
+
+
+_GET = """
+select i.state, i.command, r.attempt
+  from inbox i join runs r on r.id = i.run_id
+ where i.seq = $1 and i.state in ('new', 'applied')
+"""
+
+
+async def get(conn: Conn, seq: int) -> tuple[bytes, int, bool] | None:
+    """Return (command, the run's attempt, whether its input is stored) of a pending command, if it is one."""
+    row = await conn.fetchrow(_GET, seq)
+    return None if row is None else (row["command"], row["attempt"], row["state"] == "applied")
+
+
+_RECENT = """
+select run_id, conversation_id, key
+  from inbox
+ where agent_id = $1 and caller = $2 and request_hash = $3 and accepted_at > now() - $4::interval
+ order by seq desc
+ limit 1
+"""
+
+
+async def recent(
+    conn: Conn, *, agent_id: str, caller: str, request_hash: bytes, within: timedelta
+) -> tuple[str, str, str] | None:
+    """Return (run id, conversation id, key) of the newest command with this caller and hash, if any."""
+    row = await conn.fetchrow(_RECENT, agent_id, caller, request_hash, within)
+    return None if row is None else (row["run_id"], row["conversation_id"], row["key"])
+
+
+_PURGE = """
+delete from inbox where seq in (
+  select seq from inbox
+   where state in ('done', 'dead') and done_at < now() - $1::interval
+   limit 10000)
+"""
+
+
+async def purge(conn: Conn, *, older_than: timedelta) -> int:
+    """Forget finished commands and their keys; return how many. Keys are idempotent until then."""
+    status = await conn.execute(_PURGE, older_than)
+    return int(status.rsplit(" ", 1)[-1])

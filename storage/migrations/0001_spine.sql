@@ -1,0 +1,251 @@
+-- The first schema: agents, blocks, conversations, messages, runs, inbox, steps, tools, hosts, shards.
+-- Vocabulary: an agent has conversations, a conversation has messages, a command waits in the inbox,
+-- a run is the handling of one command, a step is one model call with its tool calls. Hosts own
+-- shards; a shard's fence rises at each claim and is copied to an agent when it is activated.
+--
+-- Invariants the database itself guards:
+--   * one command per (agent, key);  one message per (conversation, position)
+--   * labels are unique among the blocks of one agent;  tool names among the tools of one organisation
+--   * a finished run has its stop time, an unfinished one has none
+-- Invariants the one checkpoint statement guards (storage/checkpoints.py): fence, version, blocks.
+
+create table organizations (
+  id          text primary key,
+  name        text not null,
+  created_at  timestamptz not null default now()
+);
+
+create table hosts (
+  name         text primary key,
+  instance     text not null,                 -- one process's life; a restart has a new one
+  lease_until  timestamptz not null,
+  started_at   timestamptz not null default now()
+);
+
+create table shards (
+  shard  int primary key,
+  host   text constraint shard_owner_is_a_host references hosts (name) on delete set null,
+  fence  bigint not null default 0,
+  constraint shard_is_in_range check (shard between 0 and 4095)
+) with (fillfactor = 50);
+
+create table agents (
+  id                     text primary key,
+  organization_id        text not null constraint agent_has_an_organization references organizations (id),
+  name                   text not null,
+  tags                   text[] not null default '{}',
+  hidden                 boolean not null default false,
+  settings               jsonb not null,      -- records.AgentSettings
+  shard                  int not null,
+  fence                  bigint not null default 0,
+  version                bigint not null default 0,
+  checkpoint_id          text,                -- the last commit; resolves one whose answer was lost
+  last_stop_reason       text,
+  last_run_completed_at  timestamptz,
+  last_run_duration_ms   int,
+  created_at             timestamptz not null default now(),
+  updated_at             timestamptz not null default now(),
+  created_by_id          text,
+  last_updated_by_id     text,
+  constraint agent_shard_is_in_range check (shard between 0 and 4095)
+) with (fillfactor = 50, toast_tuple_target = 128);
+-- A checkpoint updates this row at every step: the settings stay out of line and are not rewritten.
+alter table agents alter column settings set storage external;
+create index agents_by_age on agents (organization_id, created_at, id);
+create index agents_by_tag on agents using gin (tags);
+
+create table blocks (
+  id                  text primary key,
+  organization_id     text not null constraint block_has_an_organization references organizations (id),
+  label               text not null,
+  value               text not null,
+  limit_chars         int not null,
+  description         text,
+  read_only           boolean not null default false,
+  metadata            jsonb not null default '{}',
+  hidden              boolean not null default false,
+  tags                text[] not null default '{}',
+  project_id          text,
+  template            jsonb not null default '{}',
+  version             bigint not null default 0,
+  created_at          timestamptz not null default now(),
+  updated_at          timestamptz not null default now(),
+  created_by_id       text,
+  last_updated_by_id  text
+);
+create index blocks_by_age on blocks (organization_id, created_at, id);
+create index blocks_by_label on blocks (organization_id, label);
+
+create table agents_blocks (
+  agent_id  text not null constraint attachment_has_an_agent references agents (id) on delete cascade,
+  block_id  text not null constraint attachment_has_a_block references blocks (id) on delete cascade,
+  label     text not null,
+  ordinal   int not null,
+  primary key (agent_id, block_id),
+  constraint block_label_is_unique_per_agent unique (agent_id, label)
+);
+create index agents_by_block on agents_blocks (block_id);
+
+create table tools (
+  id                 text primary key,
+  organization_id    text not null constraint tool_has_an_organization references organizations (id),
+  name               text not null,
+  tool_type          text not null,
+  description        text not null,
+  json_schema        jsonb not null,
+  tags               text[] not null default '{}',
+  return_char_limit  int not null default 50000,
+  created_at         timestamptz not null default now(),
+  updated_at         timestamptz not null default now(),
+  constraint tool_name_is_unique unique (organization_id, name)
+);
+
+create table agents_tools (
+  agent_id  text not null constraint tool_user_is_an_agent references agents (id) on delete cascade,
+  tool_id   text not null constraint tool_used_exists references tools (id) on delete cascade,
+  ordinal   int not null,
+  primary key (agent_id, tool_id)
+);
+create index agents_by_tool on agents_tools (tool_id);
+
+create table conversations (
+  id               text primary key,          -- the default conversation has its agent's id
+  organization_id  text not null,
+  agent_id         text not null constraint conversation_has_an_agent references agents (id) on delete cascade,
+  parent_id        text,
+  parent_position  bigint,
+  from_position    bigint not null default 1, -- the window is [from_position, end_position)
+  end_position     bigint not null default 1,
+  summary          text,
+  description      text,
+  model            text,
+  model_settings   jsonb,
+  last_message_at  timestamptz,
+  created_at       timestamptz not null default now(),
+  updated_at       timestamptz not null default now(),
+  deleted_at       timestamptz,
+  constraint window_is_ordered check (1 <= from_position and from_position <= end_position),
+  constraint fork_names_its_position check ((parent_id is null) = (parent_position is null))
+) with (fillfactor = 70);
+create index conversations_by_agent on conversations (agent_id, created_at, id);
+create index conversations_by_age on conversations (organization_id, created_at, id) where id <> agent_id;
+
+create table messages (
+  id               text primary key,
+  conversation_id  text not null constraint message_has_a_conversation
+                     references conversations (id) on delete cascade,
+  position         bigint not null,           -- 0 is the system prompt
+  agent_id         text not null,
+  organization_id  text not null,
+  role             text not null,
+  content          jsonb not null,            -- array of records.Part
+  name             text,
+  otid             text,
+  sender_id        text,
+  run_id           text,
+  step_id          text,
+  tokens           int not null default 0,
+  excluded         boolean not null default false,
+  interrupted      boolean not null default false,
+  created_at       timestamptz not null default now(),
+  -- Words of what people and the model said, and the agent's id as one more word, so that one index
+  -- finds an agent's messages by meaning of words without a scan over other agents'. A tsvector holds
+  -- at most 1 MiB, or the insert fails: of longer texts the start of the first one can be found.
+  search           tsvector generated always as (
+                     case when role in ('user', 'assistant', 'summary') then
+                       case when octet_length(jsonb_path_query_array(content, '$[*].text')::text) <= 250000
+                         then to_tsvector('english', jsonb_path_query_array(content, '$[*].text'))
+                         else to_tsvector('english',
+                           left(jsonb_path_query_first(content, '$[*].text') #>> '{}', 100000)) end
+                       || array_to_tsvector(array[agent_id]) end) stored,
+  constraint message_role_is_known check (role in ('system', 'user', 'assistant', 'tool', 'approval', 'summary')),
+  constraint message_position_is_unique unique (conversation_id, position)
+);
+create index messages_by_run on messages (run_id) where run_id is not null;
+create index messages_by_age on messages (organization_id, created_at);
+create index messages_by_words on messages using gin (search);
+
+create table runs (
+  id                 text primary key,
+  organization_id    text not null,
+  agent_id           text not null constraint run_has_an_agent references agents (id) on delete cascade,
+  conversation_id    text not null,
+  status             text not null default 'created',
+  background         boolean not null default false,
+  stop_reason        text,
+  usage              jsonb not null default '{}',
+  request_config     jsonb not null default '{}',
+  metadata           jsonb not null default '{}',
+  error              jsonb,
+  attempt            int not null default 0,  -- activations that worked on it; part of every seq_id
+  ttft_ns            bigint,
+  total_duration_ns  bigint,
+  callback_url       text,
+  created_at         timestamptz not null default now(),
+  completed_at       timestamptz,
+  constraint run_status_is_known check (status in ('created', 'running', 'completed', 'failed', 'cancelled')),
+  constraint finished_run_has_its_time
+    check ((completed_at is not null) = (status in ('completed', 'failed', 'cancelled')))
+) with (fillfactor = 70);
+create index runs_by_agent on runs (agent_id, created_at, id);
+create index runs_by_age on runs (organization_id, created_at, id);
+
+create table inbox (
+  seq              bigint generated always as identity primary key,
+  agent_id         text not null,
+  conversation_id  text not null,
+  run_id           text not null constraint command_has_a_run references runs (id) on delete cascade,
+  key              text not null,             -- idempotency key, kept 24 h after the end
+  request_hash     bytea not null,            -- same key, other hash: refused
+  caller           text not null,
+  command          jsonb not null,            -- an actors.commands Struct
+  state            text not null default 'new',
+  attempts         smallint not null default 0,
+  accepted_at      timestamptz not null default now(),
+  done_at          timestamptz,
+  constraint inbox_state_is_known check (state in ('new', 'applied', 'done', 'dead')),
+  constraint finished_command_has_its_time check ((done_at is not null) = (state in ('done', 'dead'))),
+  constraint command_is_accepted_once unique (agent_id, key)
+) with (fillfactor = 70);
+create index inbox_pending on inbox (agent_id, seq) where state in ('new', 'applied');
+create index inbox_finished on inbox (done_at) where state in ('done', 'dead');
+create index inbox_by_run on inbox (run_id);
+
+create table steps (
+  id                     text primary key,
+  organization_id        text not null,
+  agent_id               text not null,
+  run_id                 text not null constraint step_has_a_run references runs (id) on delete cascade,
+  position               int not null,
+  status                 text not null,
+  model                  text not null,
+  provider               text not null,
+  context_window_tokens  int not null default 0,
+  usage                  jsonb not null default '{}',
+  stop_reason            text,
+  error                  jsonb,
+  timing                 jsonb not null default '{}',
+  created_at             timestamptz not null default now(),
+  constraint step_status_is_known check (status in ('pending', 'success', 'failed', 'cancelled'))
+);
+create index steps_by_run on steps (run_id, position);
+create index steps_by_agent on steps (agent_id, created_at, id);
+
+create table tool_calls (
+  agent_id    text not null,
+  step_id     text not null,
+  call_id     text not null,
+  name        text not null,
+  state       text not null,
+  updated_at  timestamptz not null default now(),
+  primary key (step_id, call_id),
+  constraint tool_call_has_an_agent foreign key (agent_id) references agents (id) on delete cascade,
+  constraint tool_call_state_is_known
+    check (state in ('intended', 'success', 'error', 'interrupted', 'uncertain'))
+);
+create index tool_calls_open on tool_calls (agent_id) where state = 'intended';
+create index tool_calls_by_agent on tool_calls (agent_id);
+
+insert into organizations (id, name)
+values ('org-00000000-0000-4000-8000-000000000000', 'default');
+insert into shards (shard) select generate_series(0, 4095);

@@ -1,0 +1,266 @@
+"""Connections to Postgres: how they are opened, what they speak, and what their failures mean."""
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any, Protocol, cast
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it ships none; the protocols below are its types
+
+from storage.errors import ConflictError, RefusedError, StorageError, UnavailableError
+
+WARM_CONNECTIONS = 2  # a new one costs about 13 ms: these never wait for it
+CONNECT_SECONDS = 10.0  # the library's own bound on one attempt; callers set shorter deadlines around it
+RELEASE_SECONDS = 5.0  # a connection that cannot be tidied up in this time is cut instead
+
+# Milliseconds. Below the deadlines of callers nothing is promised; above them nothing may linger.
+SERVER_SETTINGS: Mapping[str, str] = {
+    "application_name": "wakeful",
+    "statement_timeout": "10000",
+    "lock_timeout": "5000",
+    "idle_in_transaction_session_timeout": "15000",
+    "jit": "off",
+    "timezone": "UTC",
+}
+
+
+class Row(Protocol):
+    """One row of a result; columns by name or by place."""
+
+    def __getitem__(self, key: str | int, /) -> Any: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __len__(self) -> int: ...
+    def get(self, key: str, default: Any = None, /) -> Any: ...
+    def keys(self) -> Iterator[str]: ...
+    def values(self) -> Iterator[Any]: ...
+    def items(self) -> Iterator[tuple[str, Any]]: ...
+
+
+class Conn(Protocol):
+    """A connection, borrowed or owned. `json` and `jsonb` are `bytes` both ways.
+
+    Session state is not reset between borrowers: use `set local`, never `set`, `listen` or session locks.
+    """
+
+    async def execute(self, query: str, /, *args: object, timeout: float | None = None) -> str: ...
+    async def executemany(
+        self, command: str, /, args: Iterable[Iterable[object]], *, timeout: float | None = None
+    ) -> None: ...
+    async def fetch(self, query: str, /, *args: object, timeout: float | None = None) -> list[Row]: ...
+    async def fetchrow(self, query: str, /, *args: object, timeout: float | None = None) -> Row | None: ...
+    async def fetchval(
+        self, query: str, /, *args: object, column: int = 0, timeout: float | None = None
+    ) -> Any: ...
+    def transaction(
+        self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
+    ) -> AbstractAsyncContextManager[Any]: ...
+    def is_closed(self) -> bool: ...
+
+
+class OwnConn(Conn, Protocol):
+    """A connection outside any pool: its opener closes it."""
+
+    async def close(self, *, timeout: float | None = None) -> None: ...
+    def terminate(self) -> None: ...
+    def get_server_version(self) -> Any: ...
+    def get_settings(self) -> Any: ...
+
+
+class Pool(Protocol):
+    """The connections of one process. Borrow with `connection`, which says what failures mean."""
+
+    async def acquire(self) -> Conn: ...
+    async def release(self, connection: Conn, *, timeout: float | None = None) -> None: ...
+    async def close(self) -> None: ...
+    def terminate(self) -> None: ...
+    def get_size(self) -> int: ...
+    def get_idle_size(self) -> int: ...
+    def get_max_size(self) -> int: ...
+
+
+_create_pool = cast("Callable[..., Awaitable[Pool]]", asyncpg.create_pool)  # pyright: ignore[reportUnknownMemberType]
+_connect = cast("Callable[..., Awaitable[OwnConn]]", asyncpg.connect)  # pyright: ignore[reportUnknownMemberType]
+
+_OUTSIDE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+
+
+async def open_pool(dsn: str, *, size: int = 8) -> Pool:
+    """Open a pool of at most `size` connections; the first few are there when this returns.
+
+    Raises:
+        UnavailableError: the server cannot be reached or refuses; names host, port and database.
+    """
+    try:
+        return await _create_pool(
+            plain_dsn(dsn),
+            min_size=min(WARM_CONNECTIONS, size),
+            max_size=size,
+            init=_set_codecs,
+            reset=_keep_session,
+            **_CONNECT_OPTIONS,
+        )
+    except (*_OUTSIDE, ValueError) as error:
+        raise _unreachable(dsn, error) from error
+
+
+async def connect(dsn: str) -> OwnConn:
+    """Open one connection of one's own, with the codecs and timeouts of the pool's.
+
+    Raises:
+        UnavailableError: as `open_pool`.
+    """
+    try:
+        conn = await _connect(plain_dsn(dsn), **_CONNECT_OPTIONS)
+    except (*_OUTSIDE, ValueError) as error:
+        raise _unreachable(dsn, error) from error
+    await _set_codecs(conn)
+    return conn
+
+
+@asynccontextmanager
+async def connection(pool: Pool) -> AsyncGenerator[Conn]:
+    """Borrow a connection; what the database raises inside comes out as a `StorageError`.
+
+    Waits for a free connection as long as the caller's deadline allows. Cancelling rolls back an open
+    transaction; a statement that was under way may still have been committed by the server.
+
+    Raises:
+        UnavailableError: no connection, a lost one, a timeout, or a server that takes no writes.
+        ConflictError: a unique or foreign key constraint refused the write; carries its name.
+        RefusedError: the content was refused (NUL, bad encoding, out of range, too large, a check).
+    """
+    try:
+        conn = await pool.acquire()
+        try:
+            yield conn
+        finally:
+            await pool.release(conn, timeout=RELEASE_SECONDS)
+    except _OUTSIDE as error:
+        known = translate(error)
+        if known is None:
+            raise
+        raise known from error
+
+
+def plain_dsn(dsn: str) -> str:
+    """Return `dsn` without a driver's name in its scheme (`postgresql+asyncpg://` and the like)."""
+    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", dsn.strip())
+
+
+def address(dsn: str) -> str:
+    """Return where `dsn` points, for people: host, port and database, never a password."""
+    try:
+        parts = urlsplit(plain_dsn(dsn))
+        query = parse_qs(parts.query)
+        host = query.get("host", [parts.hostname or "localhost"])[0]
+        port = query.get("port", [str(parts.port or 5432)])[0]
+        database = parts.path.lstrip("/") or query.get("dbname", query.get("database", ["(default)"]))[0]
+    except ValueError:
+        return "an address that is not a URL like postgresql://user:password@host:5432/database"
+    return f"host {host}, port {port}, database {database}"
+
+
+def translate(error: BaseException) -> StorageError | None:
+    """Return what `error` means to a caller, or None where it is a fault of ours. Pure."""
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, asyncpg.PostgresError):
+        return _translate_server(error)
+    if isinstance(error, asyncpg.InterfaceError):
+        return _translate_client(error)
+    if isinstance(error, TimeoutError):
+        return UnavailableError("it did not answer in time")
+    if isinstance(error, OSError):
+        return UnavailableError(error.strerror or type(error).__name__)
+    return None
+
+
+# --- what the server says --------------------------------------------------------------------
+
+# SQLSTATE, Appendix A of the PostgreSQL manual: two characters name a class, five one condition.
+_UNAVAILABLE_CLASSES = {
+    "08": "the connection was lost",
+    "28": "it refuses our user name or password",
+    "40": "the transaction was rolled back to resolve a conflict",
+    "53": "it is out of resources",
+    "57": "it is shutting down, starting up or stopped the statement",
+    "58": "its storage fails",
+}
+_UNAVAILABLE = {
+    "0A000": "a prepared statement is out of date",  # "cached plan must not change result type"
+    "25006": "it is read-only",
+    "25P03": "the transaction was idle for too long",
+    "25P04": "the transaction took too long",
+    "3D000": "the database does not exist",
+    "53100": "its disk is full",
+    "53300": "it has too many connections",
+    "55P03": "a lock was not free in time",
+    "57014": "the statement took too long",
+}
+_CONFLICTS = {"23503": "a row that this one refers to is gone", "23505": "it exists already"}
+_REFUSED_CLASSES = {
+    "22": "a value cannot be stored",
+    "23": "a constraint forbids it",
+    "54": "a value is too large",
+}
+
+
+def _translate_server(error: asyncpg.PostgresError) -> StorageError | None:
+    state = cast("str", getattr(error, "sqlstate", None) or "")
+    constraint = cast("str | None", getattr(error, "constraint_name", None))
+    if state in _CONFLICTS:
+        return ConflictError(f"{_CONFLICTS[state]} ({constraint})", constraint=constraint)
+    if isinstance(error.__cause__, TypeError):
+        return None  # the driver's own refusal to send an argument of a wrong type: a bug, not content
+    if reason := _UNAVAILABLE.get(state) or _UNAVAILABLE_CLASSES.get(state[:2]):
+        return UnavailableError(reason)
+    if reason := _REFUSED_CLASSES.get(state[:2]):
+        return RefusedError(f"{reason} ({constraint or state})")
+    return None
+
+
+def _translate_client(error: asyncpg.InterfaceError) -> StorageError | None:
+    # The driver has one class for misuse and for "closed", so its text must tell them apart. It also
+    # takes a borrowed connection back by itself when the server hangs up.
+    gone = ("closed", "closing", "released back to the pool")
+    return UnavailableError("the connection was lost") if any(word in str(error) for word in gone) else None
+
+
+def _unreachable(dsn: str, error: BaseException) -> UnavailableError:
+    known = translate(error)
+    if isinstance(known, UnavailableError):
+        reason = str(known).partition(": ")[2]
+    else:
+        reason = f"{type(error).__name__}"
+    return UnavailableError(f"cannot connect to {address(dsn)}: {reason}")
+
+
+# --- how a connection is set up --------------------------------------------------------------
+
+_CONNECT_OPTIONS: Mapping[str, Any] = {
+    "timeout": CONNECT_SECONDS,
+    "server_settings": SERVER_SETTINGS,
+    "statement_cache_size": 512,
+    "max_cached_statement_lifetime": 0,  # statements are constants: they never go stale
+}
+
+
+async def _set_codecs(conn: Any) -> None:
+    """Let JSON pass as bytes. Both types are built in, so this asks the server nothing."""
+    await conn.set_type_codec(
+        "jsonb", schema="pg_catalog", format="binary", encoder=_to_jsonb, decoder=_from_jsonb
+    )
+    await conn.set_type_codec("json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes)
+
+
+def _to_jsonb(document: bytes) -> bytes:
+    return b"\x01" + document  # the version of the binary form
+
+
+def _from_jsonb(data: bytes) -> bytes:
+    return data[1:]
+
+
+async def _keep_session(_: object) -> None:
+    """Skip the four statements of a reset: no code here changes a session (see `Conn`)."""

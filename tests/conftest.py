@@ -1,0 +1,113 @@
+"""Fixtures of every test: one Postgres for the session, a fresh migrated database for each test."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import anyio
+import asyncpg
+import pytest
+
+from storage import embedded
+from storage.migrate import migrate
+from storage.pool import Pool, open_pool, plain_dsn
+
+pytest_plugins = ["tests.provider_fixtures"]
+
+SERVER_VARIABLE = "WAKEFUL_TEST_DATABASE_URL"  # a server that is there already; its user may create databases
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--full", action="store_true", help="run the long form of the laws as well")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    for item in items:
+        if item.get_closest_marker("full") is not None:
+            item.add_marker(pytest.mark.skip(reason="the long form runs with --full"))
+
+
+@pytest.fixture(scope="session")
+def reachable() -> Generator[Path]:
+    """Yield a directory that the user who runs Postgres can enter; as root he cannot enter pytest's own.
+
+    In memory where there is room enough: databases are cloned there many times faster.
+    """
+    memory = Path("/dev/shm")
+    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 << 30
+    folder = Path(tempfile.mkdtemp(prefix="wakeful-tests-", dir=memory if roomy else None))
+    folder.chmod(0o711)
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def server_dsn(reachable: Path) -> Generator[str]:
+    """Yield the address of a server that tests may create databases on."""
+    if given := os.environ.get(SERVER_VARIABLE):
+        yield plain_dsn(given)
+        return
+    server = embedded.start(reachable / "server", durability_off=True)
+    yield server.dsn
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def template(server_dsn: str) -> Generator[str]:
+    """Yield the name of a migrated database that others are cloned from."""
+    name = f"template_{uuid4().hex}"
+
+    async def make() -> None:
+        await _on_server(server_dsn, f'create database "{name}"')
+        await migrate(on_database(server_dsn, name))
+
+    anyio.run(make)
+    yield name
+    anyio.run(_on_server, server_dsn, f'drop database "{name}"')
+
+
+@pytest.fixture
+def empty_dsn(server_dsn: str) -> Generator[str]:
+    """Yield the address of a fresh database that nothing was ever done to."""
+    yield from _database(server_dsn, "template0")
+
+
+@pytest.fixture
+def dsn(server_dsn: str, template: str) -> Generator[str]:
+    """Yield the address of a fresh, migrated database."""
+    yield from _database(server_dsn, template)
+
+
+@pytest.fixture
+async def pool(dsn: str) -> AsyncGenerator[Pool]:
+    """Yield an open pool on a fresh, migrated database."""
+    pool = await open_pool(dsn)
+    yield pool
+    with anyio.move_on_after(5, shield=True):
+        await pool.close()
+
+
+def on_database(dsn: str, name: str) -> str:
+    """Return the address of another database on the same server."""
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+def _database(server_dsn: str, template: str) -> Generator[str]:
+    name = f"test_{uuid4().hex}"
+    anyio.run(_on_server, server_dsn, f'create database "{name}" template "{template}" strategy file_copy')
+    yield on_database(server_dsn, name)
+    anyio.run(_on_server, server_dsn, f'drop database "{name}" with (force)')
+
+
+async def _on_server(dsn: str, statement: str) -> None:
+    conn = await asyncpg.connect(dsn)
+    try:
+        await conn.execute(statement)
+    finally:
+        conn.terminate()

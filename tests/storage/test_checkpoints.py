@@ -1,0 +1,199 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from actors import clock
+from storage import activation, checkpoints, inbox
+from storage.checkpoints import BlockWrite, Checkpoint, InboxUpdate, MessageRewrite, RunUpdate, WindowUpdate
+from storage.errors import FencedError, RefusedError, StaleBlocksError
+from storage.inbox import Accepted
+from storage.pool import Conn, Pool, connection
+from storage.records import DEFAULT_ORGANIZATION, Step, TextPart, ToolCall, Usage
+from tests.storage import seeds
+
+
+async def accepted(conn: Conn, agent_id: str) -> Accepted:
+    (verdict,) = await inbox.accept(conn, [seeds.submission(agent_id)])
+    assert isinstance(verdict, Accepted)
+    return verdict
+
+
+def step_of(agent_id: str, command: Accepted, *, text: str = "hello", **changes: object) -> Checkpoint:
+    """A checkpoint that ends the run of `command` with one message."""
+    fields = {
+        "id": clock.new_id("ckpt"),
+        "agent_id": agent_id,
+        "fence": 0,
+        "version": 0,
+        "messages": (seeds.message(agent_id, 1, text, run_id=command.run_id),),
+        "runs": (
+            RunUpdate(
+                id=command.run_id,
+                status="completed",
+                usage=Usage(prompt=3, steps=1),
+                stop_reason="end_turn",
+                completed_at=datetime.now(UTC),
+            ),
+        ),
+        "inbox": (InboxUpdate(seq=command.seq, state="done"),),
+        "windows": (WindowUpdate(id=agent_id, from_position=1, end_position=2),),
+        "stop_reason": "end_turn",
+    }
+    return Checkpoint(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+async def test_a_step_commits_everything_it_changed(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        block_id = await seeds.block(conn, agent_id, value="old")
+        command = await accepted(conn, agent_id)
+        step = Step(
+            id=clock.new_id("step"),
+            organization_id=DEFAULT_ORGANIZATION,
+            agent_id=agent_id,
+            run_id=command.run_id,
+            position=0,
+            status="success",
+            model="openai/echo",
+            provider="openai",
+            created_at=datetime.now(UTC),
+        )
+        system = await conn.fetchval("select id from messages where position = 0")
+        checkpoint = step_of(
+            agent_id,
+            command,
+            steps=(step,),
+            blocks=(BlockWrite(id=block_id, version=0, value="new"),),
+            rewrites=(MessageRewrite(id=system, content=(TextPart("rebuilt"),), tokens=2),),
+            tool_calls=(
+                ToolCall(agent_id=agent_id, step_id=step.id, call_id="c1", name="x", state="success"),
+            ),
+        )
+        assert await checkpoints.commit(conn, [checkpoint]) == [None]
+        state = await activation.activate(conn, agent_id, fence=0)
+        assert (state.agent.version, state.agent.checkpoint_id) == (1, checkpoint.id)
+        assert state.agent.last_stop_reason == "end_turn"
+        assert [(b.value, b.version) for b in state.blocks] == [("new", 1)]
+        assert state.pending == ()
+        window = await activation.window(conn, state.conversations[0])
+        assert [m.content for m in window] == [(TextPart("rebuilt"),), (TextPart("hello"),)]
+        run = await conn.fetchrow("select status, stop_reason, completed_at is not null as ended from runs")
+        assert run is not None
+        assert tuple(run.values()) == ("completed", "end_turn", True)
+        assert await conn.fetchval("select state from inbox") == "done"
+        assert await conn.fetchval("select count(*) from steps") == 1
+        assert await conn.fetchval("select state from tool_calls") == "success"
+
+
+@pytest.mark.parametrize(("fence", "version"), [(1, 0), (0, 1)], ids=["fence", "version"])
+async def test_a_step_of_an_old_owner_writes_nothing(pool: Pool, fence: int, version: int) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        command = await accepted(conn, agent_id)
+        await conn.execute("update agents set fence = $1, version = $2", fence, version)
+        (outcome,) = await checkpoints.commit(conn, [step_of(agent_id, command)])
+        assert isinstance(outcome, FencedError)
+        assert await conn.fetchval("select count(*) from messages where position > 0") == 0
+        assert await conn.fetchval("select status from runs") == "created"
+        assert await conn.fetchval("select state from inbox") == "new"
+
+
+async def test_a_command_that_is_over_is_not_handled_again(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        command = await accepted(conn, agent_id)
+        assert await checkpoints.commit(conn, [step_of(agent_id, command)]) == [None]
+        again = step_of(agent_id, command, version=1)
+        (outcome,) = await checkpoints.commit(conn, [again])
+        assert isinstance(outcome, FencedError)
+        assert await conn.fetchval("select count(*) from messages where position > 0") == 1
+
+
+async def test_each_step_of_a_batch_has_its_own_verdict(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agents = [await seeds.agent(conn) for _ in range(3)]
+        commands = [await accepted(conn, a) for a in agents]
+        await conn.execute("update agents set fence = 7 where id = $1", agents[1])
+        batch = [step_of(a, c) for a, c in zip(agents, commands, strict=True)]
+        first, second, third = await checkpoints.commit(conn, batch)
+        assert (first, third) == (None, None)
+        assert isinstance(second, FencedError)
+        written = await conn.fetch("select agent_id from messages where position > 0")
+        assert {row["agent_id"] for row in written} == {agents[0], agents[2]}
+
+
+async def test_a_stale_block_stops_its_whole_step_and_no_other(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        one, two = await seeds.agent(conn), await seeds.agent(conn)
+        block_id = await seeds.block(conn, one, two)
+        await conn.execute("update blocks set version = 4")
+        stale = step_of(
+            one, await accepted(conn, one), blocks=(BlockWrite(id=block_id, version=3, value="x"),)
+        )
+        good = step_of(
+            two, await accepted(conn, two), blocks=(BlockWrite(id=block_id, version=4, value="y"),)
+        )
+        first, second = await checkpoints.commit(conn, [stale, good])
+        # Whichever comes first by agent id holds the block's turn, so the good one may be asked again.
+        assert isinstance(first, StaleBlocksError)
+        assert first.block_ids == (block_id,)
+        if second is not None:
+            assert await checkpoints.commit(conn, [good]) == [None]
+        assert await conn.fetchval("select value from blocks") == "y"
+        assert await conn.fetchval("select count(*) from messages where position > 0") == 1
+
+
+async def test_two_steps_that_write_one_block_in_one_batch_lose_no_edit(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agents = sorted([await seeds.agent(conn) for _ in range(2)])
+        block_id = await seeds.block(conn, *agents)
+        batch = [
+            step_of(a, await accepted(conn, a), blocks=(BlockWrite(id=block_id, version=0, value=a),))
+            for a in agents
+        ]
+        first, second = await checkpoints.commit(conn, batch)
+        assert first is None
+        assert isinstance(second, StaleBlocksError)
+        row = await conn.fetchrow("select value, version from blocks")
+        assert row is not None
+        assert tuple(row.values()) == (agents[0], 1)
+
+
+async def test_content_the_database_refuses_commits_nothing(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agents = [await seeds.agent(conn) for _ in range(2)]
+        commands = [await accepted(conn, a) for a in agents]
+    batch = [step_of(a, c, text=t) for a, c, t in zip(agents, commands, ["fine", "a\x00b"], strict=True)]
+    with pytest.raises(RefusedError):
+        async with connection(pool) as conn:
+            await checkpoints.commit(conn, batch)
+    async with connection(pool) as conn:
+        assert await conn.fetchval("select count(*) from messages where position > 0") == 0
+        assert await checkpoints.commit(conn, batch[:1]) == [None]
+
+
+async def test_a_lost_answer_is_resolved_by_the_checkpoint_id(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agents = [await seeds.agent(conn) for _ in range(2)]
+        batch = [step_of(a, await accepted(conn, a)) for a in agents]
+        await checkpoints.commit(conn, batch[:1])
+        assert await checkpoints.landed(conn, batch) == [True, False]
+
+
+async def test_a_checkpoint_costs_the_same_whatever_the_history(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        await conn.execute(
+            "insert into messages (id, conversation_id, position, agent_id, organization_id, role, content)"
+            " select 'message-' || g, $1, g, $1, $2, 'user', '[]' from generate_series(1, 5000) g",
+            agent_id,
+            DEFAULT_ORGANIZATION,
+        )
+        await conn.execute("analyze messages")
+        command = await accepted(conn, agent_id)
+        step = step_of(agent_id, command, messages=(seeds.message(agent_id, 5001, "x"),))
+        before = await conn.fetchval("select seq_scan from pg_stat_user_tables where relname = 'messages'")
+        assert await checkpoints.commit(conn, [step]) == [None]
+        await conn.execute("select pg_stat_force_next_flush()")
+        after = await conn.fetchval("select seq_scan from pg_stat_user_tables where relname = 'messages'")
+        assert after == before

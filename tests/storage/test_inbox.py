@@ -1,0 +1,127 @@
+from datetime import timedelta
+
+import anyio
+import anyio.lowlevel
+
+from storage import inbox
+from storage.errors import KeyReusedError, NotFoundError, StorageError
+from storage.inbox import Accepted
+from storage.pool import Pool, connection
+from tests.storage import seeds
+
+LOCK_WAITS = (
+    "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+)
+
+
+async def test_a_batch_is_accepted_in_order_with_its_runs(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        batch = [seeds.submission(agent_id, text=str(i)) for i in range(20)]
+        verdicts = await inbox.accept(conn, batch)
+        assert [v.run_id for v in verdicts if isinstance(v, Accepted)] == [s.run_id for s in batch]
+        seqs = [v.seq for v in verdicts if isinstance(v, Accepted)]
+        assert seqs == sorted(seqs)
+        waiting = await inbox.pending(conn, limit=100)
+        assert [p.run_id for p in waiting] == [s.run_id for s in batch]
+        assert await conn.fetchval("select count(*) from runs where status = 'created'") == 20
+
+
+async def test_a_repeated_key_returns_the_first_run_and_leaves_no_other(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        first, again = seeds.submission(agent_id, key="k"), seeds.submission(agent_id, key="k")
+        (accepted,) = await inbox.accept(conn, [first])
+        (replay,) = await inbox.accept(conn, [again])
+        assert isinstance(accepted, Accepted)
+        assert isinstance(replay, Accepted)
+        assert (replay.replayed, replay.run_id, replay.seq) == (True, first.run_id, accepted.seq)
+        assert await conn.fetchval("select count(*) from runs") == 1
+
+
+async def test_one_key_twice_in_one_batch_is_one_command(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        verdicts = await inbox.accept(
+            conn, [seeds.submission(agent_id, key="k"), seeds.submission(agent_id, key="k")]
+        )
+        assert [v.replayed for v in verdicts if isinstance(v, Accepted)] == [False, True]
+        assert await conn.fetchval("select count(*) from runs") == 1
+        assert await conn.fetchval("select count(*) from inbox") == 1
+
+
+async def test_a_key_with_another_body_is_refused(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        first = seeds.submission(agent_id, key="k", digest="aa")
+        await inbox.accept(conn, [first])
+        (verdict,) = await inbox.accept(conn, [seeds.submission(agent_id, key="k", digest="bb")])
+        assert isinstance(verdict, KeyReusedError)
+        assert verdict.run_id == first.run_id
+
+
+async def test_a_missing_agent_refuses_its_own_command_only(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        good, bad = seeds.submission(agent_id), seeds.submission("agent-none")
+        first, second = await inbox.accept(conn, [bad, good])
+        assert isinstance(first, NotFoundError)
+        assert isinstance(second, Accepted)
+
+
+async def test_two_connections_that_race_for_a_key_accept_it_once(pool: Pool) -> None:
+    async with connection(pool) as one, connection(pool) as two, connection(pool) as probe:
+        agent_id = await seeds.agent(one)
+        winner, loser = seeds.submission(agent_id, key="k"), seeds.submission(agent_id, key="k")
+        verdicts: list[Accepted | StorageError] = []
+
+        async def lose() -> None:
+            verdicts.extend(await inbox.accept(two, [loser]))
+
+        await one.execute("begin")
+        await inbox.accept(one, [winner])
+        async with anyio.create_task_group() as group:
+            group.start_soon(lose)
+            with anyio.fail_after(5):  # the loser's statement waits at the unique constraint
+                while not await probe.fetchval(LOCK_WAITS):
+                    await anyio.lowlevel.checkpoint()
+            await one.execute("commit")
+        (verdict,) = verdicts
+        assert isinstance(verdict, Accepted)
+        assert (verdict.replayed, verdict.run_id) == (True, winner.run_id)
+        assert await one.fetchval("select count(*) from runs") == 1
+
+
+async def test_the_newest_command_of_a_caller_is_found_by_its_hash(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        first, second = seeds.submission(agent_id, digest="ab"), seeds.submission(agent_id, digest="ab")
+        await inbox.accept(conn, [first])
+        await inbox.accept(conn, [second])
+
+        async def newest(**changes: object) -> tuple[str, str, str] | None:
+            wanted = {
+                "agent_id": agent_id,
+                "caller": "test",
+                "request_hash": b"\xab",
+                "within": timedelta(minutes=10),
+            }
+            return await inbox.recent(conn, **{**wanted, **changes})  # type: ignore[arg-type]
+
+        assert await newest() == (second.run_id, agent_id, second.key)
+        assert await newest(caller="other") is None
+        assert await newest(request_hash=b"\xac") is None
+        assert await newest(within=timedelta(0)) is None
+
+
+async def test_purge_forgets_only_what_ended_long_ago(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        await inbox.accept(conn, [seeds.submission(agent_id, key=k) for k in ("old", "new", "open")])
+        await conn.execute(
+            "update inbox set state = 'done', done_at = now() - interval '25 hours' where key = 'old'"
+        )
+        await conn.execute("update inbox set state = 'done', done_at = now() where key = 'new'")
+        assert await inbox.purge(conn, older_than=timedelta(hours=24)) == 1
+        keys = await conn.fetch("select key from inbox order by key")
+        assert [row["key"] for row in keys] == ["new", "open"]

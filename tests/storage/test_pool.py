@@ -1,0 +1,305 @@
+"""Connections: codecs, settings, and the meaning of failures, each provoked on a real server."""
+
+import os
+import signal
+from collections.abc import AsyncGenerator
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import anyio
+import asyncpg
+import pytest
+
+from storage.errors import ConflictError, NotFoundError, RefusedError, StorageError, UnavailableError
+from storage.pool import Pool, address, connect, connection, open_pool, plain_dsn, translate
+
+
+@pytest.fixture
+async def single(dsn: str) -> AsyncGenerator[Pool]:
+    """A pool of one connection: whoever does not give it back stops everybody."""
+    pool = await open_pool(dsn, size=1)
+    yield pool
+    with anyio.move_on_after(5, shield=True):
+        await pool.close()
+
+
+async def test_json_travels_as_bytes_both_ways(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        assert await conn.fetchval("select $1::jsonb", b'{"a":1}') == b'{"a": 1}'
+        assert await conn.fetchval("select $1::json", b'{"a":1}') == b'{"a":1}'
+        assert await conn.fetchval("select $1::jsonb[]", [b"1", b"[2]"]) == [b"1", b"[2]"]
+        assert await conn.fetchval("select $1::jsonb ->> 'a'", b'{"a":1}') == "1"
+
+
+async def test_arrays_and_times_come_back_as_python_has_them(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        assert await conn.fetchval("select array['a', 'b']::text[]") == ["a", "b"]
+        moment = await conn.fetchval("select now()")
+        assert moment.utcoffset().total_seconds() == 0
+
+
+async def test_the_session_is_bounded_in_every_wait(pool: Pool) -> None:
+    shown = {}
+    async with connection(pool) as conn:
+        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "jit"):
+            shown[name] = await conn.fetchval(f"show {name}")
+        shown["application_name"] = await conn.fetchval("show application_name")
+        shown["timezone"] = await conn.fetchval("show timezone")
+    assert shown == {
+        "statement_timeout": "10s",
+        "lock_timeout": "5s",
+        "idle_in_transaction_session_timeout": "15s",
+        "jit": "off",
+        "application_name": "wakeful",
+        "timezone": "UTC",
+    }
+
+
+async def test_a_drivers_name_in_the_address_is_ignored(dsn: str) -> None:
+    conn = await connect(dsn.replace("postgresql://", "postgresql+asyncpg://"))
+    assert await conn.fetchval("select 1") == 1
+    await conn.close()
+
+
+def test_addresses_are_told_without_their_password() -> None:
+    assert address("postgres+psycopg://me:s3cret@db.example:6000/agents") == (
+        "host db.example, port 6000, database agents"
+    )
+    assert address("postgresql://postgres:s3cret@/postgres?host=%2Frun%2Fpg&port=5433") == (
+        "host /run/pg, port 5433, database postgres"
+    )
+    assert "s3cret" not in address("postgresql://me:s3/cret@db:5432/agents")
+    assert plain_dsn(" postgres://a/b\n") == "postgresql://a/b"
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgresql://me:s3cret@127.0.0.1:1/agents",
+        "postgresql://me:s3cret@/agents?host=%2Fnowhere&port=1",
+        "postgresql://me:s3cret@no-such-host.invalid:1/agents",
+    ],
+)
+async def test_an_unreachable_server_is_named_without_its_password(dsn: str) -> None:
+    with pytest.raises(UnavailableError, match="port 1, database agents: ") as caught:
+        await open_pool(dsn)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dsn", ["", "sqlite:///x", "postgresql://me:s3cret/x@host/agents"])
+async def test_an_address_that_is_none_is_an_error_of_ours(dsn: str) -> None:
+    with pytest.raises(UnavailableError) as caught:
+        await connect(dsn)
+    assert "s3cret" not in str(caught.value)
+
+
+async def test_a_missing_database_is_unavailable_and_named(dsn: str) -> None:
+    elsewhere = urlunsplit(urlsplit(dsn)._replace(path="/no_such_database"))
+    with pytest.raises(UnavailableError, match="no_such_database: the database does not exist"):
+        await open_pool(elsewhere)
+
+
+async def test_a_killed_session_is_unavailable_and_the_next_borrower_works(single: Pool, dsn: str) -> None:
+    killer = await connect(dsn)
+    with pytest.raises(UnavailableError):  # noqa: PT012 - any of them may be the first to notice
+        async with connection(single) as conn:
+            pid = await conn.fetchval("select pg_backend_pid()")
+            await killer.execute("select pg_terminate_backend($1, 5000)", pid)
+            await conn.fetchval("select 1")
+    await killer.close()
+    async with connection(single) as conn:
+        assert await conn.fetchval("select 1") == 1
+
+
+async def test_a_statement_that_takes_too_long_is_unavailable(pool: Pool) -> None:
+    with pytest.raises(UnavailableError, match="the statement took too long"):
+        await _run(pool, "set local statement_timeout = 20", "select pg_sleep(10)")
+
+
+async def test_a_lock_that_is_not_free_in_time_is_unavailable(pool: Pool) -> None:
+    async with connection(pool) as holder, holder.transaction():
+        await holder.execute("lock table organizations")
+        with pytest.raises(UnavailableError, match="a lock was not free"):
+            await _run(pool, "set local lock_timeout = 20", "select 1 from organizations")
+
+
+async def test_a_transaction_left_idle_is_unavailable(pool: Pool) -> None:
+    alive = "select count(*) from pg_stat_activity where pid = $1"
+    with pytest.raises(UnavailableError):  # noqa: PT012 - leaving the transaction may be the first to notice
+        async with connection(pool) as watcher, connection(pool) as conn, conn.transaction():
+            pid = await conn.fetchval("select pg_backend_pid()")
+            await conn.execute("set local idle_in_transaction_session_timeout = 1")
+            while await watcher.fetchval(alive, pid):
+                pass
+            await conn.execute("select 1")
+
+
+async def test_a_server_that_takes_no_writes_is_unavailable(pool: Pool) -> None:
+    with pytest.raises(UnavailableError, match="read-only"):
+        async with connection(pool) as conn, conn.transaction(readonly=True):
+            await conn.execute("delete from organizations")
+
+
+async def test_a_deadlock_is_unavailable_for_its_victim(pool: Pool) -> None:
+    async def take(first: int, second: int, mine: anyio.Event, theirs: anyio.Event) -> None:
+        try:
+            async with connection(pool) as conn, conn.transaction():
+                await conn.execute("select pg_advisory_xact_lock($1)", first)
+                mine.set()
+                await theirs.wait()
+                await conn.execute("select pg_advisory_xact_lock($1)", second)
+        except UnavailableError as error:
+            victims.append(str(error))
+
+    victims: list[str] = []
+    one, two = anyio.Event(), anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(take, 1, 2, one, two)
+        group.start_soon(take, 2, 1, two, one)
+    assert len(victims) == 1
+    assert "rolled back" in victims[0]
+
+
+async def test_too_many_connections_are_unavailable(dsn: str) -> None:
+    role = f"r{uuid4().hex}"
+    admin = await connect(dsn)
+    await admin.execute(f"create role {role} login password 'pw' connection limit 1")
+    parts = urlsplit(dsn)
+    host = parts.netloc.rpartition("@")[2]
+    theirs = urlunsplit(parts._replace(netloc=f"{role}:pw@{host}"))
+    first = await connect(theirs)
+    with pytest.raises(UnavailableError, match="too many connections"):
+        await connect(theirs)
+    await first.close()
+    await admin.execute(f"drop role {role}")
+    await admin.close()
+
+
+async def test_a_repeated_key_is_a_conflict_that_names_its_constraint(pool: Pool) -> None:
+    with pytest.raises(ConflictError) as caught:
+        async with connection(pool) as conn:
+            await conn.execute("insert into organizations (id, name) select id, name from organizations")
+    assert caught.value.constraint == "organizations_pkey"
+
+
+async def test_a_reference_to_a_missing_row_is_a_conflict_that_names_its_constraint(pool: Pool) -> None:
+    with pytest.raises(ConflictError) as caught:
+        async with connection(pool) as conn:
+            await conn.execute("insert into agents_blocks values ('agent-x', 'block-x', 'human', 0)")
+    assert caught.value.constraint == "attachment_has_an_agent"
+
+
+@pytest.mark.parametrize(
+    ("statement", "value"),
+    [
+        ("select $1::text", "a\0b"),
+        ("select $1::text", "a\ud800b"),
+        ("select $1::jsonb", b'{"a": "\\u0000"}'),
+        ("select $1::jsonb", b"{"),
+        ("select $1::int", 2**40),
+        ("select ($1::bigint)::int", 2**40),
+        ("select $1::text::timestamptz", "yesterday-ish"),
+        (
+            "select to_tsvector('english', string_agg(md5(i::text), ' ')) from generate_series(1, $1::int) i",
+            60000,
+        ),
+        ("update shards set shard = $1::int where shard = 0", 5000),
+        ("update organizations set name = $1::text", None),
+    ],
+)
+async def test_content_that_cannot_be_stored_is_refused(pool: Pool, statement: str, value: object) -> None:
+    with pytest.raises(RefusedError):
+        async with connection(pool) as conn:
+            await conn.execute(statement, value)
+    async with connection(pool) as conn:
+        assert await conn.fetchval("select 1") == 1
+
+
+async def test_refusals_do_not_repeat_what_was_written(pool: Pool) -> None:
+    with pytest.raises(RefusedError) as caught:
+        async with connection(pool) as conn:
+            await conn.execute("select ($1::text)::int", "my secret diary")
+    assert "diary" not in str(caught.value)
+
+
+async def test_faults_of_ours_stay_what_they_are(pool: Pool) -> None:
+    with pytest.raises(asyncpg.exceptions.UndefinedTableError):
+        async with connection(pool) as conn:
+            await conn.execute("select * from no_such_table")
+    with pytest.raises(asyncpg.exceptions.DataError):
+        async with connection(pool) as conn:
+            await conn.fetchval("select $1::int", "one")
+    with pytest.raises(KeyError):
+        async with connection(pool):
+            raise KeyError("ours")
+
+
+async def test_errors_of_storage_pass_through_unchanged(pool: Pool) -> None:
+    missing = NotFoundError("agent", "agent-x")
+    with pytest.raises(NotFoundError) as caught:
+        async with connection(pool):
+            raise missing
+    assert caught.value is missing
+    assert translate(missing) is missing
+    assert translate(ValueError("x")) is None
+    assert isinstance(translate(TimeoutError()), StorageError)
+
+
+async def test_a_closed_pool_is_unavailable(dsn: str) -> None:
+    pool = await open_pool(dsn, size=1)
+    await pool.close()
+    with pytest.raises(UnavailableError):
+        async with connection(pool):
+            pass
+
+
+async def test_a_cancelled_statement_gives_its_connection_back(single: Pool) -> None:
+    with anyio.move_on_after(0.05) as scope:
+        async with connection(single) as conn:
+            await conn.execute("select pg_sleep(10)")
+    assert scope.cancelled_caught
+    with anyio.fail_after(5):
+        async with connection(single) as conn:
+            assert await conn.fetchval("select 1") == 1
+
+
+async def test_a_cancelled_transaction_leaves_nothing_behind(single: Pool) -> None:
+    with anyio.move_on_after(0.05):
+        async with connection(single) as conn, conn.transaction():
+            await conn.execute("insert into organizations (id, name) values ('org-x', 'x')")
+            await conn.execute("select pg_sleep(10)")
+    async with connection(single) as conn:
+        assert await conn.fetchval("select count(*) from organizations") == 1
+
+
+async def test_a_frozen_session_holds_up_nobody_beyond_his_deadline(pool: Pool, dsn: str) -> None:
+    async with connection(pool) as conn:
+        pid = await conn.fetchval("select pg_backend_pid()")
+        if not _is_ours(pid):
+            pytest.skip("the server's processes cannot be stopped from here")
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            started = anyio.current_time()
+            with anyio.move_on_after(0.1) as scope:
+                await conn.fetchval("select 1")
+            assert scope.cancelled_caught
+            with anyio.fail_after(2):
+                async with connection(pool) as other:
+                    assert await other.fetchval("select 1") == 1
+            assert anyio.current_time() - started < 2
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+async def _run(pool: Pool, *statements: str) -> None:
+    async with connection(pool) as conn, conn.transaction():
+        for statement in statements:
+            await conn.execute(statement)
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError:
+        return False
+    return True
