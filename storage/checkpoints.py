@@ -137,7 +137,7 @@ _BODY = """, ok as materialized (
          last_run_completed_at = case when i.stop_reason is null then a.last_run_completed_at else now() end,
          last_run_duration_ms = coalesce(i.duration_ms, a.last_run_duration_ms)
     from input i
-   where a.id = i.agent_id and a.id in (select agent_id from ok)
+   where a.id = i.agent_id and i.agent_id in (select agent_id from ok)
 ), message as (
   insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
                         sender_id, run_id, step_id, tokens, excluded, interrupted, created_at)
@@ -156,18 +156,18 @@ _BODY = """, ok as materialized (
     from json_to_recordset($4::json) as u (
            id text, agent_id text, status text, usage jsonb, stop_reason text, error jsonb,
            completed_at timestamptz, ttft_ns bigint, total_duration_ns bigint)
-   where r.id = u.id and r.agent_id in (select agent_id from ok)
+   where r.id = u.id and u.agent_id in (select agent_id from ok)
      and r.status not in ('completed', 'failed', 'cancelled')
 ), entry as (
   update inbox x
      set state = u.state, attempts = 0, done_at = case when u.state in ('done', 'dead') then now() end
     from json_to_recordset($5::json) as u (agent_id text, seq bigint, state text)
-   where x.seq = u.seq and x.agent_id in (select agent_id from ok)
+   where x.seq = u.seq and u.agent_id in (select agent_id from ok)
 ), view as (
   update conversations c
      set from_position = u.from_position, end_position = u.end_position, last_message_at = now()
     from json_to_recordset($6::json) as u (agent_id text, id text, from_position bigint, end_position bigint)
-   where c.id = u.id and c.agent_id in (select agent_id from ok)
+   where c.id = u.id and u.agent_id in (select agent_id from ok)
 ), step as (
   insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
                      context_window_tokens, usage, stop_reason, error, timing, created_at)
@@ -199,7 +199,7 @@ _RARE = """, rewrite as (
          excluded = coalesce(w.excluded, m.excluded)
     from json_to_recordset($8::json) as w (
            agent_id text, id text, content jsonb, tokens int, excluded boolean)
-   where m.id = w.id and m.agent_id in (select agent_id from ok)
+   where m.id = w.id and w.agent_id in (select agent_id from ok)
 ), call as (
   insert into tool_calls (agent_id, step_id, call_id, name, state)
   select t.agent_id, t.step_id, t.call_id, t.name, t.state

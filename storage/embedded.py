@@ -1,6 +1,7 @@
 """The Postgres that comes with wakeful: one server for each data directory, alive as long as its owner."""
 
 import atexit
+import contextlib
 import logging
 import os
 import subprocess
@@ -133,7 +134,7 @@ class Embedded:
             try:
                 for wait in self._starting():
                     await anyio.sleep(wait)
-            except EmbeddedError as error:
+            except (EmbeddedError, OSError) as error:
                 pause = min(pause * 2, RETRY_SECONDS)
                 log.error("embedded postgres does not start", extra={"reason": str(error)})
             else:
@@ -216,17 +217,16 @@ def start(data_dir: Path, *, durability_off: bool = False) -> Embedded:
     _require_main_thread()
     data_dir = data_dir.resolve()
     held = datadir.hold(data_dir)
-    try:
-        server = Embedded(held, data_dir, {**SETTINGS, **UNSAFE} if durability_off else SETTINGS)
-    except BaseException:
-        held.release()
-        raise
+    with contextlib.ExitStack() as undo:
+        undo.callback(held.release)
+        try:
+            server = Embedded(held, data_dir, {**SETTINGS, **UNSAFE} if durability_off else SETTINGS)
+            undo.callback(server.stop)
+            server.restart()
+        except OSError as error:
+            raise EmbeddedError(f"the embedded Postgres cannot be started in {data_dir}: {error}") from error
+        undo.pop_all()
     atexit.register(server.stop)
-    try:
-        server.restart()
-    except BaseException:
-        server.stop()
-        raise
     return server
 
 

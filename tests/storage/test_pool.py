@@ -1,5 +1,6 @@
 """Connections: codecs, settings, and the meaning of failures, each provoked on a real server."""
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncGenerator
@@ -91,6 +92,21 @@ async def test_an_address_that_is_none_is_an_error_of_ours(dsn: str) -> None:
     with pytest.raises(UnavailableError) as caught:
         await connect(dsn)
     assert "s3cret" not in str(caught.value)
+
+
+async def test_a_pooler_that_refuses_settings_is_told_apart() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big") - 4)
+        fields = b"SFATAL\0C08P01\0Munsupported startup parameter: jit\0\0"
+        writer.write(b"E" + (len(fields) + 4).to_bytes(4, "big") + fields)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(UnavailableError, match=r"connection pooler .* name the server itself"):
+        await open_pool(f"postgresql://me@127.0.0.1:{port}/agents?sslmode=disable")
+    server.close()
 
 
 async def test_a_missing_database_is_unavailable_and_named(dsn: str) -> None:
@@ -243,6 +259,18 @@ async def test_errors_of_storage_pass_through_unchanged(pool: Pool) -> None:
     assert translate(missing) is missing
     assert translate(ValueError("x")) is None
     assert isinstance(translate(TimeoutError()), StorageError)
+
+
+async def test_a_connection_that_is_out_of_step_is_never_lent_again(single: Pool) -> None:
+    sessions: list[int] = []
+    with pytest.raises(UnavailableError, match="was lost"):  # noqa: PT012 - the block is the borrowing
+        async with connection(single) as conn:
+            sessions.append(await conn.fetchval("select pg_backend_pid()"))
+            raise asyncpg.InternalClientError(
+                "cannot switch to state 12; another operation (2) is in progress"
+            )
+    async with connection(single) as conn:
+        assert await conn.fetchval("select pg_backend_pid()") not in sessions
 
 
 async def test_a_closed_pool_is_unavailable(dsn: str) -> None:

@@ -1,0 +1,271 @@
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pytest
+
+from actors import clock
+from storage import recall
+from storage.pool import Conn, Pool, connection
+from storage.records import DEFAULT_ORGANIZATION, Part, TextPart, ToolCallPart, ToolReturnPart
+from tests.storage import seeds
+
+NOON = datetime(2026, 3, 31, 12, tzinfo=UTC)
+
+
+async def say(
+    conn: Conn,
+    agent_id: str,
+    *texts: str | Sequence[Part],
+    role: str = "user",
+    conversation_id: str | None = None,
+    at: datetime = NOON,
+    run_id: str | None = None,
+    excluded: bool = False,
+) -> None:
+    """Append messages one second apart."""
+    conversation_id = conversation_id or agent_id
+    after = await conn.fetchval(
+        "select coalesce(max(position), 0) from messages where conversation_id = $1", conversation_id
+    )
+    await conn.executemany(
+        "insert into messages (id, conversation_id, position, agent_id, organization_id, role, content,"
+        " run_id, excluded, created_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        [
+            (
+                clock.new_id("message"),
+                conversation_id,
+                after + i,
+                agent_id,
+                DEFAULT_ORGANIZATION,
+                role,
+                msgspec.json.encode((TextPart(text),) if isinstance(text, str) else text),
+                run_id,
+                excluded,
+                at + timedelta(seconds=after + i),
+            )
+            for i, text in enumerate(texts, start=1)
+        ],
+    )
+
+
+async def found(conn: Conn, agent_id: str, query: str | None = None, **filters: Any) -> list[str]:
+    return [hit.text for hit in await recall.search(conn, agent_id=agent_id, query=query, **filters)]
+
+
+async def test_a_message_is_found_by_its_words_in_other_forms(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await say(conn, agent, "My cat is called Milo.", "The weather is nice.", "I was running late.")
+        assert await found(conn, agent, "cats") == ["My cat is called Milo."]
+        assert await found(conn, agent, "Did we ever run a marathon?") == ["I was running late."]
+        (hit,) = await recall.search(conn, agent_id=agent, query="milo")
+        assert (hit.role, hit.position, hit.conversation_id, hit.rank) == ("user", 1, agent, 1)
+        assert hit.created_at == NOON + timedelta(seconds=1)
+
+
+async def test_rare_words_count_more_than_repeated_frequent_ones(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await say(conn, agent, "My dentist is Dr. Huber.")
+        await say(conn, agent, *(f"name name name of thing {i}" for i in range(20)))
+        hits = await found(conn, agent, "what is the name of my dentist", limit=3)
+        assert hits[0] == "My dentist is Dr. Huber."
+        assert len(hits) == 3
+
+
+async def test_of_equal_hits_the_newest_comes_first(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await say(conn, agent, "tea one", "tea two", "tea three")
+        assert await found(conn, agent, "tea", limit=2) == ["tea three", "tea two"]
+
+
+async def test_without_a_query_the_newest_come_from_every_conversation(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await conn.execute(
+            "insert into conversations (id, organization_id, agent_id) values ('conv-1', $1, $2)",
+            DEFAULT_ORGANIZATION,
+            agent,
+        )
+        await say(conn, agent, "first", "second")
+        await say(conn, agent, "third", conversation_id="conv-1", at=NOON + timedelta(minutes=1))
+        for nothing in (None, "", "  \n", "\0"):
+            assert await found(conn, agent, nothing, limit=2) == ["third", "second"]
+
+
+async def test_stop_words_punctuation_and_parts_of_words_are_found_as_they_stand(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await say(conn, agent, "To be or not to be", "100% sure", "a_b", "我的猫叫米洛。", "Aufzugsanlage")
+        assert await found(conn, agent, "to BE") == ["To be or not to be"]
+        assert await found(conn, agent, "%") == ["100% sure"]
+        assert await found(conn, agent, "_") == ["a_b"]
+        assert await found(conn, agent, "\\") == []
+        assert await found(conn, agent, "米洛") == ["我的猫叫米洛。"]
+        assert await found(conn, agent, "zugsanl") == ["Aufzugsanlage"]
+        assert await found(conn, agent, "nothing of the sort") == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["'", "''", "\\", "\\'", "a:*", "!a", "!", "a & b | !c", "(a", "<->", "a <2> b", "a\0b", "\ud800",
+     "'; drop table messages; --", "%s %d {0}", "$1", "milo\\' | 'x", "*", ":", "\u202e", "é", "@"],
+)  # fmt: skip
+async def test_hostile_queries_are_data(pool: Pool, query: str) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await say(conn, agent, "My cat is called Milo.")
+        assert await found(conn, agent, f"{query} milo") == ["My cat is called Milo."]
+        await found(conn, agent, query)
+        assert await found(conn, agent, "milo") == ["My cat is called Milo."], "nothing was changed"
+
+
+@pytest.mark.parametrize("word", ["plain", "o'clock", "\\", "a\\", "\\'", "' | 'b", "a & !b:*", "''", "é 米"])
+async def test_any_word_is_one_operand_of_a_match(pool: Pool, word: str) -> None:
+    async with connection(pool) as conn:
+        matches = "select array_to_tsvector(array[$1]) @@ $2::text::tsquery"
+        assert await conn.fetchval(matches, word, recall._lexeme(word))
+        assert not await conn.fetchval(matches, f"{word}x", recall._lexeme(word))
+        parsed = await conn.fetchval("select numnode($1::text::tsquery)", recall._lexeme(word))
+        assert parsed == 1
+
+
+async def test_negation_and_prefix_operators_have_no_meaning(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await say(conn, agent, "alpha", "beta")
+        assert await found(conn, agent, "!alpha") == ["alpha"]
+        assert await found(conn, agent, "be:*") == []
+
+
+async def test_very_long_queries_are_cut(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await say(conn, agent, "milo")
+        words = " ".join(f"w{i}" for i in range(500_000))
+        assert await found(conn, agent, f"milo {words}") == ["milo"]
+        assert await found(conn, agent, f"{words} milo") == []
+        assert await found(conn, agent, "x" * 1_000_000) == []
+
+
+async def test_another_agent_s_messages_are_never_found(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        mine, other = await seeds.agent(conn), await seeds.agent(conn)
+        await say(conn, other, "milo is here", f"{mine} milo", f"'{mine}'", mine)
+        for query in ("milo", mine, f"{mine} milo", "here", None, "is"):
+            assert await found(conn, mine, query) == []
+        for forged in ("agent-' | 'milo", "agent-\\", "agent-\\' | 'milo"):
+            assert await found(conn, forged, "milo") == []
+
+
+async def test_only_what_people_and_the_model_said_is_searched(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        search = ToolCallPart("call-1", "conversation_search", '{"query": "milo"}')
+        insert = ToolCallPart("call-2", "memory_insert", '{"new_string": "milo"}')
+        await say(conn, agent, (TextPart("I look for milo"), search), role="assistant")
+        await say(conn, agent, (ToolReturnPart("call-1", "x", "success", "milo"),), role="tool")
+        await say(conn, agent, (TextPart("I note milo"), insert), role="assistant")
+        await say(conn, agent, "system milo", role="system")
+        await say(conn, agent, "milo refused", excluded=True)
+        await say(conn, agent, "so far: milo", role="summary")
+        expected = {"I note milo", "so far: milo"}
+        assert set(await found(conn, agent, "milo")) == expected
+        assert set(await found(conn, agent, "ilo")) == expected
+        assert set(await found(conn, agent)) == expected
+
+
+async def test_deleted_conversations_are_not_searched(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await conn.execute(
+            "insert into conversations (id, organization_id, agent_id, deleted_at)"
+            " values ('conv-1', $1, $2, now())",
+            DEFAULT_ORGANIZATION,
+            agent,
+        )
+        await say(conn, agent, "milo stays")
+        await say(conn, agent, "milo goes", conversation_id="conv-1")
+        for query in ("milo", "ilo", None):
+            assert await found(conn, agent, query) == ["milo stays"]
+
+
+async def test_roles_dates_and_the_asking_run_narrow_every_kind_of_search(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await say(conn, agent, "milo one")
+        await say(conn, agent, "milo two", role="assistant", at=NOON + timedelta(days=1))
+        await say(conn, agent, "milo three", at=NOON + timedelta(days=2), run_id="run-now")
+        for query in ("milo", "ilo", None):
+            assert await found(conn, agent, query, roles=["assistant"]) == ["milo two"]
+            assert await found(conn, agent, query, roles=["user"]) == ["milo three", "milo one"]
+            assert await found(conn, agent, query, roles=["tool", "system"]) == []
+            assert await found(conn, agent, query, start=NOON + timedelta(hours=1)) == [
+                "milo three",
+                "milo two",
+            ]
+            assert await found(conn, agent, query, end=NOON + timedelta(hours=1)) == ["milo one"]
+            first = NOON + timedelta(seconds=1)
+            assert await found(conn, agent, query, start=first, end=first) == ["milo one"], "both ends count"
+            assert await found(conn, agent, query, but_run_id="run-now") == ["milo two", "milo one"]
+
+
+async def test_messages_with_images_show_their_words(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        image = msgspec.convert(
+            {"type": "image", "source": {"type": "url", "url": "https://x/cat.png"}}, Part
+        )
+        await say(conn, agent, (TextPart("look at"), image, TextPart("milo")))
+        assert await found(conn, agent, "milo") == ["look at\nmilo"]
+        await say(conn, agent, (image,))
+        assert await found(conn, agent, limit=1) == [""]
+
+
+# --- the plan -------------------------------------------------------------------------------------
+
+AGENTS, EACH = 10, 2_000
+FILL = """
+insert into messages (id, conversation_id, position, agent_id, organization_id, role, content)
+select gen_random_uuid()::text, a, n, a, $2, case n % 2 when 0 then 'user' else 'assistant' end,
+       jsonb_build_array(jsonb_build_object('type', 'text', 'text',
+         'word' || n % 50 || ' thing' || n % 7 || ' rare' || n))
+  from generate_series(1, $3) n, unnest($1::text[]) a
+"""
+
+
+async def plans_of(conn: Conn, agent_id: str, query: str | None) -> list[str]:
+    """Return the plans of the statements that a search runs, by running it."""
+
+    class Explained:
+        def __init__(self) -> None:
+            self.plans: list[str] = []
+
+        async def fetch(self, statement: str, *args: object) -> list[Any]:
+            plan = await conn.fetch(f"explain {statement}", *args)
+            self.plans.append("\n".join(row[0] for row in plan))
+            return await conn.fetch(statement, *args)
+
+    explained = Explained()
+    await recall.search(explained, agent_id=agent_id, query=query)  # type: ignore[arg-type]
+    return explained.plans
+
+
+async def test_no_search_scans_the_messages_of_other_agents(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agents = [await seeds.agent(conn) for _ in range(AGENTS)]
+        await conn.execute(FILL, agents, DEFAULT_ORGANIZATION, EACH)
+        await conn.execute("analyze messages")
+        for query in ("rare77", "word3 thing5 rare9", "word1", None, "ord", "%"):
+            for _ in range(7):  # past the point where a prepared statement may get a generic plan
+                plans = await plans_of(conn, agents[0], query)
+            for plan in plans:
+                assert "Seq Scan on messages" not in plan, f"{query}:\n{plan}"
+        by_words = (await plans_of(conn, agents[0], "rare77"))[1]
+        assert "Bitmap Index Scan on messages_by_words" in by_words
+        newest = (await plans_of(conn, agents[0], None))[0]
+        assert "Index Scan Backward using message_position_is_unique" in newest
+        assert await found(conn, agents[0], "rare77") == ["word27 thing0 rare77"]
