@@ -1,0 +1,171 @@
+"""The model `demo/scripted`: no language model, but it thinks aloud, uses tools, remembers and streams."""
+
+import re
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from actors import clock
+from actors.llm.demo_mind import MemoryBlock, Reply, ToolUse, View, reply
+from actors.llm.model import (
+    Finished,
+    ModelRef,
+    Piece,
+    ReasoningPiece,
+    Request,
+    TextPiece,
+    ToolCallPiece,
+    UsageReported,
+)
+from actors.llm.openai_chat import short_call_id
+from storage.records import Usage
+
+BYTES_PER_TOKEN = 4
+
+DEMO = ModelRef(
+    handle="demo/scripted",
+    name="scripted",
+    provider="demo",
+    provider_type="demo",
+    endpoint="",
+    context_window_tokens=32_000,
+    max_output_tokens=4_096,
+    display_name="Scripted demo (no language model)",
+)
+
+# A block as the system prompt renders it: label, description, metadata and value, each in its own tags.
+_BLOCK = re.compile(
+    r"<(?P<label>[^<>\n]{1,200})>\s*(?:<description>.*?</description>\s*)?"
+    r"<metadata>(?P<metadata>.*?)</metadata>\s*(?:<warning>.*?</warning>\s*)?"
+    r"<value>\n?(?P<value>.*?)\n?</value>\s*</(?P=label)>",
+    re.DOTALL,
+)
+_WORDS = re.compile(r"\S+\s*")
+_SEARCH = "conversation_search"
+
+
+class DemoModel:
+    """A `Model` that answers by rules from the request alone. `pace` is the pause after each word."""
+
+    def __init__(self, pace: float = 0.01) -> None:
+        self.ref = DEMO
+        self._pace = pace
+
+    async def stream(self, request: Request) -> AsyncGenerator[list[Piece], None]:
+        """Yield the reply word by word: a thought, then text or one tool call. It never fails."""
+        answer = reply(read_view(request))
+        written = 0
+        for pieces in _pieces(answer):
+            yield pieces
+            written += 1
+            await clock.sleep(self._pace)
+        read = sum(map(len, request.messages)) + len(request.tools or b"")
+        prompt = read // BYTES_PER_TOKEN + 1
+        usage = Usage(
+            prompt=prompt, completion=written, total=prompt + written, context=prompt, estimated=True
+        )
+        yield [UsageReported(usage), Finished("tool_calls" if answer.tool else "stop")]
+
+
+def read_view(request: Request) -> View:
+    """Return what a request tells: memory from its system prompt, the last message, and what followed it."""
+    messages = [_object(message) for message in _split(request.messages)]
+    system = _text(messages[0].get("content")) if messages else ""
+    last = max(
+        (n for n, message in enumerate(messages) if n and message.get("role") in ("user", "system")),
+        default=0,
+    )
+    turn = messages[last + 1 :]
+    names = {
+        str(call.get("id")): str(_object_of(call.get("function")).get("name"))
+        for message in turn
+        for call in _objects(message.get("tool_calls"))
+    }
+    done = tuple(
+        ToolUse(names.get(str(message.get("tool_call_id")), ""), _text(message.get("content")))
+        for message in turn
+        if message.get("role") == "tool"
+    )
+    found = tuple(text for use in done if use.name == _SEARCH for text in _found(use.result))
+    return View(
+        said=_text(messages[last].get("content")) if last else "",
+        blocks=read_blocks(system),
+        tools=frozenset(_tool_names(request.tools)),
+        done=done,
+        found=found,
+    )
+
+
+def read_blocks(system: str) -> tuple[MemoryBlock, ...]:
+    """Return the memory blocks that a system prompt shows."""
+    return tuple(
+        MemoryBlock(block["label"], block["value"], "read_only=true" in block["metadata"])
+        for block in _BLOCK.finditer(system)
+    )
+
+
+def _pieces(answer: Reply) -> Iterable[list[Piece]]:
+    for word in _WORDS.findall(answer.thought):
+        yield [ReasoningPiece(word)]
+    if answer.tool:
+        arguments = msgspec.json.encode(answer.arguments).decode()
+        yield [ToolCallPiece(0, short_call_id(clock.new_id("call")), answer.tool, "")]
+        for fragment in _WORDS.findall(arguments):
+            yield [ToolCallPiece(0, "", "", fragment)]
+    for word in _WORDS.findall(answer.text):
+        yield [TextPiece(word)]
+
+
+def _split(messages: Sequence[bytes]) -> Iterable[bytes]:
+    """Yield single objects: the results of one tool message come joined by commas."""
+    for message in messages:
+        if message:
+            yield from msgspec.json.decode(b"[%b]" % message, type=list[msgspec.Raw])
+
+
+def _object(message: bytes) -> Mapping[str, Any]:
+    return msgspec.json.decode(message, type=dict[str, Any])
+
+
+def _object_of(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _objects(value: object) -> list[Mapping[str, Any]]:
+    return [_object_of(item) for item in cast("list[object]", value)] if isinstance(value, list) else []
+
+
+def _text(content: object) -> str:
+    if isinstance(content, list):
+        return "\n".join(str(part.get("text") or "") for part in _objects(cast("object", content)))
+    return content if isinstance(content, str) else ""
+
+
+def _tool_names(tools: bytes | None) -> list[str]:
+    offered = msgspec.json.decode(tools, type=list[dict[str, Any]]) if tools else []
+    return [str(_object_of(tool.get("function")).get("name")) for tool in offered]
+
+
+def _found(result: str) -> list[str]:
+    """Return what people said among the results of a search, whatever they are wrapped in."""
+    try:
+        value: object = msgspec.json.decode(result)
+    except (ValueError, RecursionError):
+        return [] if result.startswith("Error") else result.splitlines()
+    return list(_contents(value))
+
+
+def _contents(value: object) -> Iterable[str]:
+    """Yield the `content` of every result that is not the agent's own, however deep it lies."""
+    if isinstance(value, list):
+        for item in cast("list[object]", value):
+            yield from _contents(item)
+    elif isinstance(value, Mapping):
+        members = _object_of(cast("object", value))
+        if "content" in members:
+            if members.get("role") not in ("assistant", "tool", "system"):
+                yield _text(members["content"])
+        else:
+            for member in members.values():
+                yield from _contents(member)

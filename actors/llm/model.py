@@ -1,0 +1,90 @@
+"""What a model is to the rest of the system: bytes in, batches of deltas out."""
+
+from collections.abc import AsyncGenerator
+from typing import Protocol
+
+from msgspec import Struct
+
+from storage.records import ModelSettings, Usage
+
+
+class TextPiece(Struct, frozen=True, gc=False):
+    """A fragment of the answer."""
+
+    text: str
+
+
+class ReasoningPiece(Struct, frozen=True, gc=False):
+    """A fragment of the model's thoughts."""
+
+    text: str
+
+
+class ToolCallPiece(Struct, frozen=True, gc=False):
+    """A fragment of call `index`: `id` and `name` are set in its first fragment only."""
+
+    index: int
+    id: str
+    name: str
+    arguments: str
+
+
+class UsageReported(Struct, frozen=True, gc=False):
+    """The provider's own token counts for this call."""
+
+    usage: Usage
+
+
+class Finished(Struct, frozen=True, gc=False):
+    """The provider ended its answer. `reason` is its own word: stop, length, tool_calls, content_filter …"""
+
+    reason: str
+
+
+Piece = TextPiece | ReasoningPiece | ToolCallPiece | UsageReported | Finished
+
+
+class ModelRef(Struct, frozen=True, kw_only=True):
+    """A model that can be called: `handle` is `provider/name`, `name` what the provider calls it.
+
+    `display_name` is what people are shown; empty means `name`.
+    """
+
+    handle: str
+    name: str
+    provider: str
+    provider_type: str
+    endpoint: str
+    context_window_tokens: int
+    max_output_tokens: int | None = None
+    display_name: str = ""
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """One model call. `messages` and `tools` are already encoded in the chat-completions dialect.
+
+    `messages` is the system message followed by the window, each one JSON object; `tools` is a JSON
+    array or `None`. `key` names the call for logs and for the provider's idempotency header.
+    """
+
+    messages: list[bytes]
+    tools: bytes | None
+    tool_choice: str
+    settings: ModelSettings
+    key: str
+
+
+class Model(Protocol):
+    """A model bound to its endpoint."""
+
+    ref: ModelRef
+
+    def stream(self, request: Request) -> AsyncGenerator[list[Piece], None]:
+        """Yield the answer's pieces, as many at once as one network read brought.
+
+        Ends after `Finished`. Cancelling closes the connection. Close it with `contextlib.aclosing`.
+
+        Raises:
+            ModelError: The call failed; see its attributes for what to do.
+        """
+        ...
