@@ -1,0 +1,210 @@
+"""The system message: the agent's own text, its memory blocks, its tool rules and a few facts."""
+
+import contextlib
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo
+
+import msgspec
+from msgspec import Struct
+
+from actors.memory import LINE_NUMBER_WARNING
+from storage.records import Agent, AgentSettings, Block, JsonObject
+
+MEMORY_TOKEN = "{CORE_MEMORY}"  # noqa: S105 - where in an agent's text the memory goes
+TIME_FORMAT = "%Y-%m-%d %I:%M:%S %p %Z%z"
+
+DEFAULT_SYSTEM = """\
+You are an agent that persists. This conversation did not begin today and will not end today: you keep \
+a memory of your own, and what you write there is what you will know next time.
+
+Answering
+Whatever you write as plain text is your reply and is shown to the person as it stands. Use tools \
+silently, before you answer; do not announce them and do not describe how your memory works unless \
+asked.
+
+What you know
+Your memory blocks are always before you, below. Each has a label, a description of what belongs in \
+it, and a value. The most recent messages follow. Older ones have left your view but are not lost: \
+conversation_search finds them by their words and by date. Search before you say that you do not know \
+or do not remember something a person may have told you.
+
+Keeping your memory
+When you learn something that should last (a name, a preference, a decision, a change of plans, a \
+correction of what you believed), write it down in the same turn: memory_insert adds lines to a block, \
+memory_replace changes words that are there. Put it in the block whose description fits, briefly and \
+as fact. Replace what became untrue instead of adding a second version, and leave out small talk. A \
+block marked read_only is for reading. Edits you make now are in force at once, although the blocks \
+below show them only from the next turn on.
+
+Your memory and persona are yours: act on them naturally rather than quoting them.
+"""
+
+_WITHOUT_MEMORY = frozenset({"react_agent", "workflow_agent"})
+_NUMBERED_FOR = frozenset({"letta_v1_agent", "memgpt_v2_agent", "sleeptime_agent"})
+
+
+def compile_system(
+    agent: Agent,
+    blocks: Sequence[Block],
+    *,
+    conversation_id: str,
+    recompiled_at: datetime,
+    previous_messages: int,
+    archival: int = 0,
+    line_numbers: bool,
+) -> str:
+    """Return the whole system message, with the facts as of `recompiled_at` in the agent's timezone.
+
+    Memory and facts stand where the agent's text says `{CORE_MEMORY}`, else after it. Block values go
+    in verbatim: a token or a tag inside a value is text like any other.
+    """
+    facts = [
+        f"- AGENT_ID: {agent.id}",
+        f"- CONVERSATION_ID: {'default' if conversation_id == agent.id else conversation_id}",
+        f"- System prompt last recompiled: {_local(recompiled_at, agent.settings.timezone)}",
+        f"- {previous_messages} previous messages are in recall memory (conversation_search finds them)",
+    ]
+    if archival > 0:
+        facts.append(f"- {archival} total memories are in archival memory")
+    head, tail = _frame(agent, blocks, line_numbers=line_numbers)
+    return f"{head}{_FACTS_OPEN}{chr(10).join(facts)}{_FACTS_CLOSE}{tail}"
+
+
+def same_memory(system_text: str, agent: Agent, blocks: Sequence[Block], *, line_numbers: bool) -> bool:
+    """Return whether `system_text` already shows this agent text, these rules and these blocks.
+
+    Only the facts (time, counts) may differ: rebuilding for them would cost the prefix cache.
+    """
+    head, tail = _frame(agent, blocks, line_numbers=line_numbers)
+    if not (system_text.startswith(head + _FACTS_OPEN) and system_text.endswith(_FACTS_CLOSE + tail)):
+        return False
+    facts = system_text[len(head) + len(_FACTS_OPEN) : len(system_text) - len(_FACTS_CLOSE) - len(tail)]
+    return _FACTS.fullmatch(facts) is not None
+
+
+def render_memory(blocks: Sequence[Block], *, line_numbers: bool) -> str:
+    """Return the `<memory_blocks>` section, or nothing where there are no blocks."""
+    if not blocks:
+        return ""
+    rendered = "\n\n".join(_block(block, line_numbers=line_numbers) for block in blocks)
+    intro = "These memory blocks are what you know at all times."
+    return f"<memory_blocks>\n{intro}\n\n{rendered}\n</memory_blocks>"
+
+
+def numbers_lines(settings: AgentSettings) -> bool:
+    """Return whether the agent sees block values with line numbers: Anthropic's models edit better so."""
+    provider, _, name = settings.model.partition("/")
+    return (provider == "anthropic" or "claude" in name.lower()) and settings.agent_type in _NUMBERED_FOR
+
+
+def zone(timezone: str) -> tzinfo:
+    """Return the IANA `timezone`, or UTC where this machine does not know it."""
+    try:
+        return ZoneInfo(timezone)
+    except (KeyError, ValueError, OSError):  # unknown, malformed, or a directory of the database
+        return UTC
+
+
+_FACTS_OPEN, _FACTS_CLOSE = "<memory_metadata>\n", "\n</memory_metadata>"
+_FACTS = re.compile(
+    r"- AGENT_ID: \S+\n- CONVERSATION_ID: \S+\n- System prompt last recompiled: [^\n]+"
+    r"\n- \d+ previous messages [^\n]+(\n- \d+ total memories [^\n]+)?"
+)
+
+
+def _frame(agent: Agent, blocks: Sequence[Block], *, line_numbers: bool) -> tuple[str, str]:
+    """Return what stands before and after the facts."""
+    before, token, after = agent.settings.system.partition(MEMORY_TOKEN)
+    memory = ""
+    if agent.settings.agent_type not in _WITHOUT_MEMORY:
+        memory = render_memory(blocks, line_numbers=line_numbers)
+    sections = [section for section in (memory, _usage_rules(agent.settings.tool_rules)) if section]
+    if not token and before:
+        sections.insert(0, before.rstrip("\n"))
+        before = ""
+    return before + "".join(f"{section}\n\n" for section in sections), after
+
+
+def _block(block: Block, *, line_numbers: bool) -> str:
+    metadata = [f"- chars_current={len(block.value)}", f"- chars_limit={block.limit_chars}"]
+    if block.read_only:
+        metadata.insert(0, "- read_only=true")
+    value, warning = block.value, ()
+    if line_numbers:
+        value = "\n".join(f"{number}→ {line}" for number, line in enumerate(value.split("\n"), start=1))
+        warning = ("<warning>", LINE_NUMBER_WARNING, "</warning>")
+    return "\n".join(
+        (
+            f"<{block.label}>",
+            "<description>",
+            block.description or "",
+            "</description>",
+            "<metadata>",
+            *metadata,
+            "</metadata>",
+            *warning,
+            "<value>",
+            value,
+            "</value>",
+            f"</{block.label}>",
+        )
+    )
+
+
+class _Rule(Struct, frozen=True, kw_only=True):
+    """What the prompt says of a tool rule."""
+
+    type: str
+    tool_name: str
+    children: tuple[str, ...] = ()
+    child_output_mapping: dict[str, str] = {}
+    default_child: str | None = None
+    max_count_limit: int = 1
+
+
+def _usage_rules(rules: Sequence[JsonObject]) -> str:
+    """Return the `<tool_usage_rules>` section: one line for each rule, in order, repeats once.
+
+    Rules that bind the server alone (approvals) are not shown, nor is one that says nothing readable.
+    """
+    lines: dict[str, None] = {}
+    for rule in rules:
+        with contextlib.suppress(msgspec.ValidationError):
+            if sentence := _sentence(msgspec.convert(rule, _Rule)):
+                lines[f"<tool_rule>{sentence}</tool_rule>"] = None
+    if not lines:
+        return ""
+    intro = "These rules bind you whenever you use tools."
+    return "\n".join(("<tool_usage_rules>", intro, *lines, "</tool_usage_rules>"))
+
+
+def _sentence(rule: _Rule) -> str | None:
+    name, children = rule.tool_name, ", ".join(rule.children)
+    match rule.type:
+        case "run_first":
+            return f"{name} comes first."
+        case "exit_loop":
+            return f"{name} ends your turn."
+        case "continue_loop":
+            return f"{name} never ends your turn: go on after it."
+        case "constrain_child_tools":
+            return f"After {name}, use only: {children}."
+        case "parent_last_tool":
+            return f"Only right after {name} may you use: {children}."
+        case "conditional":
+            outcomes = [f"{tool} after {output}" for output, tool in rule.child_output_mapping.items()]
+            if rule.default_child:
+                outcomes.append(f"{rule.default_child} after anything else")
+            return f"The result of {name} decides the next tool: {'; '.join(outcomes)}."
+        case "max_count_per_step":
+            return f"Use {name} at most {rule.max_count_limit} times for one request."
+        case "required_before_exit":
+            return f"Use {name} before you end your turn."
+        case _:
+            return None
+
+
+def _local(moment: datetime, timezone: str) -> str:
+    return moment.astimezone(zone(timezone)).strftime(TIME_FORMAT)
