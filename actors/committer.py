@@ -1,0 +1,102 @@
+"""Makes steps and commands durable: batches, judges each one alone, and resolves lost answers."""
+
+from collections.abc import Sequence
+
+import anyio
+
+from actors import clock
+from storage import checkpoints, inbox
+from storage.checkpoints import Checkpoint
+from storage.errors import StorageError, UnavailableError
+from storage.inbox import Accepted, Submission
+from storage.pool import Pool, connection
+
+COMMIT_DEADLINE = 10.0  # seconds for one round trip, then its answer counts as lost
+ACCEPT_DEADLINE = 3.0
+OUTAGE_DEADLINE = 60.0  # a finished step waits this long for the database to come back
+RETRY_DELAYS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+
+
+class Committer:
+    """The commit functions that the two batchers of a host run."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def accept(self, batch: list[Submission]) -> Sequence[Accepted | Exception]:
+        """Accept commands; every one of them is committed or refused when this returns.
+
+        A lost answer is asked again: the key makes that safe.
+        """
+        try:
+            return await self._accept_once(batch)
+        except UnavailableError:
+            return await self._accept_once(batch)
+        except StorageError as error:
+            if len(batch) == 1:
+                return [error]
+            return [await self._accept_alone(item) for item in batch]
+
+    async def _accept_once(self, batch: list[Submission]) -> list[Accepted | StorageError]:
+        try:
+            with anyio.fail_after(ACCEPT_DEADLINE):
+                async with connection(self._pool) as conn:
+                    return await inbox.accept(conn, batch)
+        except TimeoutError as error:
+            raise UnavailableError(f"no answer within {ACCEPT_DEADLINE:g} s") from error
+
+    async def _accept_alone(self, item: Submission) -> Accepted | Exception:
+        try:
+            return (await self._accept_once([item]))[0]
+        except StorageError as error:
+            return error
+
+    async def checkpoint(self, batch: list[Checkpoint]) -> Sequence[Exception | None]:
+        """Commit steps and return each one's verdict.
+
+        An error of the statement is shared out: each step is tried alone, so only the guilty one
+        fails. While the database is away the batch is held and tried again, until
+        `OUTAGE_DEADLINE`; a commit whose answer was lost is looked up before anything is repeated.
+        """
+        try:
+            return await self._commit_once(batch)
+        except UnavailableError as error:
+            return await self._outlast(batch, error)
+        except StorageError as error:
+            if len(batch) == 1:
+                return [error]
+            return [(await self.checkpoint([item]))[0] for item in batch]
+
+    async def _commit_once(self, batch: list[Checkpoint]) -> list[StorageError | None]:
+        try:
+            with anyio.fail_after(COMMIT_DEADLINE):
+                async with connection(self._pool) as conn:
+                    return await checkpoints.commit(conn, batch)
+        except TimeoutError as error:
+            raise UnavailableError(f"no answer within {COMMIT_DEADLINE:g} s") from error
+
+    async def _outlast(self, batch: list[Checkpoint], error: UnavailableError) -> Sequence[Exception | None]:
+        """Wait for the database, find out what landed, and commit the rest."""
+        deadline = clock.monotonic() + OUTAGE_DEADLINE
+        tries = 0
+        while clock.monotonic() < deadline:
+            await anyio.sleep(RETRY_DELAYS[min(tries, len(RETRY_DELAYS) - 1)])
+            tries += 1
+            try:
+                landed = await self._landed(batch)
+                rest = [c for c, there in zip(batch, landed, strict=True) if not there]
+                verdicts = iter(await self._commit_once(rest) if rest else [])
+                return [None if there else next(verdicts) for there in landed]
+            except UnavailableError as again:
+                error = again
+            except StorageError:
+                return [(await self.checkpoint([item]))[0] for item in batch]
+        return [error] * len(batch)
+
+    async def _landed(self, batch: list[Checkpoint]) -> list[bool]:
+        try:
+            with anyio.fail_after(COMMIT_DEADLINE):
+                async with connection(self._pool) as conn:
+                    return await checkpoints.landed(conn, batch)
+        except TimeoutError as error:
+            raise UnavailableError(f"no answer within {COMMIT_DEADLINE:g} s") from error

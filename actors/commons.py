@@ -1,0 +1,110 @@
+"""What the actors of one process share: the database, models, logs, counts, and a parent for tasks."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from actors.batch import Batcher
+from actors.channels import Logs
+from actors.committer import Committer
+from actors.directory import Directory
+from actors.llm.catalog import Catalog
+from actors.load import Load
+from actors.mailbox import Waiting
+from actors.tokens import Counter
+from storage.checkpoints import Checkpoint
+from storage.pool import Pool
+from storage.records import Block, RunStatus
+
+if TYPE_CHECKING:
+    from actors.agent import Actor
+
+log = logging.getLogger("wakeful.host")
+
+
+class HostSettings(Struct, frozen=True, kw_only=True):
+    """The bounds of one host; see the settings page for what each one does."""
+
+    max_pending_per_agent: int = 256
+    max_pending: int = 10_000
+    max_runs: int = 512
+    max_activations: int = 32
+    passivate_after: float = 600.0
+    hot_bytes: int = 1 << 30
+    log_bytes: int = 64 << 20
+    drain_seconds: float = 10.0
+
+
+class Commons:
+    """The things every actor of the process uses. Nothing here belongs to one agent."""
+
+    def __init__(
+        self, pool: Pool, commit_pool: Pool, catalog: Catalog, *, name: str, settings: HostSettings
+    ) -> None:
+        self.pool = pool
+        self.catalog = catalog
+        self.settings = settings
+        self.counter = Counter()
+        self.logs = Logs(settings.log_bytes)
+        self.load = Load(per_agent=settings.max_pending_per_agent, in_all=settings.max_pending)
+        self.directory = Directory(pool, name)
+        self.committer = Committer(commit_pool)
+        self.checkpoints: Batcher[Checkpoint, None] = Batcher(
+            self.committer.checkpoint, key=lambda c: c.agent_id
+        )
+        self.run_slots = asyncio.Semaphore(settings.max_runs)
+        self.on_finished: list[Callable[[Waiting, RunStatus], None]] = []
+        self.group: asyncio.TaskGroup | None = None
+        self._holders: dict[str, set[Actor]] = {}
+
+    def check_lease(self) -> None:
+        """Raise `DrainingError` unless this host may act for its agents."""
+        self.directory.check()
+
+    def finished_run(self, waiting: Waiting, status: RunStatus) -> None:
+        """A run is over and durable."""
+        self.load.finish(waiting.run_id)
+        for listener in self.on_finished:
+            listener(waiting, status)
+
+    def spawn(
+        self, function: Callable[..., Coroutine[Any, Any, None]], *args: object
+    ) -> asyncio.Task[None] | None:
+        """Run a function as a child of the host; what it raises is logged and harms nobody else."""
+        if self.group is None:
+            return None
+        return self.group.create_task(self._guard(function, args))
+
+    async def _guard(
+        self, function: Callable[..., Coroutine[Any, Any, None]], args: tuple[object, ...]
+    ) -> None:
+        try:
+            await function(*args)
+        except Exception:  # the supervisor: one child's fault must not end its siblings
+            log.exception("task failed", extra={"task": function.__qualname__})
+
+    # --- who holds which block --------------------------------------------------------------------
+
+    def hold(self, actor: "Actor", before: set[str], after: set[str]) -> None:
+        """Note which blocks an actor holds, so that writes to them find it."""
+        for block_id in before - after:
+            holders = self._holders.get(block_id, set())
+            holders.discard(actor)
+            if not holders:
+                self._holders.pop(block_id, None)
+        for block_id in after - before:
+            self._holders.setdefault(block_id, set()).add(actor)
+
+    def spread(self, block: Block, *, but: "Actor | None" = None) -> None:
+        """Tell every hot holder of a block its committed value."""
+        for actor in tuple(self._holders.get(block.id, ())):
+            if actor is not but:
+                actor.block_is(block)
+
+    def forget_block(self, block_id: str) -> None:
+        """A block was deleted: its hot holders drop it."""
+        for actor in tuple(self._holders.pop(block_id, ())):
+            actor.block_gone(block_id)

@@ -1,0 +1,250 @@
+"""Applies edits to a live agent: one fenced transaction each, under the actor's commit turn."""
+
+from typing import TYPE_CHECKING, assert_never
+
+import anyio
+import msgspec
+from msgspec.structs import replace
+
+from actors import clock
+from actors.commands import (
+    AttachBlock,
+    AttachTool,
+    CreateConversation,
+    DeleteAgent,
+    DeleteConversation,
+    DetachBlock,
+    DetachTool,
+    Edit,
+    UpdateAgent,
+    UpdateBlock,
+)
+from actors.committer import OUTAGE_DEADLINE, RETRY_DELAYS
+from actors.errors import InvalidEditError
+from actors.thread import Thread, compile_for, text_parts
+from storage import activation, checkpoints
+from storage import edits as rows
+from storage.checkpoints import Checkpoint
+from storage.errors import NotFoundError, UnavailableError
+from storage.pool import Conn, connection
+from storage.records import Agent, AgentSettings, Block, Conversation, Tool
+
+if TYPE_CHECKING:
+    from actors.agent import Actor
+
+BLOCK_RETRIES = 20  # lost compare-and-sets before a shared block counts as contended
+
+
+class _Outcome:
+    """What an edit did, read back inside its transaction; hot state takes it after the commit."""
+
+    def __init__(self, actor: "Actor") -> None:
+        self.agent: Agent = actor.agent
+        self.blocks: tuple[Block, ...] | None = None
+        self.tools: tuple[Tool, ...] | None = None
+        self.conversation: Conversation | None = None
+        self.system: dict[str, tuple[str, int]] = {}
+
+
+async def apply(actor: "Actor", edit: Edit) -> None:
+    """Apply an edit and return once it is durable. Shielded: it is never half told.
+
+    A commit whose answer was lost is looked up before anything else; until then the actor is silent.
+
+    Raises:
+        NotFoundError, ConflictError, InvalidEditError, UnavailableError, FencedError
+    """
+    checkpoint_id = clock.new_id("ckpt")
+    outcome = _Outcome(actor)
+    actor.commons.check_lease()
+    try:
+        async with connection(actor.commons.pool) as conn:
+            gate = rows.commit(
+                conn,
+                agent_id=actor.agent.id,
+                fence=actor.agent.fence,
+                version=actor.version,
+                checkpoint_id=checkpoint_id,
+            )
+            async with gate as tx:
+                await _write(tx, actor, edit, outcome)
+    except UnavailableError:
+        if not await _landed(actor, checkpoint_id):
+            raise
+    actor.version += 1
+    _take(actor, edit, outcome)
+
+
+async def _landed(actor: "Actor", checkpoint_id: str) -> bool:
+    """Find out whether the edit is in the database; hold the commit turn until that is known."""
+    probe = Checkpoint(
+        id=checkpoint_id, agent_id=actor.agent.id, fence=actor.agent.fence, version=actor.version
+    )
+    deadline = clock.monotonic() + OUTAGE_DEADLINE
+    for delay in (*RETRY_DELAYS, *[RETRY_DELAYS[-1]] * int(OUTAGE_DEADLINE)):
+        await anyio.sleep(delay)
+        try:
+            async with connection(actor.commons.pool) as conn:
+                return (await checkpoints.landed(conn, [probe]))[0]
+        except UnavailableError:
+            if clock.monotonic() > deadline:
+                break
+    actor.dead = True  # nobody knows what it holds: the next activation reads the truth
+    return False
+
+
+async def _write(tx: Conn, actor: "Actor", edit: Edit, outcome: _Outcome) -> None:
+    agent_id = actor.agent.id
+    match edit:
+        case UpdateAgent():
+            await _update_agent(tx, actor, edit, outcome)
+        case AttachBlock(block_id):
+            await rows.attach_block(tx, agent_id, block_id)
+            outcome.blocks = await activation.blocks_of(tx, agent_id)
+        case DetachBlock(block_id):
+            await rows.detach_block(tx, agent_id, block_id)
+            outcome.blocks = await activation.blocks_of(tx, agent_id)
+        case UpdateBlock():
+            await _update_block(tx, agent_id, edit)
+            outcome.blocks = await activation.blocks_of(tx, agent_id)
+        case AttachTool(tool_id):
+            await rows.attach_tool(tx, agent_id, tool_id)
+            outcome.tools = await activation.tools_of(tx, agent_id)
+        case DetachTool(tool_id):
+            await rows.detach_tool(tx, agent_id, tool_id)
+            outcome.tools = await activation.tools_of(tx, agent_id)
+        case CreateConversation():
+            await _create_conversation(tx, actor, edit, outcome)
+        case DeleteConversation(conversation_id):
+            await rows.delete_conversation(tx, agent_id, conversation_id)
+        case DeleteAgent():
+            await rows.delete_agent(tx, agent_id)
+        case _:
+            assert_never(edit)
+    if outcome.blocks is not None or outcome.agent is not actor.agent:
+        await _recompile(tx, actor, outcome)
+
+
+async def _update_agent(tx: Conn, actor: "Actor", edit: UpdateAgent, outcome: _Outcome) -> None:
+    agent, changes = actor.agent, edit.changes
+    settings = agent.settings
+    if changes.settings is not msgspec.UNSET:
+        merged = {**msgspec.to_builtins(settings), **changes.settings}
+        try:
+            settings = msgspec.convert(merged, AgentSettings)
+        except msgspec.ValidationError as error:
+            raise InvalidEditError(f"the settings do not fit together: {error}", field="settings") from error
+    outcome.agent = agent = replace(
+        agent,
+        name=agent.name if changes.name is msgspec.UNSET else changes.name,
+        tags=agent.tags if changes.tags is msgspec.UNSET else changes.tags,
+        hidden=agent.hidden if changes.hidden is msgspec.UNSET else changes.hidden,
+        settings=settings,
+        last_updated_by_id=changes.last_updated_by_id or agent.last_updated_by_id,
+        updated_at=clock.now(),
+    )
+    await rows.update_agent(
+        tx,
+        agent.id,
+        name=agent.name,
+        tags=agent.tags,
+        hidden=agent.hidden,
+        settings=settings,
+        user_id=changes.last_updated_by_id,
+    )
+    if edit.block_ids is not msgspec.UNSET:
+        await rows.replace_blocks(tx, agent.id, edit.block_ids)
+        outcome.blocks = await activation.blocks_of(tx, agent.id)
+    if edit.tool_ids is not msgspec.UNSET:
+        await rows.replace_tools(tx, agent.id, edit.tool_ids)
+        outcome.tools = await activation.tools_of(tx, agent.id)
+
+
+async def _update_block(tx: Conn, agent_id: str, edit: UpdateBlock) -> None:
+    """Write the block by compare-and-set; without `if_version` a lost race is repeated."""
+    for _ in range(BLOCK_RETRIES):
+        held = {b.label: b for b in await activation.blocks_of(tx, agent_id)}
+        block = held.get(edit.label)
+        if block is None:
+            raise NotFoundError("block", edit.label)
+        if edit.if_version is not None and edit.if_version != block.version:
+            raise InvalidEditError(
+                f"block {edit.label!r} has version {block.version}, not {edit.if_version}; read it again",
+                field="if_version",
+                conflict=True,
+            )
+        if await rows.update_block(tx, block.id, version=block.version, changes=edit.changes):
+            return
+    raise InvalidEditError(
+        f"block {edit.label!r} is being written too often; try again", field="value", conflict=True
+    )
+
+
+async def _create_conversation(tx: Conn, actor: "Actor", edit: CreateConversation, outcome: _Outcome) -> None:
+    now = clock.now()
+    conversation = Conversation(
+        id=edit.conversation_id,
+        organization_id=actor.agent.organization_id,
+        agent_id=actor.agent.id,
+        created_at=now,
+        updated_at=now,
+        summary=edit.summary,
+        description=edit.description,
+        model=edit.model,
+        model_settings=edit.model_settings,
+    )
+    text = _compile(actor, actor.agent, actor.block_list(), Thread(conversation))
+    await rows.create_conversation(
+        tx,
+        actor.agent.id,
+        conversation_id=conversation.id,
+        summary=edit.summary,
+        description=edit.description,
+        model=edit.model,
+        model_settings=edit.model_settings,
+        system_id=clock.new_id("message"),
+        system=text_parts(text),
+        system_tokens=actor.commons.counter.count(text),
+    )
+    outcome.conversation = conversation
+
+
+async def _recompile(tx: Conn, actor: "Actor", outcome: _Outcome) -> None:
+    """Rebuild the default conversation's stored prompt; the others follow at their next turn."""
+    thread = actor.threads[actor.agent.id]
+    blocks = list(outcome.blocks) if outcome.blocks is not None else actor.block_list()
+    text = _compile(actor, outcome.agent, blocks, thread)
+    tokens = actor.commons.counter.count(text)
+    await rows.rewrite_system(tx, thread.id, text_parts(text), tokens)
+    outcome.system[thread.id] = (text, tokens)
+
+
+def _compile(actor: "Actor", agent: Agent, blocks: list[Block], thread: Thread) -> str:
+    return compile_for(agent, blocks, thread, at=clock.now(), line_numbers=actor.line_numbers())
+
+
+def _take(actor: "Actor", edit: Edit, outcome: _Outcome) -> None:
+    """Take the committed edit into hot state. No await: nobody sees half of it."""
+    if outcome.agent is not actor.agent:
+        actor.agent = outcome.agent
+        actor.memory_version += 1
+    if outcome.tools is not None:
+        actor.set_tools(outcome.tools)
+    if outcome.blocks is not None:
+        before = {b.id: b.version for b in actor.blocks.values()}
+        for block in outcome.blocks:
+            if before.get(block.id, block.version) < block.version:
+                actor.block_is(block)
+                actor.commons.spread(block, but=actor)
+        actor.hold_blocks(outcome.blocks)
+    if outcome.conversation is not None:
+        actor.add_conversation(outcome.conversation)
+    if isinstance(edit, DeleteConversation):
+        actor.threads.pop(edit.conversation_id, None)
+        actor.commons.logs.drop(edit.conversation_id)
+    for conversation_id, (text, tokens) in outcome.system.items():
+        thread = actor.threads[conversation_id]
+        # A running turn keeps the prompt it began with; it is on the wire already.
+        if thread.loaded and thread.turn is None:
+            thread.set_system(thread.system_id, text, tokens)
+            thread.compiled_for = actor.memory_version

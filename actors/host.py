@@ -1,0 +1,256 @@
+"""A process that runs actors: one lease, one task group, and the addresses of its agents."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import anyio
+from msgspec import Struct
+
+from actors import clock, edits
+from actors.agent import Actor
+from actors.channels import Logs
+from actors.commands import DeleteAgent, DeleteConversation, Edit, Envelope, Receipt
+from actors.commons import Commons, HostSettings
+from actors.errors import DrainingError, NothingToCancelError
+from actors.intake import Intake
+from actors.llm.catalog import Catalog
+from actors.mailbox import Waiting
+from actors.population import Population
+from actors.ref import AgentRef
+from storage import inbox
+from storage.errors import FencedError, StorageError
+from storage.pool import Pool, connection
+from storage.records import Block, RunStatus, Step
+
+log = logging.getLogger("wakeful.host")
+
+PURGE_EVERY = 600.0  # seconds
+IDEMPOTENCY = timedelta(hours=24)
+CANCEL_ACK = 0.15  # seconds a cancel waits for the run's end before it is acknowledged all the same
+DRAIN_LOOK = 0.02
+
+
+class Health(Struct, frozen=True):
+    """How the host is doing. `degraded`: it holds no lease, so it acknowledges nothing."""
+
+    status: str
+    hot_agents: int
+    unfinished_runs: int
+    log_bytes: int
+
+
+class Host:
+    """The actors of one process. Run it with `async with host.running()`.
+
+    `commit_pool` (`storage.pool.open_lookup_pool`) serves the two statements that every message
+    costs; without it they share `pool`.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        catalog: Catalog,
+        *,
+        name: str,
+        commit_pool: Pool | None = None,
+        settings: HostSettings | None = None,
+    ) -> None:
+        self.name = name
+        self._commons = Commons(
+            pool, commit_pool or pool, catalog, name=name, settings=settings or HostSettings()
+        )
+        self._population = Population(self._commons)
+        self._intake = Intake(self._population)
+        self._draining = False
+
+    @property
+    def pool(self) -> Pool:
+        """The process's connections to the database."""
+        return self._commons.pool
+
+    @property
+    def catalog(self) -> Catalog:
+        """The models that agents may name."""
+        return self._commons.catalog
+
+    @property
+    def logs(self) -> Logs:
+        """The event logs of the process."""
+        return self._commons.logs
+
+    @property
+    def superseded(self) -> anyio.Event:
+        """Set when another host took over: this one must stop."""
+        return self._commons.directory.superseded
+
+    @property
+    def on_finished(self) -> list[Callable[[Waiting, RunStatus], None]]:
+        """Functions that are called when a run is over and durable. They must not block."""
+        return self._commons.on_finished
+
+    def ref(self, agent_id: str) -> AgentRef:
+        """Return the address of an agent."""
+        return AgentRef(self, agent_id)
+
+    def spawn(
+        self, function: Callable[..., Coroutine[Any, Any, None]], *args: object
+    ) -> asyncio.Task[None] | None:
+        """Run a function as a child of the host; what it raises is logged and harms nobody else."""
+        return self._commons.spawn(function, *args)
+
+    def health(self) -> Health:
+        """Return how the host is doing."""
+        status = "ok"
+        if self._draining:
+            status = "draining"
+        elif clock.monotonic() >= self._commons.directory.deadline:
+            status = "degraded"
+        return Health(
+            status, len(self._population.hot), self._commons.load.total, self._commons.logs.size_bytes
+        )
+
+    async def accept(self, agent_id: str, envelope: Envelope) -> Receipt:
+        """Accept a command durably; see `AgentRef.tell`."""
+        self._check_open()
+        return await self._intake.accept(agent_id, envelope)
+
+    async def edit(self, agent_id: str, edit: Edit) -> None:
+        """Apply an edit; see `AgentRef.edit`."""
+        self._check_open()
+        if isinstance(edit, DeleteAgent):
+            await self._cancel_quietly(agent_id, None)
+        elif isinstance(edit, DeleteConversation):
+            await self._cancel_quietly(agent_id, edit.conversation_id)
+        with anyio.CancelScope(shield=True):
+            actor = await self._population.wake(agent_id)
+            async with actor.commit_turn:
+                if actor.dead:
+                    raise DrainingError("the agent is being restarted")
+                try:
+                    await edits.apply(actor, edit)
+                except FencedError:
+                    self._population.drop(actor)
+                    raise
+                if isinstance(edit, DeleteAgent):
+                    self._population.bury(actor)
+
+    async def _cancel_quietly(self, agent_id: str, conversation_id: str | None) -> None:
+        try:
+            await self.cancel(agent_id, None, conversation_id=conversation_id)
+        except NothingToCancelError:
+            return
+
+    async def cancel(
+        self, agent_id: str, run_ids: tuple[str, ...] | None, *, conversation_id: str | None
+    ) -> dict[str, str]:
+        """Cancel runs; see `AgentRef.cancel`. Waits a moment for their end, then acknowledges."""
+        self._check_open()
+        unfinished = self._commons.load.runs_of(agent_id, conversation_id)
+        wanted = [run for run in unfinished if run_ids is None or run in run_ids]
+        if not wanted:
+            raise NothingToCancelError("No active runs to cancel")
+        actor = await self._population.wake(agent_id)
+        with anyio.move_on_after(CANCEL_ACK):
+            async with asyncio.TaskGroup() as group:
+                for run_id in wanted:
+                    group.create_task(self._cancel_one(actor, run_id))
+        return dict.fromkeys(wanted, "cancelled")
+
+    async def _cancel_one(self, actor: Actor, run_id: str) -> None:
+        where = self._commons.load.where(run_id)
+        thread = actor.threads.get(where[1]) if where is not None else None
+        if thread is None:
+            return
+        if thread.turn is not None and thread.turn.owns(run_id):
+            thread.turn.cancel()
+            async for _ in thread.turn.channel.follow(run_id):
+                pass
+        elif (waiting := thread.remove(run_id)) is not None:
+            with anyio.CancelScope(shield=True):
+                await self._population.settle(actor, thread, waiting, stop_reason="cancelled")
+
+    def running_step(self, agent_id: str, run_id: str) -> Step | None:
+        """Return the step that is under way in a run, if this host runs it."""
+        actor = self._population.hot.get(agent_id)
+        if actor is None:
+            return None
+        turns = (t.turn for t in actor.threads.values() if t.turn is not None)
+        return next((t.step for t in turns if t.owns(run_id)), None)
+
+    async def block_written(self, block: Block) -> None:
+        """A block row was written outside any agent: its hot holders use the new value from here on."""
+        self._commons.spread(block)
+
+    async def block_deleted(self, block_id: str) -> None:
+        """A block row was deleted: its hot holders drop it."""
+        self._commons.forget_block(block_id)
+
+    def _check_open(self) -> None:
+        if self._draining:
+            raise DrainingError
+        self._commons.check_lease()
+
+    # --- the life of the host ---------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def running(self) -> AsyncGenerator["Host", None]:
+        """Claim the agents and run the host's tasks until the block ends; then drain.
+
+        Raises:
+            OwnedError: A live host of another name owns the database.
+            UnavailableError: The database does not answer.
+        """
+        commons = self._commons
+        await commons.directory.claim()
+        failure: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            commons.group = group
+            tasks = [
+                group.create_task(task())
+                for task in (
+                    commons.checkpoints.run,
+                    self._intake.batcher.run,
+                    commons.directory.keep,
+                    self._intake.poll,
+                    self._population.sweep,
+                    self._purge,
+                )
+            ]
+            try:
+                await self._intake.poll_once()
+                yield self
+            except Exception as error:  # noqa: BLE001 - the caller's own, raised below outside of the group
+                failure = error
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self.drain()
+                for task in tasks:
+                    task.cancel()
+        if failure is not None:
+            raise failure
+
+    async def drain(self) -> None:
+        """Stop accepting, let running turns end for `drain_seconds`, suspend the rest, give up the lease.
+
+        A suspended turn goes on in the next life from its last committed step. Draining twice is no error.
+        """
+        self._draining = True
+        with anyio.move_on_after(self._commons.settings.drain_seconds):
+            while self._population.turns_running():  # noqa: ASYNC110 - many actors, no one event
+                await anyio.sleep(DRAIN_LOOK)
+        await self._population.suspend()
+        await self._commons.directory.release()
+
+    async def _purge(self) -> None:
+        """Forget finished commands and their keys a day after their end."""
+        while True:
+            try:
+                async with connection(self.pool) as conn:
+                    await inbox.purge(conn, older_than=IDEMPOTENCY)
+            except StorageError as error:
+                log.warning("purge failed", extra={"reason": str(error)})
+            await anyio.sleep(PURGE_EVERY)

@@ -1,0 +1,145 @@
+"""Where commands enter: counted, accepted durably in batches, delivered in the order of acceptance."""
+
+import logging
+
+import anyio
+import msgspec
+
+from actors import clock
+from actors.batch import Batcher
+from actors.commands import Envelope, Receipt, SendMessages
+from actors.errors import BusyError, DrainingError
+from actors.mailbox import Waiting
+from actors.population import Population
+from storage import inbox
+from storage.errors import StorageError
+from storage.inbox import Accepted, Pending, Submission
+from storage.pool import connection
+
+log = logging.getLogger("wakeful.host")
+
+POLL = 1.0  # seconds; finds commands whose wake-up was lost
+POLL_ROWS = 1000
+
+
+class Intake:
+    """Accepts commands for agents, alive or not. An acknowledged one survives any crash."""
+
+    def __init__(self, population: Population) -> None:
+        self._population = population
+        self._commons = population.commons
+        self._commands: dict[str, SendMessages] = {}
+        self.batcher: Batcher[Submission, Accepted] = Batcher(self._accept, key=lambda s: s.run_id)
+
+    async def accept(self, agent_id: str, envelope: Envelope) -> Receipt:
+        """Accept a command; see `AgentRef.tell`."""
+        load, command = self._commons.load, envelope.command
+        conversation_id = command.conversation_id
+        load.reserve(agent_id, conversation_id)
+        ahead = load.waiting(conversation_id) - 1
+        if command.when_busy == "reject" and ahead > 0:
+            load.give_back(agent_id, conversation_id)
+            raise BusyError(conversation_id, self._run_in(agent_id, conversation_id))
+        submission = _submission(agent_id, envelope)
+        self._commands[submission.run_id] = command
+        accepted: Accepted | None = None
+        # Shielded, and bounded by the committer's deadlines: a caller that leaves must not take the
+        # bookkeeping of a command that was already accepted with it.
+        with anyio.CancelScope(shield=True):
+            accepted = await self.batcher.submit(submission)
+        assert accepted is not None
+        busy = ahead > 0 and not accepted.replayed
+        steered = busy and command.when_busy == "steer"
+        return Receipt(
+            run_id=accepted.run_id,
+            conversation_id=accepted.conversation_id,
+            seq=accepted.seq,
+            replayed=accepted.replayed,
+            disposition="steered" if steered else "queued" if busy else "started",
+            queue_position=ahead if busy and not steered else 0,
+        )
+
+    async def _accept(self, batch: list[Submission]) -> list[Accepted | Exception]:
+        """Commit a batch of commands and deliver them, in the order of their acceptance."""
+        verdicts: list[Accepted | Exception] = []
+        try:
+            verdicts = list(await self._commons.committer.accept(batch))
+        finally:
+            for place, item in enumerate(batch):
+                verdict = verdicts[place] if place < len(verdicts) else None
+                command = self._commands.pop(item.run_id)
+                if not isinstance(verdict, Accepted) or verdict.replayed:
+                    self._commons.load.give_back(item.agent_id, item.conversation_id)
+                    continue
+                self._commons.load.hold(item.run_id, item.agent_id, item.conversation_id)
+                waiting = Waiting(
+                    seq=verdict.seq, run_id=item.run_id, command=command, since=clock.monotonic()
+                )
+                self._population.deliver(item.agent_id, waiting)
+        return verdicts
+
+    def _run_in(self, agent_id: str, conversation_id: str) -> str:
+        """Return the run that a conversation is busy with."""
+        actor = self._population.hot.get(agent_id)
+        thread = actor.threads.get(conversation_id) if actor is not None else None
+        if thread is not None and thread.turn is not None:
+            return thread.turn.run_id
+        return next(iter(self._commons.load.runs_of(agent_id, conversation_id)), "")
+
+    # --- what no wake-up told us of -------------------------------------------------------------------
+
+    async def poll(self) -> None:
+        """Find pending commands until cancelled: accepted elsewhere, before a crash, or not woken."""
+        while True:
+            await anyio.sleep(POLL)
+            try:
+                await self.poll_once()
+            except (StorageError, DrainingError) as error:
+                log.warning("poll failed", extra={"reason": str(error)})
+
+    async def poll_once(self) -> None:
+        """Look once, and wake or tell whoever has something pending that it does not know of."""
+        self._commons.check_lease()
+        async with connection(self._commons.pool) as conn:
+            rows = await inbox.pending(conn, limit=POLL_ROWS)
+        for row in rows:
+            actor = self._population.hot.get(row.agent_id)
+            if actor is None:
+                self._population.count(row.agent_id, row.conversation_id, row.run_id)
+                self._population.wake_later(row.agent_id)
+            elif row.seq not in actor.known and not self._commons.load.held(row.run_id):
+                await self._fetch(row)
+
+    async def _fetch(self, row: Pending) -> None:
+        """Deliver a command that a hot actor was never told of."""
+        async with connection(self._commons.pool) as conn:
+            found = await inbox.get(conn, row.seq)
+        if found is None or self._commons.load.held(row.run_id):
+            return
+        command, attempt, applied = found
+        waiting = Waiting(
+            seq=row.seq,
+            run_id=row.run_id,
+            command=msgspec.json.decode(command, type=SendMessages),
+            since=clock.monotonic(),
+            attempt=max(1, attempt),
+            applied=applied,
+        )
+        self._population.deliver(row.agent_id, waiting)
+
+
+def _submission(agent_id: str, envelope: Envelope) -> Submission:
+    command = envelope.command
+    return Submission(
+        agent_id=agent_id,
+        organization_id=envelope.organization_id,
+        conversation_id=command.conversation_id,
+        run_id=clock.new_id("run"),
+        key=envelope.key,
+        request_hash=envelope.request_hash.hex(),
+        caller=envelope.caller,
+        command=msgspec.Raw(msgspec.json.encode(command)),
+        background=command.background,
+        request_config=command.request_config,
+        callback_url=command.callback_url,
+    )

@@ -1,0 +1,64 @@
+"""The hot head of an agent's inbox: what waits for one conversation, in lanes, and nothing else.
+
+Its bound is kept where commands are accepted (`actors.load`), so a mailbox never refuses.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+
+from msgspec import Struct
+
+from actors.commands import SendMessages
+from storage.records import Usage
+
+
+class Waiting(Struct, frozen=True, kw_only=True):
+    """An accepted command in memory. `applied` says that an earlier life stored its input already."""
+
+    seq: int
+    run_id: str
+    command: SendMessages
+    since: float
+    attempt: int = 1
+    applied: bool = False
+    usage: Usage = Usage()
+
+
+class Mailbox:
+    """Commands of one conversation: user before background, each lane in order of acceptance."""
+
+    __slots__ = ("_background", "_user")
+
+    def __init__(self) -> None:
+        self._user: deque[Waiting] = deque()
+        self._background: deque[Waiting] = deque()
+
+    def __len__(self) -> int:
+        return len(self._user) + len(self._background)
+
+    def __iter__(self) -> Iterator[Waiting]:
+        yield from self._user
+        yield from self._background
+
+    def put(self, waiting: Waiting) -> None:
+        """Add a command behind its lane's others."""
+        (self._background if waiting.command.lane == "background" else self._user).append(waiting)
+
+    def put_first(self, waiting: Waiting) -> None:
+        """Add a command before everything else: it interrupts."""
+        self._user.appendleft(waiting)
+
+    def take(self) -> Waiting | None:
+        """Remove and return the next command."""
+        if self._user:
+            return self._user.popleft()
+        return self._background.popleft() if self._background else None
+
+    def remove(self, run_id: str) -> Waiting | None:
+        """Remove and return the command of this run, if it waits here."""
+        for lane in (self._user, self._background):
+            for waiting in lane:
+                if waiting.run_id == run_id:
+                    lane.remove(waiting)
+                    return waiting
+        return None

@@ -1,0 +1,334 @@
+"""The actors alive in this process: woken on demand, supervised, and let go when idle."""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from typing import Any
+
+import anyio
+import msgspec
+from msgspec.structs import replace
+
+from actors import clock
+from actors.agent import Actor
+from actors.commands import SendMessages
+from actors.commons import Commons
+from actors.entries import inputs_of
+from actors.errors import DrainingError
+from actors.events import RunFinished
+from actors.mailbox import Waiting
+from actors.thread import Thread
+from storage import activation
+from storage.activation import MAX_ATTEMPTS, Activated, PendingCommand
+from storage.agents import shard_of
+from storage.checkpoints import Checkpoint, InboxUpdate, RunUpdate, WindowUpdate
+from storage.errors import FencedError, NotFoundError, StorageError, UnavailableError
+from storage.pool import connection
+from storage.records import Message, RunError, RunStatus, StopReason
+
+log = logging.getLogger("wakeful.host")
+
+SWEEP = 1.0  # seconds between looks for idle actors
+BACKOFF = (0.05, 0.5, 2.0)  # seconds before an agent that crashed is activated again
+
+
+class Population:
+    """Hot actors by agent. An agent has at most one; whoever needs it calls `wake`."""
+
+    def __init__(self, commons: Commons) -> None:
+        self.commons = commons
+        self.hot: OrderedDict[str, Actor] = OrderedDict()
+        self.closed = False
+        self._waking: dict[str, asyncio.Task[Exception | None]] = {}
+        self._arrivals: dict[str, list[Waiting]] = {}
+        self._activations = asyncio.Semaphore(commons.settings.max_activations)
+        self._crashes: dict[str, int] = {}
+
+    # --- waking -----------------------------------------------------------------------------------
+
+    async def wake(self, agent_id: str) -> Actor:
+        """Return the agent's actor, activating it if it is not alive.
+
+        Raises:
+            NotFoundError: There is no such agent.
+            FencedError: A newer owner holds it.
+            DrainingError: The host is stopping or lost its lease.
+            UnavailableError: The database did not answer.
+        """
+        while True:
+            actor = self.hot.get(agent_id)
+            if actor is not None and not actor.dead:
+                self.hot.move_to_end(agent_id)
+                actor.touched = clock.monotonic()
+                return actor
+            task = self._waking.get(agent_id)
+            if task is None:
+                if self.closed or self.commons.group is None:
+                    raise DrainingError
+                task = self.commons.group.create_task(self._activate(agent_id))
+                self._waking[agent_id] = task
+            error = await asyncio.shield(task)
+            if error is not None:
+                raise error
+
+    def wake_later(self, agent_id: str) -> None:
+        """Wake the agent without waiting for it; where that fails the poll tries again."""
+        if not self.closed and agent_id not in self._waking and agent_id not in self.hot:
+            self.commons.spawn(self._wake_quietly, agent_id)
+
+    async def _wake_quietly(self, agent_id: str) -> None:
+        try:
+            await self.wake(agent_id)
+        except (StorageError, DrainingError) as error:
+            log.warning("agent not woken", extra={"agent_id": agent_id, "reason": str(error)})
+
+    def deliver(self, agent_id: str, waiting: Waiting) -> None:
+        """Hand an accepted command to its agent, which is woken for it if need be."""
+        self.count(agent_id, waiting.command.conversation_id, waiting.run_id)
+        actor = self.hot.get(agent_id)
+        if actor is not None:
+            actor.deliver(waiting)
+            return
+        # The activation under way may have read the inbox before this command was in it.
+        if agent_id in self._waking:
+            self._arrivals.setdefault(agent_id, []).append(waiting)
+        self.wake_later(agent_id)
+
+    def count(self, agent_id: str, conversation_id: str, run_id: str) -> None:
+        """Count a command as unfinished, once, and let followers of its run wait for it."""
+        load = self.commons.load
+        if not load.held(run_id):
+            load.restore(agent_id, conversation_id)
+            load.hold(run_id, agent_id, conversation_id)
+        self.commons.logs.channel(conversation_id).expected.add(run_id)
+
+    async def _activate(self, agent_id: str) -> Exception | None:
+        """Load an agent and deliver what waits for it; return what went wrong instead of raising."""
+        try:
+            async with self._activations:
+                self.commons.check_lease()
+                fence = self.commons.directory.fence(shard_of(agent_id))
+                async with connection(self.commons.pool) as conn:
+                    state = await activation.activate(conn, agent_id, fence=fence)
+            actor = Actor(self, state)
+            await self._deliver_pending(actor, state)
+            self.hot[agent_id] = actor
+            self.commons.hold(actor, set(), {b.id for b in actor.blocks.values()})
+            arrived = self._arrivals.pop(agent_id, [])
+            for waiting in arrived:
+                actor.deliver(waiting)
+            self._reconcile(agent_id, {p.run_id for p in state.pending} | {w.run_id for w in arrived})
+        except (StorageError, DrainingError) as error:
+            self._arrivals.pop(agent_id, None)
+            if isinstance(error, NotFoundError):
+                for run_id in self.commons.load.runs_of(agent_id):
+                    self.commons.load.finish(run_id)
+            return error
+        finally:
+            self._waking.pop(agent_id, None)
+        return None
+
+    def _reconcile(self, agent_id: str, unfinished: set[str]) -> None:
+        """Take runs off the counts that ended between a look at the inbox and this activation."""
+        for run_id in self.commons.load.runs_of(agent_id):
+            if run_id not in unfinished:
+                where = self.commons.load.where(run_id)
+                assert where is not None
+                self.commons.logs.channel(where[1]).expected.discard(run_id)
+                self.commons.load.finish(run_id)
+
+    async def _deliver_pending(self, actor: Actor, state: Activated) -> None:
+        now = clock.monotonic()
+        for row in state.pending:
+            waiting = Waiting(
+                seq=row.seq,
+                run_id=row.run_id,
+                command=msgspec.json.decode(row.command, type=SendMessages),
+                since=now,
+                attempt=max(1, row.attempt),
+                applied=row.state == "applied",
+                usage=row.usage,
+            )
+            self.count(actor.agent.id, row.conversation_id, row.run_id)
+            if row.attempts > MAX_ATTEMPTS:
+                await self._park(actor, waiting, row)
+            else:
+                actor.deliver(waiting)
+
+    async def _park(self, actor: Actor, waiting: Waiting, row: PendingCommand) -> None:
+        """A command that broke every attempt becomes a dead letter, and the agent goes on."""
+        log.error(
+            "command parked",
+            extra={"agent_id": actor.agent.id, "run_id": row.run_id, "attempts": row.attempts - 1},
+        )
+        thread = actor.threads.get(row.conversation_id)
+        if thread is not None:
+            error = RunError("internal_error", f"the run failed {MAX_ATTEMPTS} times and was given up")
+            await self.settle(actor, thread, waiting, stop_reason="error", error=error, state="dead")
+
+    async def settle(
+        self,
+        actor: Actor,
+        thread: Thread,
+        waiting: Waiting,
+        *,
+        stop_reason: StopReason,
+        error: RunError | None = None,
+        state: str = "done",
+    ) -> None:
+        """End a command that no turn handles: cancelled while it waited, or a dead letter.
+
+        Its input stays, listed and excluded from what models see, if no step stored it before.
+        """
+        status: RunStatus = "cancelled" if stop_reason == "cancelled" else "failed"
+        run = RunUpdate(
+            id=waiting.run_id,
+            status=status,
+            usage=waiting.usage,
+            stop_reason=stop_reason,
+            error=error,
+            completed_at=clock.now(),
+        )
+        async with actor.commit_turn:
+            unread: list[Message] = []
+            if not waiting.applied:
+                stored = inputs_of(
+                    actor.agent,
+                    waiting.command,
+                    thread.end_position,
+                    run_id=waiting.run_id,
+                    count=self.commons.counter.count,
+                )
+                unread = [replace(m, excluded=True) for m in stored]
+            end = thread.end_position + len(unread)
+            checkpoint = Checkpoint(
+                id=clock.new_id("ckpt"),
+                agent_id=actor.agent.id,
+                fence=actor.agent.fence,
+                version=actor.version,
+                messages=tuple(unread),
+                runs=(run,),
+                inbox=(InboxUpdate(seq=waiting.seq, state=state),),
+                windows=(WindowUpdate(id=thread.id, from_position=thread.from_position, end_position=end),),
+            )
+            await self.commons.checkpoints.submit(checkpoint)
+            actor.version += 1
+            thread.append(unread)
+        actor.known.discard(waiting.seq)
+        self.commons.finished_run(waiting, status)
+        finished = RunFinished(waiting.run_id, status, stop_reason, waiting.usage, error)
+        self.commons.logs.channel(thread.id).publish(finished)
+
+    # --- supervision --------------------------------------------------------------------------------
+
+    async def supervise(self, actor: Actor, thread: Thread) -> None:
+        """Run a conversation's turns; when one crashes, end the activation and begin another.
+
+        The database counts attempts: the third crash on one command parks it at the next activation.
+        """
+        agent_id = actor.agent.id
+        try:
+            await actor.consume(thread)
+        except asyncio.CancelledError:
+            if thread.turn is not None:
+                thread.turn.retract()
+            raise
+        except (FencedError, DrainingError, UnavailableError) as error:
+            # Not the command's fault: the agent is woken again if it is still ours.
+            log.warning("turn stopped", extra={"agent_id": agent_id, "reason": str(error)})
+            self._stop(actor, thread, blame=False)
+        except Exception:  # the supervisor: whatever a turn did, the agent must go on
+            log.exception("turn crashed", extra={"agent_id": agent_id})
+            self._stop(actor, thread, blame=True)
+        else:
+            self._crashes.pop(agent_id, None)
+            return
+        crashes = self._crashes[agent_id] = self._crashes.get(agent_id, 0) + 1
+        await self.take_back(actor)
+        await clock.sleep(BACKOFF[min(crashes, len(BACKOFF)) - 1])
+        if not self.closed:
+            await self._wake_quietly(agent_id)
+
+    def _stop(self, actor: Actor, thread: Thread, *, blame: bool) -> None:
+        """End an activation. Commands that were in hand without being at fault get their attempt back."""
+        for other in actor.threads.values():
+            if other.turn is None:
+                continue
+            if other is not thread or not blame:
+                actor.innocent.append(other.turn.waiting.seq)
+            if other is not thread and other.task is not None:
+                other.task.cancel()
+        if thread.turn is not None:
+            thread.turn.retract()
+        self.drop(actor)
+
+    async def take_back(self, actor: Actor) -> None:
+        """Undo the attempts counted for commands that were stopped, not broken. Best effort."""
+        seqs, actor.innocent = actor.innocent, []
+        if not seqs:
+            return
+        try:
+            async with connection(self.commons.pool) as conn:
+                await activation.take_back(conn, seqs)
+        except StorageError as error:
+            log.warning("attempts not taken back", extra={"reason": str(error)})
+
+    # --- leaving memory -----------------------------------------------------------------------------
+
+    def drop(self, actor: Actor) -> None:
+        """Forget an actor. Its state is committed; the next message activates it again."""
+        actor.dead = True
+        if self.hot.get(actor.agent.id) is actor:
+            del self.hot[actor.agent.id]
+        self.commons.hold(actor, {b.id for b in actor.blocks.values()}, set())
+
+    def bury(self, actor: Actor) -> None:
+        """Forget an agent that was deleted, with its runs and logs."""
+        self.drop(actor)
+        for run_id in self.commons.load.runs_of(actor.agent.id):
+            self.commons.load.finish(run_id)
+        for conversation_id in actor.threads:
+            self.commons.logs.drop(conversation_id)
+
+    async def sweep(self) -> None:
+        """Let idle actors go: by time, and the least recently used first when memory is over its bound."""
+        while True:
+            await anyio.sleep(SWEEP)
+            self.sweep_once()
+
+    def sweep_once(self) -> None:
+        """Look once for actors to let go."""
+        settings = self.commons.settings
+        oldest = clock.monotonic() - settings.passivate_after
+        total = 0
+        for actor in tuple(self.hot.values()):
+            if actor.idle and actor.touched < oldest:
+                self.drop(actor)
+            else:
+                total += actor.size_bytes
+        for actor in tuple(self.hot.values()):
+            if total <= settings.hot_bytes:
+                return
+            if actor.idle:
+                total -= actor.size_bytes
+                self.drop(actor)
+
+    def turns_running(self) -> bool:
+        """Whether any turn is under way."""
+        return any(t.turn is not None for a in self.hot.values() for t in a.threads.values())
+
+    async def suspend(self) -> None:
+        """End every activation where it stands. Turns go on in the next life from their last step."""
+        self.closed = True
+        stopped: list[asyncio.Task[Any]] = []
+        for actor in tuple(self.hot.values()):
+            for thread in actor.threads.values():
+                if thread.task is not None and not thread.task.done():
+                    if thread.turn is not None:
+                        actor.innocent.append(thread.turn.waiting.seq)
+                    thread.task.cancel()
+                    stopped.append(thread.task)
+            self.drop(actor)
+            await self.take_back(actor)
+        if stopped:
+            await asyncio.wait(stopped, timeout=self.commons.settings.drain_seconds)

@@ -1,0 +1,70 @@
+"""An agent's address: all that the gateway, and other agents, hold of one."""
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from actors.commands import Edit, Envelope, Receipt
+from actors.events import Logged
+from storage.records import Step
+
+if TYPE_CHECKING:
+    from actors.host import Host
+
+
+class AgentRef:
+    """The address of one agent, alive or not. Making one costs nothing and checks nothing."""
+
+    __slots__ = ("_host", "agent_id")
+
+    def __init__(self, host: "Host", agent_id: str) -> None:
+        self._host = host
+        self.agent_id = agent_id
+
+    async def tell(self, envelope: Envelope) -> Receipt:
+        """Accept a command durably and return its receipt; its handling goes on without the caller.
+
+        Raises:
+            KeyReusedError: The key came before with another body.
+            NotFoundError: No such agent or conversation.
+            MailboxFullError: Too many commands wait.
+            BusyError: The conversation is busy and the command asked to be rejected then.
+            DrainingError: The host is stopping or lost its lease.
+            UnavailableError: The database did not answer; nothing was acknowledged.
+        """
+        return await self._host.accept(self.agent_id, envelope)
+
+    async def edit(self, edit: Edit) -> None:
+        """Apply an edit between steps; return once it is committed. Cancelling does not undo it.
+
+        Raises:
+            NotFoundError: No such agent, block, tool or conversation.
+            ConflictError: A uniqueness rule refused it.
+            InvalidEditError: The agent as it is does not allow it.
+            DrainingError: The host is stopping or lost its lease.
+            UnavailableError: The database did not answer.
+        """
+        await self._host.edit(self.agent_id, edit)
+
+    async def cancel(
+        self, run_ids: tuple[str, ...] | None = None, *, conversation_id: str | None = None
+    ) -> dict[str, str]:
+        """Cancel these runs, or every unfinished one; return what became of each.
+
+        Raises:
+            NothingToCancelError: None of them is active.
+        """
+        return await self._host.cancel(self.agent_id, run_ids, conversation_id=conversation_id)
+
+    def follow(self, run_id: str, conversation_id: str) -> AsyncGenerator[list[Logged], None]:
+        """Yield a run's events in batches, from its `RunStarted` to its `RunFinished`.
+
+        Waits while the run is queued. Ending the iteration does not touch the run.
+
+        Raises:
+            LogTrimmedError: The run is over and its events are no longer in memory.
+        """
+        return self._host.logs.channel(conversation_id).follow(run_id)
+
+    def running_step(self, run_id: str) -> Step | None:
+        """Return the step that is under way in this run and not yet in the database."""
+        return self._host.running_step(self.agent_id, run_id)

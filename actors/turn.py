@@ -1,0 +1,408 @@
+"""Runs one turn of a conversation: take a command, call the model, run tools, commit, tell."""
+
+import logging
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import anyio
+from msgspec.structs import replace
+
+from actors import clock, loop, prompt, toolrun
+from actors.answer import Answer
+from actors.draft import Draft
+from actors.entries import inputs_of, tokens_of
+from actors.errors import ModelError, UnknownModelError
+from actors.events import (
+    Event,
+    MessageCommitted,
+    Retracted,
+    RunFinished,
+    RunStarted,
+    RunSteered,
+    StepFinished,
+    StepStarted,
+)
+from actors.llm import openai_chat
+from actors.llm.model import Model
+from actors.loop import CallModel, Finish, Turn
+from actors.mailbox import Waiting
+from actors.modelcall import ModelCall
+from actors.thread import Thread, compile_for, text_parts
+from storage.checkpoints import InboxUpdate, MessageRewrite, RunUpdate
+from storage.records import (
+    Message,
+    Part,
+    RunError,
+    RunStatus,
+    Step,
+    StepStatus,
+    StopReason,
+    Timing,
+    Usage,
+)
+
+if TYPE_CHECKING:
+    from actors.agent import Actor
+
+log = logging.getLogger("wakeful.turn")
+
+STOPPED = "interrupted: the run was stopped before this call ran"
+
+
+def status_of(stop_reason: StopReason) -> RunStatus:
+    """Return the status of a run that ended for this reason."""
+    match stop_reason:
+        case "end_turn" | "max_steps" | "tool_rule" | "requires_approval":
+            return "completed"
+        case "cancelled":
+            return "cancelled"
+        case _:
+            return "failed"
+
+
+class TurnRunner:
+    """One turn. `cancel` may be called at any moment; everything else belongs to its own task."""
+
+    def __init__(self, actor: "Actor", thread: Thread, waiting: Waiting) -> None:
+        self.actor = actor
+        self.thread = thread
+        self.channel = actor.commons.logs.channel(thread.id)
+        self.waiting = waiting
+        self.run_id = waiting.run_id
+        self.joined: list[Waiting] = []
+        self.turn = Turn(max_steps=waiting.command.max_steps, steps_taken=waiting.usage.steps)
+        self.usage = waiting.usage
+        self.error: RunError | None = None
+        self.inputs: list[Message] = []
+        self.rewrites: list[MessageRewrite] = []
+        self.model: Model | None = None
+        self.window_tokens = 0
+        self.step: Step | None = None
+        self.answer: Answer | None = None
+        self.cancelled = False
+        self.finished = False
+        self.started = clock.monotonic()
+        self.ttft_ns: int | None = None
+        self._scope: anyio.CancelScope | None = None
+        self._system_override: bytes | None = None
+
+    # --- from outside ---------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Stop the turn as soon as it can be: what was shown is kept, marked interrupted."""
+        self.cancelled = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    def owns(self, run_id: str) -> bool:
+        """Say whether this turn handles the run, alone or joined."""
+        return run_id == self.run_id or any(w.run_id == run_id for w in self.joined)
+
+    # --- the turn -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Run the turn to its terminal event. Cancelling the task loses nothing that was committed.
+
+        Raises:
+            FencedError: A newer owner holds the agent.
+            DrainingError: The host may not act for the agent any more.
+        """
+        self._begin()
+        while not self.finished:
+            match loop.next_action(self.turn):
+                case CallModel():
+                    await self._step()
+                case Finish():
+                    await self._commit(None, [], status="success")
+                case _:
+                    raise AssertionError("calls are run in the step that asked for them")
+
+    def retract(self) -> None:
+        """Say that what this attempt showed will not be in the history."""
+        if self.answer is not None and self.answer.shown and self.step is not None:
+            self.channel.publish(Retracted(self.run_id, self.step.id, self.waiting.attempt))
+
+    def _begin(self) -> None:
+        command = self.waiting.command
+        now = clock.now()
+        if not self.waiting.applied:
+            self.inputs = self._inputs_of(self.waiting, self.thread.end_position)
+        self._refresh_system(now)
+        if command.system is not None:
+            self._system_override = openai_chat.encode_system(command.system)
+        events: list[Event] = [
+            RunStarted(
+                self.run_id, self.thread.id, self.waiting.attempt, command.messages, command.background
+            )
+        ]
+        events += [MessageCommitted(self.run_id, m) for m in self.actor.recovered.pop(self.run_id, ())]
+        self.channel.publish(*events)
+        if self.cancelled:
+            self.turn = loop.end(self.turn, "cancelled")
+            return
+        try:
+            self._choose_model()
+        except UnknownModelError as error:
+            self._fail(ModelError(str(error)))
+
+    def _choose_model(self) -> None:
+        settings = self.actor.agent.settings
+        handle = self.waiting.command.model or self.thread.conversation.model or settings.model
+        self.model = self.actor.commons.catalog.resolve(handle)
+        self.window_tokens = settings.context_window_tokens or self.model.ref.context_window_tokens
+        if settings.message_buffer_autoclear and not self.waiting.applied:
+            self.thread.evict(self.thread.end_position)
+
+    def _refresh_system(self, now: datetime) -> None:
+        """Rebuild the system prompt if memory changed since it was compiled; the turn then keeps it."""
+        thread, actor = self.thread, self.actor
+        if thread.compiled_for == actor.memory_version:
+            return
+        blocks, numbered = actor.block_list(), actor.line_numbers()
+        if not prompt.same_memory(thread.system_text, actor.agent, blocks, line_numbers=numbered):
+            text = compile_for(actor.agent, blocks, thread, at=now, line_numbers=numbered)
+            tokens = actor.commons.counter.count(text)
+            thread.set_system(thread.system_id, text, tokens)
+            self.rewrites.append(MessageRewrite(id=thread.system_id, content=text_parts(text), tokens=tokens))
+        thread.compiled_for = actor.memory_version
+
+    def _inputs_of(self, waiting: Waiting, position: int) -> list[Message]:
+        count = self.actor.commons.counter.count
+        return inputs_of(self.actor.agent, waiting.command, position, run_id=waiting.run_id, count=count)
+
+    # --- one step -------------------------------------------------------------------------------
+
+    async def _step(self) -> None:
+        assert self.model is not None
+        ref = self.model.ref
+        self.step = Step(
+            id=clock.new_id("step"),
+            organization_id=self.actor.agent.organization_id,
+            agent_id=self.actor.agent.id,
+            run_id=self.run_id,
+            position=self.turn.steps_taken,
+            status="pending",
+            model=ref.handle,
+            provider=ref.provider,
+            created_at=clock.now(),
+            context_window_tokens=self.window_tokens,
+        )
+        answer = self.answer = self._fresh_answer()
+        self.channel.publish(
+            StepStarted(self.run_id, self.step.id, self.waiting.attempt, ref.handle, answer.message_id)
+        )
+        prepared: list[toolrun.Prepared] = []
+        marks = queued = Timing(queue=int((self.started - self.waiting.since) * 1e9))
+        try:
+            with anyio.CancelScope() as self._scope:
+                if self.cancelled:
+                    self._scope.cancel()
+                marks = await self._ask(answer, queued)
+                self.turn = loop.after_model(self.turn, answer.calls, truncated=answer.finish == "length")
+                prepared = toolrun.prepare(answer.calls, self.actor.tools)
+                tools_begun = time.monotonic_ns()
+                await self._read(prepared)
+                marks = replace(marks, tools=time.monotonic_ns() - tools_begun)
+            if self._scope.cancelled_caught:
+                self.turn = loop.end(self.turn, "cancelled")
+        except ModelError as error:
+            self._fail(error)
+        finally:
+            self._scope = None
+        if self.turn.ended is not None:
+            self.channel.publish(*answer.close())
+            prepared = [p.stopped(STOPPED) for p in toolrun.prepare(answer.calls, self.actor.tools)]
+        self.step = replace(self.step, timing=marks, stop_reason=None, error=self.error)
+        status: StepStatus = "success"
+        if self.turn.ended is not None:
+            status = "cancelled" if self.turn.ended == "cancelled" else "failed"
+        await self._commit(answer, prepared, status=status)
+
+    def _fresh_answer(self) -> Answer:
+        return Answer(
+            self.run_id,
+            clock.new_id("message"),
+            taken=self.thread.has_call,
+            fresh=lambda: clock.new_id("call"),
+        )
+
+    async def _ask(self, answer: Answer, queued: Timing) -> Timing:
+        """Call the model; return when what happened."""
+        assert self.model is not None
+        assert self.step is not None
+        call = ModelCall(
+            actor=self.actor,
+            thread=self.thread,
+            channel=self.channel,
+            model=self.model,
+            window_tokens=self.window_tokens,
+            inputs=tuple(self.inputs),
+            system=self._system_override,
+            run_id=self.run_id,
+            key=f"{self.step.id}.{self.waiting.attempt}",
+        )
+        marks = await call.run(answer)
+        if self.ttft_ns is None:
+            waited = int((clock.monotonic() - self.waiting.since) * 1e9)
+            self.ttft_ns = waited - marks.stream
+        return replace(marks, queue=queued.queue)
+
+    def _fail(self, error: ModelError) -> None:
+        self.error = error.as_run_error()
+        log.info("model call failed", extra={"kind": error.kind, "status": error.status})
+        if error.refused_content:
+            self.inputs = [replace(m, excluded=True) for m in self.inputs]
+        self.turn = loop.end(self.turn, error.stop_reason)
+
+    async def _read(self, prepared: list[toolrun.Prepared]) -> None:
+        """Run the calls that read, in the model's order; edits wait for the commit turn."""
+        for place, call in enumerate(prepared):
+            if call.reads:
+                prepared[place] = await toolrun.read(call, self.actor.reader(self.run_id))
+
+    # --- the checkpoint ---------------------------------------------------------------------------
+
+    async def _commit(
+        self, answer: Answer | None, prepared: list[toolrun.Prepared], *, status: StepStatus
+    ) -> None:
+        """Commit the step under the actor's commit turn, then say so. Shielded: it is never half told."""
+        begun = time.monotonic_ns()
+        with anyio.CancelScope(shield=True):
+            async with self.actor.commit_turn:
+                draft = await self.actor.commit(self.thread, lambda: self._draft(answer, prepared, status))
+                self._apply(draft, time.monotonic_ns() - begun)
+
+    def _draft(self, answer: Answer | None, prepared: list[toolrun.Prepared], status: StepStatus) -> Draft:
+        """Return what this step changes, against the blocks as they are committed now. Pure but for ids."""
+        actor, thread = self.actor, self.thread
+        draft = Draft(actor.blocks)
+        results = [draft.settle(call) for call in prepared]
+        # A queued command that was cancelled meanwhile may have taken the place these had at first.
+        draft.messages += [replace(m, position=thread.end_position + i) for i, m in enumerate(self.inputs)]
+        position = thread.end_position + len(self.inputs)
+        if answer is not None and (parts := answer.parts()):
+            self._add(
+                draft, "assistant", parts, position, answer.message_id, ended=self.turn.ended is not None
+            )
+            position += 1
+        if results:
+            self._add(draft, "tool", tuple(results), position, clock.new_id("message"), ended=False)
+            position += 1
+        turn = self.turn
+        if turn.calls:
+            turn = loop.after_tools(turn, invalid=sum(p.invalid for p in prepared))
+        if turn.ended is None:
+            for waiting in thread.steering:
+                draft.joined.append(waiting)
+                fresh = self._inputs_of(waiting, position)
+                draft.messages += fresh
+                position += len(fresh)
+                turn = loop.after_input(turn)
+        draft.turn = turn
+        action = loop.next_action(turn)
+        draft.stop_reason = action.stop_reason if isinstance(action, Finish) else None
+        draft.rewrites += self.rewrites
+        self._account(draft, answer, status)
+        return draft
+
+    def _add(
+        self, draft: Draft, role: str, parts: tuple[Part, ...], position: int, message_id: str, *, ended: bool
+    ) -> None:
+        agent = self.actor.agent
+        assert self.step is not None
+        draft.messages.append(
+            Message(
+                id=message_id,
+                organization_id=agent.organization_id,
+                agent_id=agent.id,
+                conversation_id=self.thread.id,
+                position=position,
+                role="assistant" if role == "assistant" else "tool",
+                content=parts,
+                created_at=clock.now(),
+                run_id=self.run_id,
+                step_id=self.step.id,
+                tokens=tokens_of(parts, self.actor.commons.counter.count),
+                interrupted=ended,
+            )
+        )
+
+    def _account(self, draft: Draft, answer: Answer | None, status: StepStatus) -> None:
+        """Add usage, the step's row, and where its runs and commands stand."""
+        usage = self.usage
+        if answer is not None and self.step is not None:
+            reported = answer.usage or self._estimate(draft)
+            usage = usage + replace(reported, steps=1, context=reported.prompt)
+            draft.steps.append(
+                replace(self.step, status=status, usage=reported, stop_reason=draft.stop_reason or "end_turn")
+            )
+        draft.usage = usage
+        runs = [self.waiting, *self.joined, *draft.joined]
+        if draft.stop_reason is None:
+            draft.runs += [
+                RunUpdate(id=w.run_id, status="running", usage=usage, ttft_ns=self.ttft_ns) for w in runs
+            ]
+            draft.inbox += [InboxUpdate(seq=w.seq, state="applied") for w in runs]
+            return
+        now = clock.now()
+        spent = int((clock.monotonic() - self.waiting.since) * 1e9)
+        draft.runs += [
+            RunUpdate(
+                id=w.run_id,
+                status=status_of(draft.stop_reason),
+                usage=usage,
+                stop_reason=draft.stop_reason,
+                error=self.error,
+                completed_at=now,
+                ttft_ns=self.ttft_ns,
+                total_duration_ns=spent,
+            )
+            for w in runs
+        ]
+        draft.inbox += [InboxUpdate(seq=w.seq, state="done") for w in runs]
+        draft.duration_ms = spent // 1_000_000
+
+    def _estimate(self, draft: Draft) -> Usage:
+        """Return our own count where the provider reported none."""
+        prompt = self.thread.system_tokens + self.actor.tools_tokens + self.thread.tokens
+        prompt += sum(m.tokens for m in self.inputs)
+        completion = sum(m.tokens for m in draft.messages if m.role == "assistant" and m.step_id is not None)
+        return Usage(prompt=prompt, completion=completion, total=prompt + completion, estimated=True)
+
+    def _apply(self, draft: Draft, commit_ns: int) -> None:
+        """Take the committed step into hot state and publish it. No await: nobody sees half of it."""
+        thread, actor = self.thread, self.actor
+        if self.answer is not None and self.answer.usage is not None and self.step is not None:
+            ours = (
+                thread.system_tokens + actor.tools_tokens + thread.tokens + sum(m.tokens for m in self.inputs)
+            )
+            actor.calibration = actor.calibration.observe(reported=self.answer.usage.prompt, ours=ours)
+        thread.append(draft.messages)
+        for waiting in draft.joined:
+            thread.steering.remove(waiting)
+            self.joined.append(waiting)
+        actor.take_blocks(draft.changed, run_id=self.run_id, but=self.channel)
+        self.inputs, self.rewrites = [], []
+        self.turn, self.usage = draft.turn, draft.usage
+        events: list[Event] = [
+            MessageCommitted(self.run_id, m) for m in draft.messages if m.run_id == self.run_id
+        ]
+        events += draft.events(self.run_id)
+        events += [
+            StepFinished(self.run_id, s.id, s.usage, replace(s.timing, checkpoint=commit_ns))
+            for s in draft.steps
+        ]
+        for waiting in draft.joined:
+            events.append(RunSteered(waiting.run_id, self.run_id, waiting.command.messages))
+            events += [MessageCommitted(self.run_id, m) for m in draft.messages if m.run_id == waiting.run_id]
+        if draft.stop_reason is not None:
+            self.finished = True
+            status = status_of(draft.stop_reason)
+            events.append(RunFinished(self.run_id, status, draft.stop_reason, self.usage, self.error))
+            for waiting in (self.waiting, *self.joined):
+                actor.commons.load.finish(waiting.run_id)
+                actor.commons.finished_run(waiting, status)
+        self.answer = None
+        self.step = None
+        self.channel.publish(*events)

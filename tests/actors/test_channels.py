@@ -1,0 +1,126 @@
+import asyncio
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.channels import Channel, Logs, Packed, pack
+from actors.errors import LogTrimmedError
+from actors.events import (
+    Event,
+    ReasoningDelta,
+    RunFinished,
+    RunStarted,
+    RunSteered,
+    TextDelta,
+    TextStarted,
+    ToolCallDelta,
+)
+from storage.records import Usage
+
+deltas = st.one_of(
+    st.builds(TextDelta, st.just("r"), st.sampled_from("ab"), st.text(max_size=5)),
+    st.builds(ReasoningDelta, st.just("r"), st.sampled_from("ab"), st.text(max_size=5)),
+    st.builds(ToolCallDelta, st.just("r"), st.just("m"), st.sampled_from("xy"), st.text(max_size=5)),
+    st.builds(TextStarted, st.just("r"), st.just("m")),
+)
+
+
+def started(run: str) -> RunStarted:
+    return RunStarted(run, "c", 1, ())
+
+
+def finished(run: str) -> RunFinished:
+    return RunFinished(run, "completed", "end_turn", Usage())
+
+
+async def collect(channel: Channel, run: str) -> list[tuple[int, Event]]:
+    return [(e.offset, e.event) async for batch in channel.follow(run) for e in batch]
+
+
+@given(st.lists(deltas, max_size=60))
+def test_packing_loses_nothing(events: list[Event]) -> None:
+    unpacked: list[Event] = []
+    for item in pack(events):
+        unpacked += item.deltas() if isinstance(item, Packed) else [item]
+    assert unpacked == events
+
+
+@given(st.lists(deltas, min_size=1, max_size=40), st.data())
+def test_reading_from_any_offset_gives_exactly_the_rest(events: list[Event], data: st.DataObject) -> None:
+    channel = Logs(1 << 20).channel("c")
+    whole: list[Event] = [started("r"), *events, finished("r")]
+    if data.draw(st.booleans()):
+        channel.publish(*whole)
+    else:
+        for event in whole:
+            channel.publish(event)
+    offset = data.draw(st.integers(1, len(whole)))
+    assert channel.read(offset) == (offset, whole[offset - 1 :])
+
+
+async def test_a_follower_sees_a_run_from_its_start_to_its_end_and_nothing_else() -> None:
+    channel = Logs(1 << 20).channel("c")
+    channel.publish(started("a"), TextDelta("a", "m", "1"), finished("a"))
+    channel.expected.add("b")
+    seen: list[tuple[int, Event]] = []
+
+    async def follow() -> None:
+        seen.extend(await collect(channel, "b"))
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follow())
+        await anyio.lowlevel.checkpoint()
+        channel.publish(started("b"), TextDelta("b", "m", "2"))
+        await anyio.lowlevel.checkpoint()
+        channel.publish(finished("b"))
+    assert [e for _, e in seen] == [started("b"), TextDelta("b", "m", "2"), finished("b")]
+    assert [o for o, _ in seen] == [4, 5, 6]
+    assert await collect(channel, "a") == [
+        (1, started("a")),
+        (2, TextDelta("a", "m", "1")),
+        (3, finished("a")),
+    ]
+
+
+async def test_a_run_that_joined_another_is_followed_into_it() -> None:
+    channel = Logs(1 << 20).channel("c")
+    channel.expected.update("ab")
+    channel.publish(started("a"), TextDelta("a", "m", "before"))
+    channel.publish(RunSteered("b", "a"), TextDelta("a", "m", "after"), finished("a"))
+    assert [e for _, e in await collect(channel, "b")] == [
+        RunSteered("b", "a"),
+        TextDelta("a", "m", "after"),
+        finished("a"),
+    ]
+
+
+async def test_a_queued_run_that_is_cancelled_ends_its_followers() -> None:
+    channel = Logs(1 << 20).channel("c")
+    channel.expected.update("ab")
+    channel.publish(started("a"), finished("b"), TextDelta("a", "m", "1"))
+    assert [e for _, e in await collect(channel, "b")] == [finished("b")]
+
+
+async def test_the_budget_forgets_finished_runs_first_and_keeps_running_ones() -> None:
+    logs = Logs(4_000)
+    running, other = logs.channel("running"), logs.channel("other")
+    running.publish(started("r"), *[TextDelta("r", "m", "x" * 100) for _ in range(30)])
+    for i in range(20):
+        other.publish(started(str(i)), TextDelta(str(i), "m", "y" * 200), finished(str(i)))
+    assert running.find("r") == 1
+    assert other.find("0") is None
+    with pytest.raises(LogTrimmedError):
+        await collect(other, "0")
+    assert logs.size_bytes == sum(s.size_bytes for c in logs.channels.values() for s in c.segments)
+
+
+def test_a_packed_run_costs_far_less_than_its_deltas() -> None:
+    logs = Logs(1 << 30)
+    channel = logs.channel("c")
+    channel.publish(started("r"), *[TextDelta("r", "m", "word ") for _ in range(1000)])
+    live = logs.size_bytes
+    channel.publish(finished("r"))
+    assert logs.size_bytes < live / 7
