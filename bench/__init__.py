@@ -5,9 +5,9 @@
     python -m bench.relay           the relay alone
 
 Parts. `replies` says what the scripted provider can be told to answer, `wire` writes it in OpenAI's
-format, `provider` serves it in a process of its own and records when it was asked and when it wrote.
-`relay` is the honest lower bound: the same HTTP client and database, no tools, no runs, no checks.
-`targets` starts and speaks to what is measured, `load` is the client, in a process of its own,
+format, `serving` and `provider` serve it in a process of its own, and `recording` keeps when it was asked
+and when it wrote. `relay` is the honest lower bound: the same HTTP client and database, no tools, no runs,
+no checks. `targets` starts and speaks to what is measured, `load` is the client, in a process of its own,
 `measure` reads the operating system's accounting, `cases/` holds one small file per measurement, and
 `report` judges and prints.
 

@@ -30,8 +30,9 @@ import aiohttp
 import msgspec
 import uvloop
 
+from bench.recording import Listed, Record, State
 from bench.replies import Reply
-from bench.serving import Connection, Listed, Record, State
+from bench.serving import Connection
 
 START_SECONDS = 20.0
 CONTROL_SECONDS = 15.0

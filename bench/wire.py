@@ -84,7 +84,7 @@ def refusal(messages: list[Raw], body: bytes) -> str | None:
     """
     if not messages:
         return "Invalid 'messages': empty array. Expected an array with minimum length 1."
-    if b'"tool_calls"' not in body and b'"tool_call_id"' not in body:
+    if b'"tool_call' not in body:  # neither `tool_calls` nor `tool_call_id`
         return None
     waiting: set[str] = set()
     for index, message in enumerate(map(_read_message, messages)):
