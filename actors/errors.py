@@ -59,6 +59,7 @@ class ModelError(ActorError):
 
     `kind` is Letta's error type for clients; `stop_reason` ends the run; `refused_content` marks a
     provider's refusal of this very input (400, content filter), which excludes the input messages.
+    `requests` counts how often the provider was asked: all of them count towards the bound on retries.
     """
 
     def __init__(
@@ -81,10 +82,11 @@ class ModelError(ActorError):
         self.refused_content = refused_content
         self.overflow = overflow
         self.status = status
+        self.requests = 1
 
     def as_run_error(self) -> RunError:
         """Return what clients are told."""
-        return RunError(self.kind, str(self))
+        return RunError(self.kind, str(self), status=self.status)
 
 
 class UnknownModelError(ActorError):

@@ -61,7 +61,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
                 if error.overflow and shrinks < MAX_SHRINKS and self._fit(0.5):
                     shrinks += 1
                     continue
-                tries += 1
+                tries += error.requests
                 delay = retry.delay(tries, error)
                 if delay is None:
                     raise

@@ -283,11 +283,15 @@ class Usage(Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class RunError(Struct, frozen=True, gc=False):
-    """Why a run failed, in words chosen for the client: `type` is one of the closed list of Letta's."""
+    """Why a run failed, in words chosen for the client: `type` is one of the closed list of Letta's.
+
+    `status` is the HTTP status with which the model's provider refused, if it did.
+    """
 
     type: str
     message: str
     detail: str | None = None
+    status: int | None = None
 
 
 class Run(Struct, frozen=True, kw_only=True):

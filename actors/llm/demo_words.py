@@ -53,6 +53,7 @@ _DECLARATIVE = re.compile(
     rf"(?P<subject>\S+(?: \S+){{0,8}}?){_VERB} .*\w",
     re.IGNORECASE,
 )
+_OF_ME = re.compile(r"(?:i|i'm|i've|we|we're|we've) \w", re.IGNORECASE)
 # What begins a sentence, also after what looks like an initial.
 _START = re.compile(
     r"(?:what|who|where|when|which|how|why|do|does|did|is|are|can|could|i|my|we|our|the|please)\b",
@@ -79,8 +80,9 @@ def stated_fact(sentence: str) -> str | None:
     plain = _plain(sentence)
     if asked := _REMEMBER.fullmatch(plain):
         fact = asked["fact"]
-        if not plain.endswith("?") or _states(fact.rstrip("? ")):
-            return _sentence_case(fact.rstrip("? "))
+        whole = fact.rstrip("? ")
+        if not plain.endswith("?") or _DECLARATIVE.fullmatch(whole) or _OF_ME.match(whole):
+            return _sentence_case(whole)
     if plain.endswith("?") or not _states(plain):
         return None
     return _sentence_case(plain)

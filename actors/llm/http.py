@@ -54,7 +54,7 @@ class Endpoint:
             client = await self._client()
             text, headers = await client.request(path)
             headers["accept-encoding"] = "gzip"  # all that aiohttp decodes by itself
-            url = wire.without_clashing_user(URL(text, encoded=True), headers)
+            url = URL(text, encoded=True)
             target = Target(url, headers, self.wire.proxy_for(url), clock.monotonic() + HEADERS_TTL)
             self._targets[path] = target
         return target
@@ -103,10 +103,7 @@ class OpenAIChat:
         provider, timeouts = self._endpoint.provider, self._endpoint.wire.timeouts
         decoder = ChatDecoder(provider.name, secrets=provider.secrets)
         watch = Watch(provider.name, timeouts)
-        try:
-            response = await self._open(request)
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise wire.broken(error, provider.name, timeouts) from error
+        response = await self._open(request)
         try:
             watch.begin(response)
             while not decoder.done:
@@ -133,23 +130,34 @@ class OpenAIChat:
             response.close()
 
     async def _open(self, request: Request) -> aiohttp.ClientResponse:
-        """Return the response once its headers are there."""
-        payload = openai_chat.body(self.ref, request)
-        target = await self._endpoint.target(self._path)
-        with anyio.fail_after(self._endpoint.wire.timeouts.first_token):
-            try:
-                response = await self._send(target, payload, request.key)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                # A kept connection may die just as we write; nothing of an answer has come yet.
-                if isinstance(error, aiohttp.ClientConnectorError):
-                    raise
-                response = await self._send(target, payload, request.key)
-            if response.status < 300:
-                return response
-            try:
-                raise await self._endpoint.refusal(self._path, response)
-            finally:
-                response.close()
+        """Return the response once its headers are there. An error says how often the provider was asked."""
+        provider, timeouts = self._endpoint.provider, self._endpoint.wire.timeouts
+        requests = 1
+        try:
+            payload = openai_chat.body(self.ref, request)
+            target = await self._endpoint.target(self._path)
+            with anyio.fail_after(timeouts.first_token):
+                try:
+                    response = await self._send(target, payload, request.key)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                    # A kept connection may die just as we write; nothing of an answer has come yet.
+                    if isinstance(error, aiohttp.ClientConnectorError):
+                        raise
+                    requests = 2
+                    response = await self._send(target, payload, request.key)
+                if response.status < 300:
+                    return response
+                try:
+                    raise await self._endpoint.refusal(self._path, response)
+                finally:
+                    response.close()
+        except ModelError as error:
+            error.requests = requests
+            raise
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+            failure = wire.broken(error, provider.name, timeouts)
+            failure.requests = requests
+            raise failure from error
 
     async def _send(self, target: Target, payload: bytes, key: str) -> aiohttp.ClientResponse:
         headers = target.headers

@@ -33,7 +33,7 @@ class Sdk:
         http_client = httpx2.AsyncClient(transport=_FromMemory(), trust_env=False)
         if provider.type == "azure":
             self._client = openai.AsyncAzureOpenAI(
-                azure_endpoint=provider.base_url,
+                azure_endpoint=provider.call_url,
                 api_version=provider.azure_api_version,
                 api_key=provider.api_key or None,
                 azure_ad_token=provider.azure_ad_token,
@@ -43,7 +43,7 @@ class Sdk:
         else:
             key = provider.api_key or "none"
             self._client = openai.AsyncOpenAI(
-                base_url=provider.base_url,
+                base_url=provider.call_url,
                 api_key=key,
                 default_headers={"Authorization": f"Bearer {key}"},
                 max_retries=0,

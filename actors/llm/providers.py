@@ -27,6 +27,14 @@ class Provider(Struct, frozen=True, kw_only=True):
     lists_models: bool = True
 
     @property
+    def call_url(self) -> str:
+        """Return the base URL for calls. A key counts more than a user in the URL; servers take one."""
+        url = urlsplit(self.base_url)
+        return (
+            urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2])) if self.api_key else self.base_url
+        )
+
+    @property
     def endpoint(self) -> str:
         """Return the base URL without user, password and query."""
         url = urlsplit(self.base_url)

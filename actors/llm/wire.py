@@ -90,7 +90,7 @@ class Wire:
         elif provider.api_key:
             headers["authorization"] = f"Bearer {provider.api_key}"
         try:
-            url = without_clashing_user(URL(provider.base_url.rstrip("/") + "/models"), headers)
+            url = URL(provider.call_url.rstrip("/") + "/models")
             async with self.session.get(
                 url, headers=headers, proxy=self.proxy_for(url), allow_redirects=False
             ) as response:
@@ -201,11 +201,6 @@ async def read_to_end(response: aiohttp.ClientResponse) -> None:
         with anyio.move_on_after(BODY_END), contextlib.suppress(aiohttp.ClientError):
             while await response.content.readany():
                 pass
-
-
-def without_clashing_user(url: URL, headers: Mapping[str, str]) -> URL:
-    """Drop the user in a URL beside an authorization header: aiohttp refuses both, and the key counts."""
-    return url.with_user(None) if url.user and "authorization" in headers else url
 
 
 def broken(error: Exception, provider: str, timeouts: Timeouts) -> ModelError:

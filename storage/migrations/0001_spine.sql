@@ -246,6 +246,138 @@ create table tool_calls (
 create index tool_calls_open on tool_calls (agent_id) where state = 'intended';
 create index tool_calls_by_agent on tool_calls (agent_id);
 
+-- The one writer of steps. It decides nothing but whether a step may be written, and writes several
+-- agents' steps in one round trip; every argument is an array of rows, each with its `agent_id`.
+--
+-- Fencing: an agent whose fence or version is not the one named belongs to a newer owner, and nothing of
+-- its step is written; nor is a step whose command is over already, so no command is handled twice.
+-- Blocks are locked after agents (the lock order of the package) and compared; of two steps in one call
+-- that write the same block the second is stale, because one update would silently drop one of them.
+-- A function, because one statement with a branch for each table costs Postgres twice as much.
+create function commit_steps(heads json, message_rows json, run_rows json, inbox_rows json, window_rows json,
+                             step_rows json, block_rows json, rewrite_rows json, call_rows json)
+returns table (agent_id text, owned boolean, stale text[])
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  mine  text[];                               -- agents that this caller owns
+  ok    text[];                               -- those whose step is written
+  late  record;                               -- one whose blocks changed meanwhile
+begin
+  select array_agg(held.id) into mine
+    from (select a.id
+            from json_to_recordset(heads) as i (agent_id text, fence bigint, version bigint)
+            join agents a on a.id = i.agent_id
+           where a.fence = i.fence and a.version = i.version
+           order by a.id
+             for no key update of a) held
+   where held.id not in (
+     select u.agent_id
+       from json_to_recordset(inbox_rows) as u (agent_id text, seq bigint)
+       join inbox x on x.seq = u.seq
+      where x.state in ('done', 'dead'));
+  ok := mine;
+
+  if block_rows is not null then
+    perform 1
+       from blocks b
+      where b.id in (select w.id from json_to_recordset(block_rows) as w (id text))
+      order by b.id
+        for no key update;
+    for late in
+      select w.agent_id, array_agg(w.id) as ids
+        from (select w.agent_id, w.id, w.version, row_number() over (partition by w.id order by w.agent_id) as turn
+                from json_to_recordset(block_rows) as w (agent_id text, id text, version bigint)
+               where w.agent_id = any (mine)) w
+        left join blocks b on b.id = w.id
+       where b.version is distinct from w.version or w.turn > 1
+       group by w.agent_id
+    loop
+      ok := array_remove(ok, late.agent_id);
+      agent_id := late.agent_id; owned := true; stale := late.ids;
+      return next;
+    end loop;
+    update blocks b
+       set value = w.value, version = b.version + 1, updated_at = now()
+      from json_to_recordset(block_rows) as w (agent_id text, id text, value text)
+     where b.id = w.id and w.agent_id = any (ok);
+  end if;
+
+  update agents a
+     set version = a.version + 1, checkpoint_id = i.id,
+         last_stop_reason = coalesce(i.stop_reason, a.last_stop_reason),
+         last_run_completed_at = case when i.stop_reason is null then a.last_run_completed_at else now() end,
+         last_run_duration_ms = coalesce(i.duration_ms, a.last_run_duration_ms)
+    from json_to_recordset(heads) as i (id text, agent_id text, stop_reason text, duration_ms int)
+   where a.id = i.agent_id and i.agent_id = any (ok);
+
+  insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
+                        sender_id, run_id, step_id, tokens, excluded, interrupted, created_at)
+  select m.id, m.conversation_id, m.position, m.agent_id, m.organization_id, m.role, m.content, m.name,
+         m.otid, m.sender_id, m.run_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at
+    from json_to_recordset(message_rows) as m (
+           id text, conversation_id text, position bigint, agent_id text, organization_id text, role text,
+           content jsonb, name text, otid text, sender_id text, run_id text, step_id text, tokens int,
+           excluded boolean, interrupted boolean, created_at timestamptz)
+   where m.agent_id = any (ok);
+
+  update runs r
+     set status = u.status, usage = u.usage, stop_reason = u.stop_reason, error = u.error,
+         completed_at = u.completed_at, ttft_ns = coalesce(r.ttft_ns, u.ttft_ns),
+         total_duration_ns = u.total_duration_ns
+    from json_to_recordset(run_rows) as u (
+           id text, agent_id text, status text, usage jsonb, stop_reason text, error jsonb,
+           completed_at timestamptz, ttft_ns bigint, total_duration_ns bigint)
+   where r.id = u.id and u.agent_id = any (ok) and r.status not in ('completed', 'failed', 'cancelled');
+
+  update inbox x
+     set state = u.state, attempts = 0, done_at = case when u.state in ('done', 'dead') then now() end
+    from json_to_recordset(inbox_rows) as u (agent_id text, seq bigint, state text)
+   where x.seq = u.seq and u.agent_id = any (ok);
+
+  update conversations c
+     set from_position = u.from_position, end_position = u.end_position, last_message_at = now()
+    from json_to_recordset(window_rows) as u (agent_id text, id text, from_position bigint, end_position bigint)
+   where c.id = u.id and u.agent_id = any (ok);
+
+  insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
+                     context_window_tokens, usage, stop_reason, error, timing, created_at)
+  select s.id, s.organization_id, s.agent_id, s.run_id, s.position, s.status, s.model, s.provider,
+         s.context_window_tokens, s.usage, s.stop_reason, s.error, s.timing, s.created_at
+    from json_to_recordset(step_rows) as s (
+           id text, organization_id text, agent_id text, run_id text, position int, status text, model text,
+           provider text, context_window_tokens int, usage jsonb, stop_reason text, error jsonb, timing jsonb,
+           created_at timestamptz)
+   where s.agent_id = any (ok)
+  on conflict (id) do update
+     set status = excluded.status, usage = excluded.usage, stop_reason = excluded.stop_reason,
+         error = excluded.error, timing = excluded.timing;
+
+  if rewrite_rows is not null then
+    update messages m
+       set content = coalesce(w.content, m.content), tokens = coalesce(w.tokens, m.tokens),
+           excluded = coalesce(w.excluded, m.excluded)
+      from json_to_recordset(rewrite_rows) as w (
+             agent_id text, id text, content jsonb, tokens int, excluded boolean)
+     where m.id = w.id and w.agent_id = any (ok);
+  end if;
+
+  if call_rows is not null then
+    insert into tool_calls (agent_id, step_id, call_id, name, state)
+    select t.agent_id, t.step_id, t.call_id, t.name, t.state
+      from json_to_recordset(call_rows) as t (
+             agent_id text, step_id text, call_id text, name text, state text)
+     where t.agent_id = any (ok)
+    on conflict (step_id, call_id) do update set state = excluded.state, updated_at = now();
+  end if;
+
+  return query
+    select i.agent_id, coalesce(i.agent_id = any (mine), false), null::text[]
+      from json_to_recordset(heads) as i (agent_id text)
+     where i.agent_id = any (ok) or (i.agent_id = any (mine)) is not true;
+end
+$$;
+
 insert into organizations (id, name)
 values ('org-00000000-0000-4000-8000-000000000000', 'default');
 insert into shards (shard) select generate_series(0, 4095);
