@@ -13,7 +13,6 @@ from actors.mailbox import Waiting
 from actors.thread import Thread
 from actors.tokens import Calibration
 from actors.toolrun import Reader
-from actors.tools import registry
 from actors.turn import TurnRunner
 from storage import activation
 from storage.activation import Activated
@@ -43,16 +42,17 @@ class Actor:
         self.version = state.agent.version
         self.blocks: dict[str, Block] = {b.label: b for b in state.blocks}
         self.memory_version = 0
-        self.tools: dict[str, Tool] = {}
-        self.tools_wire: bytes | None = None
-        self.tools_tokens = 0
-        self.set_tools(state.tools)
+        self.toolbox = self.commons.toolbox(state.tools, strict=state.agent.settings.model_settings.strict)
         self.calibration = Calibration()
         self.commit_turn = asyncio.Lock()
         self.threads: dict[str, Thread] = {c.id: Thread(c) for c in state.conversations}
         self.recovered: dict[str, list[Message]] = {}
         self.known: set[int] = set()
-        self.innocent: list[int] = []
+        # Commands whose attempt this activation counted and no commit has reset; at its end, those
+        # that were not at fault, and those that are at fault without having been counted.
+        self.counted: set[int] = set()
+        self.innocent: set[int] = set()
+        self.guilty: set[int] = set()
         self.touched = clock.monotonic()
         self.dead = False
 
@@ -78,9 +78,8 @@ class Actor:
 
     def set_tools(self, tools: tuple[Tool, ...]) -> None:
         """Show models these tools from the next call on."""
-        self.tools = {t.name: t for t in tools}
-        self.tools_wire = registry.definitions(tools, strict=self.agent.settings.model_settings.strict)
-        self.tools_tokens = self.commons.counter.count(self.tools_wire.decode()) if self.tools_wire else 0
+        strict = self.agent.settings.model_settings.strict
+        self.toolbox = self.commons.toolbox(tools, strict=strict)
         self.memory_version += 1
 
     def take_blocks(
@@ -171,10 +170,11 @@ class Actor:
             if not thread.loaded:
                 await self.load(thread)
             while not self.dead:
-                waiting = thread.take()
-                if waiting is None:
-                    return
                 async with self.commons.run_slots:
+                    # Taken only now: a command that waits for a slot can still be cancelled.
+                    waiting = thread.take()
+                    if waiting is None:
+                        return
                     thread.turn = TurnRunner(self, thread, waiting)
                     thread.turn.joined += thread.take_applied()
                     await thread.turn.run()
@@ -190,7 +190,7 @@ class Actor:
 
     async def load(self, thread: Thread) -> None:
         """Read a conversation's window: the one read that its first turn costs."""
-        async with connection(self.commons.pool) as conn:
+        async with connection(self.commons.commit_pool) as conn:
             messages = await activation.window(conn, thread.conversation)
         thread.load(messages)
         for waiting in thread.mailbox:

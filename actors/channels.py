@@ -1,15 +1,18 @@
 """Event logs and their followers: one ordered log per conversation, in memory, under one byte budget.
 
 The log itself is the buffer of every follower: a follower is a cursor, so a slow one costs nothing
-and nobody waits for it. Finished runs are packed (their deltas become one string and an array of
-cuts, without loss) and, when the budget is spent, forgotten whole, oldest first.
+and nobody waits for it. Finished runs are frozen (their deltas packed, then all of it compressed,
+without loss) and, when the budget is spent, forgotten whole, oldest first.
 """
 
 import asyncio
+import zlib
 from array import array
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 
+import anyio.lowlevel
+import msgspec
 from msgspec import Struct
 
 from actors import clock
@@ -18,7 +21,6 @@ from actors.events import (
     Delta,
     Event,
     Logged,
-    MessageCommitted,
     Position,
     ReasoningDelta,
     RunFinished,
@@ -28,26 +30,36 @@ from actors.events import (
     ToolCallDelta,
 )
 
-EVENT_BYTES = 160  # an event, its slot in the log and its small strings
-DELTA_BYTES = 72  # the same for a delta, beside its text
+EVENT_BYTES = 300  # an event, its slot in the log and what it alone refers to, on average
+DELTA_BYTES = 120  # the same for a delta, beside its text
+FROZEN_BYTES = 200  # a frozen run beside its compressed events
 PACK_AFTER = 4096  # live events of a running run before the older ones are packed
+FREEZE_BATCH = 32  # runs frozen between two looks at the event loop; about 50 µs each
+
+_DELTAS = (TextDelta, ReasoningDelta, ToolCallDelta)
 
 
-class Packed(Struct, frozen=True, gc=False):
-    """Consecutive deltas of one message, as one. `cuts[i]` is where delta i ends in `text`."""
+class Packed(Struct, frozen=True, gc=False, tag_field="type", tag="packed"):
+    """Consecutive deltas of one message, as one. `cuts` holds where each ends in `text`, as C ints."""
 
     first: Delta
     text: str
-    cuts: "array[int]"
+    cuts: bytes
 
     def deltas(self) -> list[Event]:
         """Return the deltas exactly as they were published."""
         out: list[Event] = []
         start = 0
-        for end in self.cuts:
+        for end in array("I", self.cuts):
             out.append(_like(self.first, self.text[start:end]))
             start = end
         return out
+
+
+Item = Event | Packed
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Item]).decode
 
 
 def _like(delta: Delta, text: str) -> Delta:
@@ -71,26 +83,25 @@ def _joins(a: Event, b: Event) -> bool:
             return False
 
 
-def pack(events: Sequence[Event]) -> list[Event | Packed]:
+def pack(events: Sequence[Event]) -> list[Item]:
     """Return the events with every run of deltas joined; nothing is lost."""
-    out: list[Event | Packed] = []
+    out: list[Item] = []
     i = 0
     while i < len(events):
         first = events[i]
         j = i + 1
-        if isinstance(first, TextDelta | ReasoningDelta | ToolCallDelta):
-            while j < len(events) and _joins(first, events[j]):
+        if isinstance(first, _DELTAS):
+            texts = [first.text]
+            while j < len(events) and _joins(first, other := events[j]) and isinstance(other, _DELTAS):
+                texts.append(other.text)
                 j += 1
             if j - i > 1:
-                texts = [
-                    e.text for e in events[i:j] if isinstance(e, TextDelta | ReasoningDelta | ToolCallDelta)
-                ]
                 cuts: array[int] = array("I")
                 end = 0
                 for text in texts:
                     end += len(text)
                     cuts.append(end)
-                out.append(Packed(_like(first, ""), "".join(texts), cuts))
+                out.append(Packed(_like(first, ""), "".join(texts), cuts.tobytes()))
                 i = j
                 continue
         out.append(first)
@@ -98,26 +109,36 @@ def pack(events: Sequence[Event]) -> list[Event | Packed]:
     return out
 
 
-def _bytes(item: Event | Packed) -> int:
-    if isinstance(item, Packed):
-        return EVENT_BYTES + len(item.text) + 4 * len(item.cuts)
-    if isinstance(item, TextDelta | ReasoningDelta | ToolCallDelta):
+def _bytes(item: Item) -> int:
+    if isinstance(item, _DELTAS):
         return DELTA_BYTES + len(item.text)
-    if isinstance(item, MessageCommitted):
-        return 6 * EVENT_BYTES
+    if isinstance(item, Packed):
+        return EVENT_BYTES + len(item.text) + len(item.cuts)
     return EVENT_BYTES
 
 
 class Segment:
     """The part of a log that one run wrote (or what was said between runs, `run_id` None)."""
 
-    __slots__ = ("channel", "live", "live_start", "packed", "run_id", "size_bytes", "start")
+    __slots__ = (
+        "aliases",
+        "channel",
+        "frozen",
+        "live",
+        "live_start",
+        "packed",
+        "run_id",
+        "size_bytes",
+        "start",
+    )
 
     def __init__(self, channel: "Channel", run_id: str | None, start: int) -> None:
         self.channel = channel
         self.run_id = run_id
         self.start = start
-        self.packed: list[Event | Packed] = []
+        self.aliases: dict[str, int] | None = None  # where other runs joined or ended in here
+        self.frozen: bytes | None = None
+        self.packed: list[Item] = []
         self.live_start = start
         self.live: list[Event] = []
         self.size_bytes = 0
@@ -127,38 +148,51 @@ class Segment:
         """The offset after the segment's last event."""
         return self.live_start + len(self.live)
 
-    def squeeze(self) -> int:
-        """Pack what is live; return by how many bytes the segment shrank."""
-        before = self.size_bytes
+    def squeeze(self) -> None:
+        """Pack what is live."""
         packed = pack(self.live)
-        self.size_bytes -= sum(_bytes(e) for e in self.live)
-        self.size_bytes += sum(_bytes(e) for e in packed)
+        self.resize(sum(map(_bytes, packed)) - sum(map(_bytes, self.live)))
         self.packed += packed
         self.live_start += len(self.live)
         self.live = []
-        return before - self.size_bytes
+
+    def freeze(self) -> None:
+        """Compress a finished segment; reading it thaws a copy."""
+        self.squeeze()
+        self.frozen = zlib.compress(_encode(self.packed), 1)
+        self.packed = []
+        self.resize(FROZEN_BYTES + len(self.frozen) - self.size_bytes)
+
+    def resize(self, by_bytes: int) -> None:
+        """Count a change of size here and in the process's budget."""
+        self.size_bytes += by_bytes
+        self.channel.logs.size_bytes += by_bytes
 
     def read(self, offset: int) -> list[Event]:
         """Return the events from `offset` on."""
-        if offset >= self.live_start:
+        if offset >= self.live_start and self.frozen is None:
             return self.live[offset - self.live_start :]
         events: list[Event] = []
-        for item in self.packed:
-            events += item.deltas() if isinstance(item, Packed) else (item,)
+        for item in _decode(zlib.decompress(self.frozen)) if self.frozen is not None else self.packed:
+            if isinstance(item, Packed):
+                events += item.deltas()
+            else:
+                events.append(item)
         return events[offset - self.start :] + self.live
 
 
 class Channel:
     """The log of one conversation. Offsets start at 1 and grow by one per event."""
 
-    __slots__ = ("epoch", "expected", "id", "logs", "next", "segments", "waiters")
+    __slots__ = ("epoch", "expected", "id", "logs", "next", "running", "segments", "waiters")
 
     def __init__(self, logs: "Logs", channel_id: str) -> None:
         self.logs = logs
         self.id = channel_id
         self.epoch = clock.new_id("e")[2:10]
         self.next = 1
-        self.segments: deque[Segment] = deque()
+        self.segments: list[Segment] = []
+        self.running: Segment | None = None
         self.expected: set[str] = set()  # accepted runs that have said nothing yet
         self.waiters: list[asyncio.Future[None]] = []
 
@@ -169,19 +203,28 @@ class Channel:
 
     def publish(self, *events: Event) -> None:
         """Append events and wake whoever follows. Never blocks."""
-        segment = self.segments[-1] if self.segments else None
         for event in events:
-            segment = self._place(segment, event)
+            segment = self.running
+            if segment is not None and isinstance(event, _DELTAS):  # the path of every token
+                segment.live.append(event)
+                segment.size_bytes += DELTA_BYTES + len(event.text)
+                self.logs.size_bytes += DELTA_BYTES + len(event.text)
+                self.next += 1
+                if len(segment.live) >= PACK_AFTER:
+                    segment.squeeze()
+                continue
+            if isinstance(event, RunStarted):
+                segment = self._begin(event.run_id)
+            elif segment is None:
+                segment = self._between()
+            elif isinstance(event, RunSteered | RunFinished) and event.run_id != segment.run_id:
+                segment.aliases = {event.run_id: self.next, **(segment.aliases or {})}
+                self.expected.discard(event.run_id)
             segment.live.append(event)
-            size = _bytes(event)
-            segment.size_bytes += size
-            self.logs.size_bytes += size
+            segment.resize(_bytes(event))
             self.next += 1
             if isinstance(event, RunFinished):
-                self._close(segment, event.run_id)
-                segment = None
-            elif len(segment.live) >= PACK_AFTER:
-                self.logs.size_bytes -= segment.squeeze()
+                self._end(segment, event.run_id)
         if self.waiters:
             waiters, self.waiters = self.waiters, []
             for waiter in waiters:
@@ -190,48 +233,50 @@ class Channel:
         if self.logs.size_bytes > self.logs.budget_bytes:
             self.logs.trim()
 
-    def _place(self, segment: Segment | None, event: Event) -> Segment:
-        """Return the segment this event belongs to: its run's, or a new one."""
-        if isinstance(event, RunStarted):
-            self.expected.discard(event.run_id)
-        elif segment is not None and segment.run_id is not None and segment in self.logs.running:
-            return segment
-        run_id = event.run_id if isinstance(event, RunStarted) else None
-        if segment is not None and run_id is None and segment not in self.logs.running:
-            return segment
-        segment = Segment(self, run_id, self.next)
+    def _begin(self, run_id: str) -> Segment:
+        """Start the segment of a run. A run that never said its end was cut off by a crash of its turn."""
+        self.expected.discard(run_id)
+        if self.running is not None:
+            self.logs.finish(self.running)
+        self.running = Segment(self, run_id, self.next)
+        self.segments.append(self.running)
+        return self.running
+
+    def _between(self) -> Segment:
+        """Return a segment for what is said while no run runs."""
+        segment = Segment(self, None, self.next)
         self.segments.append(segment)
-        if run_id is None:
-            self.logs.finished.append(segment)
-        else:
-            self.logs.running.add(segment)
+        self.logs.finish(segment)
         return segment
 
-    def _close(self, segment: Segment, run_id: str) -> None:
+    def _end(self, segment: Segment, run_id: str) -> None:
         self.expected.discard(run_id)
         if segment.run_id == run_id:
-            self.logs.running.discard(segment)
-            self.logs.finished.append(segment)
-        self.logs.size_bytes -= segment.squeeze()
+            self.running = None
+            self.logs.finish(segment)
+        elif segment.run_id is None:
+            segment.aliases = {run_id: segment.start, **(segment.aliases or {})}
 
     def find(self, run_id: str) -> int | None:
         """Return the offset at which a run's events begin, or None where the log has none of it."""
         for segment in reversed(self.segments):
             if segment.run_id == run_id:
                 return segment.start
-        for segment in reversed(self.segments):
-            for place, event in enumerate(segment.read(segment.start)):
-                if isinstance(event, RunSteered | RunFinished) and event.run_id == run_id:
-                    return segment.start + place
+            if segment.aliases is not None and run_id in segment.aliases:
+                return segment.aliases[run_id]
         return None
 
     def read(self, offset: int) -> tuple[int, list[Event]]:
-        """Return (offset of the first, events) from `offset` on, as far as one segment holds them."""
+        """Return (offset of the first, events) from `offset` on, as far as one segment holds them.
+
+        Where they were forgotten, the oldest that are kept.
+        """
         for segment in reversed(self.segments):
             if segment.start <= offset:
-                return (offset, segment.read(offset)) if offset < segment.end else (offset, [])
+                return offset, segment.read(offset)
         if self.segments:
-            return self.segments[0].start, self.segments[0].read(self.segments[0].start)
+            oldest = self.segments[0]
+            return oldest.start, oldest.read(oldest.start)
         return self.next, []
 
     async def wait(self) -> None:
@@ -283,8 +328,9 @@ class Logs:
         self.budget_bytes = budget_bytes
         self.size_bytes = 0
         self.channels: dict[str, Channel] = {}
-        self.running: set[Segment] = set()
-        self.finished: deque[Segment] = deque()
+        self._finished: deque[Segment] = deque()
+        self._warm: deque[Segment] = deque()  # finished, and perhaps not read to their end yet
+        self._cooling = 0
 
     def channel(self, channel_id: str) -> Channel:
         """Return the log of a conversation, made at first use."""
@@ -293,16 +339,30 @@ class Logs:
             channel = self.channels[channel_id] = Channel(self, channel_id)
         return channel
 
+    def finish(self, segment: Segment) -> None:
+        """Count a segment among those that may be frozen and forgotten."""
+        self._finished.append(segment)
+        self._warm.append(segment)
+
+    async def freeze(self) -> None:
+        """Freeze what was finished before the last call; by now its followers have read it."""
+        cooling, self._cooling = self._cooling, 0
+        while cooling > 0:
+            for _ in range(min(cooling, FREEZE_BATCH)):
+                segment = self._warm.popleft()
+                if segment.size_bytes:  # else it was forgotten meanwhile
+                    segment.freeze()
+            cooling -= FREEZE_BATCH
+            await anyio.lowlevel.checkpoint()
+        self._cooling = len(self._warm)
+
     def trim(self) -> None:
         """Forget finished runs, oldest first, until the budget holds; running runs are kept whole."""
-        while self.size_bytes > self.budget_bytes and self.finished:
-            segment = self.finished.popleft()
+        while self.size_bytes > self.budget_bytes and self._finished:
+            segment = self._finished.popleft()
+            segment.channel.segments.remove(segment)
+            self._forget(segment)
             channel = segment.channel
-            if channel.segments and channel.segments[0] is segment:
-                channel.segments.popleft()
-            else:
-                channel.segments.remove(segment)
-            self.size_bytes -= segment.size_bytes
             if not channel.segments and not channel.waiters and not channel.expected:
                 self.channels.pop(channel.id, None)
 
@@ -312,6 +372,10 @@ class Logs:
         if channel is None:
             return
         for segment in channel.segments:
-            self.size_bytes -= segment.size_bytes
-            self.running.discard(segment)
-        self.finished = deque(s for s in self.finished if s.channel is not channel)
+            self._forget(segment)
+        self._finished = deque(s for s in self._finished if s.channel is not channel)
+
+    def _forget(self, segment: Segment) -> None:
+        """Take a segment off the budget; a warm one is passed over when its turn to freeze comes."""
+        segment.packed, segment.live, segment.frozen = [], [], None
+        segment.resize(-segment.size_bytes)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -15,14 +16,17 @@ from actors.llm.catalog import Catalog
 from actors.load import Load
 from actors.mailbox import Waiting
 from actors.tokens import Counter
+from actors.tools import registry
 from storage.checkpoints import Checkpoint
 from storage.pool import Pool
-from storage.records import Block, RunStatus
+from storage.records import Block, RunStatus, Tool
 
 if TYPE_CHECKING:
     from actors.agent import Actor
 
 log = logging.getLogger("wakeful.host")
+
+MAX_TOOLBOXES = 1000  # different sets of tools kept encoded; more, and all are encoded anew
 
 
 class HostSettings(Struct, frozen=True, kw_only=True):
@@ -38,6 +42,14 @@ class HostSettings(Struct, frozen=True, kw_only=True):
     drain_seconds: float = 10.0
 
 
+class Toolbox(Struct, frozen=True):
+    """The tools of an agent by name, as the JSON array that models are sent, and what that costs."""
+
+    tools: dict[str, Tool]
+    wire: bytes | None
+    tokens: int
+
+
 class Commons:
     """The things every actor of the process uses. Nothing here belongs to one agent."""
 
@@ -45,6 +57,7 @@ class Commons:
         self, pool: Pool, commit_pool: Pool, catalog: Catalog, *, name: str, settings: HostSettings
     ) -> None:
         self.pool = pool
+        self.commit_pool = commit_pool
         self.catalog = catalog
         self.settings = settings
         self.counter = Counter()
@@ -59,6 +72,7 @@ class Commons:
         self.on_finished: list[Callable[[Waiting, RunStatus], None]] = []
         self.group: asyncio.TaskGroup | None = None
         self._holders: dict[str, set[Actor]] = {}
+        self._toolboxes: dict[tuple[tuple[str, datetime], ...], Toolbox] = {}
 
     def check_lease(self) -> None:
         """Raise `DrainingError` unless this host may act for its agents."""
@@ -85,6 +99,18 @@ class Commons:
             await function(*args)
         except Exception:  # the supervisor: one child's fault must not end its siblings
             log.exception("task failed", extra={"task": function.__qualname__})
+
+    def toolbox(self, tools: tuple[Tool, ...], *, strict: bool) -> Toolbox:
+        """Return these tools encoded for models. Agents with the same tools share one."""
+        key = tuple((f"{t.id} {strict}", t.updated_at) for t in tools)
+        box = self._toolboxes.get(key)
+        if box is None:
+            if len(self._toolboxes) >= MAX_TOOLBOXES:
+                self._toolboxes.clear()
+            wire = registry.definitions(tools, strict=strict)
+            tokens = self.counter.count(wire.decode()) if wire else 0
+            box = self._toolboxes[key] = Toolbox({t.name: t for t in tools}, wire, tokens)
+        return box
 
     # --- who holds which block --------------------------------------------------------------------
 

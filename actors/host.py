@@ -46,8 +46,8 @@ class Health(Struct, frozen=True):
 class Host:
     """The actors of one process. Run it with `async with host.running()`.
 
-    `commit_pool` (`storage.pool.open_lookup_pool`) serves the two statements that every message
-    costs; without it they share `pool`.
+    `commit_pool` (`storage.pool.open_lookup_pool`) serves what every message and every waking costs;
+    without it they share `pool`.
     """
 
     def __init__(

@@ -93,7 +93,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         wires += [openai_chat.encode_message(m) for m in self.inputs]
         return Request(
             messages=wires,
-            tools=actor.tools_wire,
+            tools=actor.toolbox.wire,
             tool_choice="auto",
             settings=actor.agent.settings.model_settings,
             key=self.key,
@@ -105,7 +105,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         A provider that finds our request too long counts more than we do: half of the room then.
         """
         thread, actor = self.thread, self.actor
-        fixed = thread.system_tokens + actor.tools_tokens + sum(m.tokens for m in self.inputs)
+        fixed = thread.system_tokens + actor.toolbox.tokens + sum(m.tokens for m in self.inputs)
         room = self.window_tokens - min(self._reserve(), self.window_tokens // 4)
         budget = int(room * factor / actor.calibration.ratio) - fixed
         if factor < 1.0:

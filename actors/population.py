@@ -108,7 +108,7 @@ class Population:
             async with self._activations:
                 self.commons.check_lease()
                 fence = self.commons.directory.fence(shard_of(agent_id))
-                async with connection(self.commons.pool) as conn:
+                async with connection(self.commons.commit_pool) as conn:
                     state = await activation.activate(conn, agent_id, fence=fence)
             actor = Actor(self, state)
             await self._deliver_pending(actor, state)
@@ -139,7 +139,10 @@ class Population:
 
     async def _deliver_pending(self, actor: Actor, state: Activated) -> None:
         now = clock.monotonic()
+        heads = {row.conversation_id: row.seq for row in reversed(state.pending)}
         for row in state.pending:
+            if row.state == "applied" or heads[row.conversation_id] == row.seq:
+                actor.counted.add(row.seq)
             waiting = Waiting(
                 seq=row.seq,
                 run_id=row.run_id,
@@ -224,7 +227,7 @@ class Population:
     async def supervise(self, actor: Actor, thread: Thread) -> None:
         """Run a conversation's turns; when one crashes, end the activation and begin another.
 
-        The database counts attempts: the third crash on one command parks it at the next activation.
+        The database counts attempts: after the third crash on one command the next activation parks it.
         """
         agent_id = actor.agent.id
         try:
@@ -236,10 +239,10 @@ class Population:
         except (FencedError, DrainingError, UnavailableError) as error:
             # Not the command's fault: the agent is woken again if it is still ours.
             log.warning("turn stopped", extra={"agent_id": agent_id, "reason": str(error)})
-            self._stop(actor, thread, blame=False)
+            await self._stop(actor, thread, guilty=set())
         except Exception:  # the supervisor: whatever a turn did, the agent must go on
             log.exception("turn crashed", extra={"agent_id": agent_id})
-            self._stop(actor, thread, blame=True)
+            await self._stop(actor, thread, guilty=thread.in_hand())
         else:
             self._crashes.pop(agent_id, None)
             return
@@ -249,27 +252,35 @@ class Population:
         if not self.closed:
             await self._wake_quietly(agent_id)
 
-    def _stop(self, actor: Actor, thread: Thread, *, blame: bool) -> None:
-        """End an activation. Commands that were in hand without being at fault get their attempt back."""
-        for other in actor.threads.values():
-            if other.turn is None:
-                continue
-            if other is not thread or not blame:
-                actor.innocent.append(other.turn.waiting.seq)
-            if other is not thread and other.task is not None:
-                other.task.cancel()
+    async def _stop(self, actor: Actor, thread: Thread, *, guilty: set[int]) -> None:
+        """End an activation. Commands that are not at fault get the attempt back that it counted.
+
+        Waits for the commit that is under way: whoever it belongs to is told before being stopped.
+        """
+        thread.scheduled = True  # nobody else may go on with this conversation meanwhile
         if thread.turn is not None:
             thread.turn.retract()
-        self.drop(actor)
+        async with actor.commit_turn:
+            for other in actor.threads.values():
+                if other is not thread and other.task is not None:
+                    other.task.cancel()
+            actor.innocent = actor.counted - guilty
+            actor.guilty = guilty - actor.counted
+            self.drop(actor)
 
     async def take_back(self, actor: Actor) -> None:
-        """Undo the attempts counted for commands that were stopped, not broken. Best effort."""
-        seqs, actor.innocent = actor.innocent, []
-        if not seqs:
+        """Undo the attempts counted for commands that were stopped, and count crashes that were not.
+
+        Best effort: what is lost with the database's answer costs a command one attempt more or less.
+        """
+        innocent, actor.innocent = actor.innocent, set[int]()
+        guilty, actor.guilty = actor.guilty, set[int]()
+        if not innocent and not guilty:
             return
         try:
             async with connection(self.commons.pool) as conn:
-                await activation.take_back(conn, seqs)
+                await activation.take_back(conn, list(innocent))
+                await activation.count_crash(conn, list(guilty))
         except StorageError as error:
             log.warning("attempts not taken back", extra={"reason": str(error)})
 
@@ -291,10 +302,11 @@ class Population:
             self.commons.logs.drop(conversation_id)
 
     async def sweep(self) -> None:
-        """Let idle actors go: by time, and the least recently used first when memory is over its bound."""
+        """Let idle actors go by time, and the least recently used first when memory is over its bound."""
         while True:
             await anyio.sleep(SWEEP)
             self.sweep_once()
+            await self.commons.logs.freeze()
 
     def sweep_once(self) -> None:
         """Look once for actors to let go."""
@@ -324,10 +336,9 @@ class Population:
         for actor in tuple(self.hot.values()):
             for thread in actor.threads.values():
                 if thread.task is not None and not thread.task.done():
-                    if thread.turn is not None:
-                        actor.innocent.append(thread.turn.waiting.seq)
                     thread.task.cancel()
                     stopped.append(thread.task)
+            actor.innocent = set(actor.counted)
             self.drop(actor)
             await self.take_back(actor)
         if stopped:

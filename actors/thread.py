@@ -1,7 +1,6 @@
 """A conversation in memory: its window ready for the model, its mailbox, and the turn that runs."""
 
 import asyncio
-from collections import deque
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -32,7 +31,6 @@ class Thread:
         "scheduled",
         "steering",
         "system_id",
-        "system_text",
         "system_tokens",
         "system_wire",
         "task",
@@ -43,7 +41,7 @@ class Thread:
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
         self.mailbox = Mailbox()
-        self.steering: deque[Waiting] = deque()
+        self.steering: list[Waiting] = []
         self.turn: TurnRunner | None = None
         self.task: asyncio.Task[None] | None = None
         self.scheduled = False
@@ -53,10 +51,14 @@ class Thread:
         self.from_position = conversation.from_position
         self.end_position = conversation.end_position
         self.system_id = ""
-        self.system_text = ""
         self.system_wire = b""
         self.system_tokens = 0
         self.compiled_for = -1  # the actor's memory version that `system_text` shows; -1 is unknown
+
+    @property
+    def system_text(self) -> str:
+        """The compiled system prompt, read back from its encoding: few ask, and it is long."""
+        return openai_chat.system_text(self.system_wire)
 
     @property
     def id(self) -> str:
@@ -76,7 +78,17 @@ class Thread:
 
     def take(self) -> Waiting | None:
         """Remove and return the next command. Steering that came too late for its turn comes first."""
-        return self.steering.popleft() if self.steering else self.mailbox.take()
+        return self.steering.pop(0) if self.steering else self.mailbox.take()
+
+    def in_hand(self) -> set[int]:
+        """Return the commands that a crash of the conversation is to be blamed on.
+
+        Those of its turn; where it crashed before it had one, the command that would be next.
+        """
+        if self.turn is not None:
+            return {w.seq for w in (self.turn.waiting, *self.turn.joined)}
+        following = next(iter((*self.steering, *self.mailbox)), None)
+        return set() if following is None else {following.seq}
 
     def take_applied(self) -> list[Waiting]:
         """Remove and return commands that had joined the turn before this life of the agent."""
@@ -105,7 +117,6 @@ class Thread:
     def set_system(self, message_id: str, text: str, tokens: int) -> None:
         """Show models another system prompt from the next turn on."""
         self.system_id = message_id
-        self.system_text = text
         self.system_wire = openai_chat.encode_system(text)
         self.system_tokens = tokens
 

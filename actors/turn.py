@@ -200,7 +200,7 @@ class TurnRunner:
                     self._scope.cancel()
                 marks = await self._ask(answer, queued)
                 self.turn = loop.after_model(self.turn, answer.calls, truncated=answer.finish == "length")
-                prepared = toolrun.prepare(answer.calls, self.actor.tools)
+                prepared = toolrun.prepare(answer.calls, self.actor.toolbox.tools)
                 tools_begun = time.monotonic_ns()
                 await self._read(prepared)
                 marks = replace(marks, tools=time.monotonic_ns() - tools_begun)
@@ -212,7 +212,7 @@ class TurnRunner:
             self._scope = None
         if self.turn.ended is not None:
             self.channel.publish(*answer.close())
-            prepared = [p.stopped(STOPPED) for p in toolrun.prepare(answer.calls, self.actor.tools)]
+            prepared = [p.stopped(STOPPED) for p in toolrun.prepare(answer.calls, self.actor.toolbox.tools)]
         self.step = replace(self.step, timing=marks, stop_reason=None, error=self.error)
         status: StepStatus = "success"
         if self.turn.ended is not None:
@@ -365,7 +365,7 @@ class TurnRunner:
 
     def _estimate(self, draft: Draft) -> Usage:
         """Return our own count where the provider reported none."""
-        prompt = self.thread.system_tokens + self.actor.tools_tokens + self.thread.tokens
+        prompt = self.thread.system_tokens + self.actor.toolbox.tokens + self.thread.tokens
         prompt += sum(m.tokens for m in self.inputs)
         completion = sum(m.tokens for m in draft.messages if m.role == "assistant" and m.step_id is not None)
         return Usage(prompt=prompt, completion=completion, total=prompt + completion, estimated=True)
@@ -375,7 +375,10 @@ class TurnRunner:
         thread, actor = self.thread, self.actor
         if self.answer is not None and self.answer.usage is not None and self.step is not None:
             ours = (
-                thread.system_tokens + actor.tools_tokens + thread.tokens + sum(m.tokens for m in self.inputs)
+                thread.system_tokens
+                + actor.toolbox.tokens
+                + thread.tokens
+                + sum(m.tokens for m in self.inputs)
             )
             actor.calibration = actor.calibration.observe(reported=self.answer.usage.prompt, ours=ours)
         thread.append(draft.messages)
@@ -385,6 +388,7 @@ class TurnRunner:
         actor.take_blocks(draft.changed, run_id=self.run_id, but=self.channel)
         self.inputs, self.rewrites = [], []
         self.turn, self.usage = draft.turn, draft.usage
+        actor.counted -= {w.seq for w in (self.waiting, *self.joined)}
         events: list[Event] = [
             MessageCommitted(self.run_id, m) for m in draft.messages if m.run_id == self.run_id
         ]

@@ -1,9 +1,11 @@
 """Waking an agent: one statement raises its fence, counts the attempt and loads its hot state."""
 
+import sys
 from datetime import datetime
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from storage.errors import FencedError, NotFoundError
 from storage.pool import Conn
@@ -106,7 +108,7 @@ async def activate(conn: Conn, agent_id: str, *, fence: int) -> Activated:
             id=row["id"],
             organization_id=row["organization_id"],
             name=row["name"],
-            settings=msgspec.json.decode(row["settings"], type=AgentSettings),
+            settings=_shared(msgspec.json.decode(row["settings"], type=AgentSettings)),
             created_at=row["created_at"],
             updated_at=row["updated_at"],
             tags=tuple(row["tags"]),
@@ -125,6 +127,11 @@ async def activate(conn: Conn, agent_id: str, *, fence: int) -> Activated:
     )
 
 
+def _shared(settings: AgentSettings) -> AgentSettings:
+    """Return the settings with texts that many agents have in common kept once in memory."""
+    return replace(settings, system=sys.intern(settings.system), model=sys.intern(settings.model))
+
+
 # A clean drain hands its own count back: only crashes may add up to a dead letter.
 _TAKE_BACK = "update inbox set attempts = attempts - 1 where seq = any ($1::bigint[]) and attempts > 0"
 
@@ -132,6 +139,15 @@ _TAKE_BACK = "update inbox set attempts = attempts - 1 where seq = any ($1::bigi
 async def take_back(conn: Conn, seqs: list[int]) -> None:
     """Undo the attempts that this activation counted for commands it did not finish."""
     await conn.execute(_TAKE_BACK, seqs)
+
+
+# The activation that met a command hot did not count it, and a committed step took its count away.
+_COUNT_CRASH = "update inbox set attempts = attempts + 1 where seq = any ($1::bigint[])"
+
+
+async def count_crash(conn: Conn, seqs: list[int]) -> None:
+    """Count a crash of commands for which this activation had counted no attempt."""
+    await conn.execute(_COUNT_CRASH, seqs)
 
 
 _WINDOW = """

@@ -37,7 +37,7 @@ DEMO = ModelRef(
 # A block as the system prompt renders it: label, description, metadata and value, each in its own tags.
 _BLOCK = re.compile(
     r"<(?P<label>[^<>\n]{1,200})>\s*(?:<description>.*?</description>\s*)?"
-    r"<metadata>(?P<metadata>.*?)</metadata>\s*(?:<warning>.*?</warning>\s*)?"
+    r"<metadata>(?P<metadata>[^<]*)</metadata>\s*(?:<warning>.*?</warning>\s*)?"
     r"<value>\n?(?P<value>.*?)\n?</value>\s*</(?P=label)>",
     re.DOTALL,
 )

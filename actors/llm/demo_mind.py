@@ -18,6 +18,7 @@ from actors.llm.demo_words import (
 )
 
 READ_CHARS = 20_000
+QUESTION_CHARS = 1_000
 MOST_FACTS = 8
 
 CAPABILITIES = (
@@ -86,7 +87,7 @@ def reply(view: View) -> Reply:
             return noted
         said.append(noted)
     if questions:
-        answered = _answer(view, " ".join(questions))
+        answered = _answer(view, " ".join(questions)[:QUESTION_CHARS])
         if isinstance(answered, Reply):
             return answered
         said.append(answered)

@@ -121,10 +121,19 @@ def encode_system(text: str) -> bytes:
     return _encode({"role": "system", "content": text})
 
 
+def system_text(wire: bytes) -> str:
+    """Return the text of a message that `encode_system` made."""
+    return msgspec.json.decode(wire, type=_System).content
+
+
 def encode_tools(tools: Iterable[Tool]) -> bytes | None:
     """Return the JSON array of the tools' function schemas, or `None` without tools."""
     functions = [{"type": "function", "function": _function(tool)} for tool in tools]
     return _encode(functions) if functions else None
+
+
+class _System(Struct, frozen=True):
+    content: str
 
 
 def body(ref: ModelRef, request: Request) -> bytes:

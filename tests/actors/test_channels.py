@@ -117,10 +117,27 @@ async def test_the_budget_forgets_finished_runs_first_and_keeps_running_ones() -
     assert logs.size_bytes == sum(s.size_bytes for c in logs.channels.values() for s in c.segments)
 
 
-def test_a_packed_run_costs_far_less_than_its_deltas() -> None:
+async def test_a_frozen_run_costs_far_less_and_reads_the_same() -> None:
     logs = Logs(1 << 30)
     channel = logs.channel("c")
-    channel.publish(started("r"), *[TextDelta("r", "m", "word ") for _ in range(1000)])
+    whole = [started("r"), *[TextDelta("r", "m", f"word{i} ") for i in range(1000)], finished("r")]
+    channel.publish(*whole)
     live = logs.size_bytes
-    channel.publish(finished("r"))
+    await logs.freeze()  # a run is left warm for its followers until the next call
+    assert logs.size_bytes == live
+    await logs.freeze()
     assert logs.size_bytes < live / 7
+    assert [e for _, e in await collect(channel, "r")] == whole
+    assert channel.read(500) == (500, whole[499:])
+
+
+async def test_a_run_forgotten_while_warm_is_not_frozen_back_to_life() -> None:
+    logs = Logs(1 << 30)
+    channel = logs.channel("c")
+    channel.publish(started("r"), TextDelta("r", "m", "x"), finished("r"))
+    await logs.freeze()
+    logs.budget_bytes = 0
+    logs.trim()
+    await logs.freeze()
+    assert logs.size_bytes == 0
+    assert logs.channels == {}

@@ -65,6 +65,18 @@ def test_whole_events_and_cut_ones_may_alternate() -> None:
     assert rest == (b"", b" 6")
 
 
+def test_the_rest_of_a_cut_line_is_no_event() -> None:
+    events, _ = read([b"data: 1\n\n", b": not ", b"data: 2\n\n", b"data: 3\n\n"])
+    assert [data for _, data in events] == [b" 1", b" 3"]
+
+
+def test_a_line_feed_after_another_read_s_carriage_return_ends_no_second_line() -> None:
+    events, _ = read([b"data: 1\r", b"\ndata: 2\r\n\r", b"\n"])
+    assert [data for _, data in events] == [b" 1\n 2"]
+    events, _ = read([b": x\ndata: 1", b"\ndata: 2\r\n\r\n"])
+    assert [data for _, data in events] == [b" 1\n 2"]
+
+
 def test_a_name_counts_for_its_event_alone() -> None:
     events, _ = read([b"event: error\ndata: 1\n\n", b"data: 2\n\n"])
     assert events == [(b"error", b" 1"), (b"", b" 2")]
