@@ -5,6 +5,8 @@ has exactly one image in each outward dialect (Letta, AG-UI). Lossy events are r
 `MessageCommitted` of the same message id.
 """
 
+from datetime import datetime
+
 from msgspec import Struct
 
 from actors.commands import InputMessage
@@ -40,13 +42,14 @@ class RunFinished(Struct, frozen=True, tag_field="type", tag="run_finished"):
 
 
 class StepStarted(Struct, frozen=True, tag_field="type", tag="step_started"):
-    """A model call begins. `message_id` is the id its assistant message will have."""
+    """A model call begins. `message_id` and `at` are the id and time its assistant message will have."""
 
     run_id: str
     step_id: str
     attempt: int
     model: str
     message_id: str
+    at: datetime
 
 
 class StepFinished(Struct, frozen=True, tag_field="type", tag="step_finished"):

@@ -113,7 +113,8 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         if thread.tokens <= budget:
             return False
         fitted = window.fit(thread.entries, max(0, budget))
-        if fitted.evicted == 0:
+        # A request of nothing but the system prompt asks for nothing: better the provider's refusal.
+        if fitted.evicted == 0 or not (self.inputs or fitted.start < len(thread.entries)):
             return False
         thread.evict(fitted.from_position)
         self.channel.publish(WindowMoved(self.run_id, fitted.from_position, fitted.evicted))

@@ -134,6 +134,11 @@ class Thread:
         self.tokens = sum(e.tokens for e in self.entries)
         self.from_position = from_position
 
+    def withdraw(self, positions: set[int]) -> None:
+        """Show models these messages no more; they stay in the history."""
+        self.entries = [e for e in self.entries if e.position not in positions]
+        self.tokens = sum(e.tokens for e in self.entries)
+
     def has_call(self, call_id: str) -> bool:
         """Say whether a call of the window has this id."""
         quoted = msgspec.json.encode(call_id)

@@ -76,6 +76,7 @@ class TurnRunner:
         self.error: RunError | None = None
         self.inputs: list[Message] = []
         self.rewrites: list[MessageRewrite] = []
+        self.unproven: list[Message] = []  # what the last step added, which no model was sent yet
         self.model: Model | None = None
         self.window_tokens = 0
         self.step: Step | None = None
@@ -108,8 +109,10 @@ class TurnRunner:
             FencedError: A newer owner holds the agent.
             DrainingError: The host may not act for the agent any more.
         """
+        self.actor.commons.check_lease()
         self._begin()
         while not self.finished:
+            self.actor.commons.check_lease()
             match loop.next_action(self.turn):
                 case CallModel():
                     await self._step()
@@ -136,7 +139,9 @@ class TurnRunner:
                 self.run_id, self.thread.id, self.waiting.attempt, command.messages, command.background
             )
         ]
-        events += [MessageCommitted(self.run_id, m) for m in self.actor.recovered.pop(self.run_id, ())]
+        recovered = self.actor.recovered.pop(self.run_id, [])
+        self.unproven = [m for m in recovered if m.step_id is not None and m.step_id == recovered[-1].step_id]
+        events += [MessageCommitted(self.run_id, m) for m in recovered]
         self.channel.publish(*events)
         if self.cancelled:
             self.turn = loop.end(self.turn, "cancelled")
@@ -190,7 +195,14 @@ class TurnRunner:
         )
         answer = self.answer = self._fresh_answer()
         self.channel.publish(
-            StepStarted(self.run_id, self.step.id, self.waiting.attempt, ref.handle, answer.message_id)
+            StepStarted(
+                self.run_id,
+                self.step.id,
+                self.waiting.attempt,
+                ref.handle,
+                answer.message_id,
+                self.step.created_at,
+            )
         )
         prepared: list[toolrun.Prepared] = []
         marks = queued = Timing(queue=int((self.started - self.waiting.since) * 1e9))
@@ -253,6 +265,8 @@ class TurnRunner:
         log.info("model call failed", extra={"kind": error.kind, "status": error.status})
         if error.refused_content:
             self.inputs = [replace(m, excluded=True) for m in self.inputs]
+            self.rewrites += [MessageRewrite(id=m.id, excluded=True) for m in self.unproven]
+            self.thread.withdraw({m.position for m in self.unproven})
         self.turn = loop.end(self.turn, error.stop_reason)
 
     async def _read(self, prepared: list[toolrun.Prepared]) -> None:
@@ -320,7 +334,7 @@ class TurnRunner:
                 position=position,
                 role="assistant" if role == "assistant" else "tool",
                 content=parts,
-                created_at=clock.now(),
+                created_at=self.step.created_at if role == "assistant" else clock.now(),
                 run_id=self.run_id,
                 step_id=self.step.id,
                 tokens=tokens_of(parts, self.actor.commons.counter.count),
@@ -386,6 +400,8 @@ class TurnRunner:
             thread.steering.remove(waiting)
             self.joined.append(waiting)
         actor.take_blocks(draft.changed, run_id=self.run_id, but=self.channel)
+        sent = {m.id for m in self.inputs}
+        self.unproven = [m for m in draft.messages if m.id not in sent]
         self.inputs, self.rewrites = [], []
         self.turn, self.usage = draft.turn, draft.usage
         actor.counted -= {w.seq for w in (self.waiting, *self.joined)}

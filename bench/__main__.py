@@ -1,6 +1,7 @@
 """Measures the server beside the relay and prints the table: `python -m bench`."""
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -26,6 +27,8 @@ from bench.targets import Relay, Target, Wakeful
 KINDS = {"relay": Relay, "ours": Wakeful}
 OUT = Path(__file__).parent / "out"
 
+QUIET_LOAD = 0.5  # a load average above this before the start means that figures are too high
+
 Measured = dict[str, dict[str, list[Figures]]]
 
 
@@ -36,9 +39,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases = [case for case in CASES if not args.only or case.name in args.only]
     if unknown := set(args.only) - {case.name for case in CASES}:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what we started is ended
+    signal.signal(signal.SIGTERM, _end)
     effort = Effort(runs=args.runs, quick=args.quick)
     names = [name for name in KINDS if name in args.targets]
+    load_before = os.getloadavg()[0]
     began, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     measured, calibration, errors = _run(cases, names, effort)
     rows = [row for case in cases for row in report.judge(case, measured[case.name])]
@@ -47,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings={"runs": effort.runs, "quick": effort.quick, "targets": names},
         started_at=started_at,
         seconds=time.monotonic() - began,
+        load_before=load_before,
         calibration_ms=calibration,
         rows=rows,
         figures=measured,
@@ -54,6 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     _show(whole, args.out / f"bench-{started_at.replace(':', '')}.json")
     return int(bool(errors) or any(row.passed is False for row in rows))
+
+
+def _end(signum: int, frame: object) -> None:  # noqa: ARG001 - the signature of a signal handler
+    """Leave through the `finally`s, so that what was started here is ended."""
+    sys.exit(128 + signum)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -128,6 +138,8 @@ def _show(whole: Report, path: Path) -> None:
     console.print(report.table(whole.rows))
     slow, fast = max(whole.calibration_ms, default=0), min(whole.calibration_ms, default=0)
     console.print(f"{whole.seconds:.0f} s; a fixed piece of work took {fast:.1f} to {slow:.1f} ms meanwhile")
+    if whole.load_before > QUIET_LOAD:
+        console.print(f"[yellow]load average before: {whole.load_before:.1f}; something else ran here[/]")
     for error in whole.errors:
         console.print(error, style="red", markup=False)
     console.print(f"JSON: {path}")

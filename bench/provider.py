@@ -34,6 +34,7 @@ from bench.recording import Listed, Record, State
 from bench.replies import Reply
 from bench.serving import Connection
 
+SUMMARY = "A scripted model provider: OpenAI's wire format over loopback HTTP, timed and recorded."
 START_SECONDS = 20.0
 CONTROL_SECONDS = 15.0
 
@@ -55,7 +56,7 @@ async def serve(host: str, port: int, *, bodies: bool, with_parent: bool) -> Non
 
 def main() -> None:
     """Run the provider from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.provider", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.provider", description=SUMMARY)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--no-bodies", action="store_true", help="do not keep the bodies of requests")

@@ -26,6 +26,7 @@ from yarl import URL
 
 from storage.pool import Pool, connect, open_pool
 
+SUMMARY = "The honest lower bound: stores a message, asks the model, stores the answer."
 SCHEMA = """
 create table if not exists agents (
   id text primary key, name text not null, settings jsonb not null,
@@ -199,7 +200,7 @@ def app(dsn: str, provider_url: str) -> Starlette:
 
 def main() -> None:
     """Run the relay from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m bench.relay", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m bench.relay", description=SUMMARY)
     parser.add_argument("--dsn", required=True)
     parser.add_argument("--provider", required=True)
     parser.add_argument("--port", type=int, required=True)

@@ -44,6 +44,7 @@ class Report(Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     started_at: str
     seconds: float
+    load_before: float
     calibration_ms: list[float]
     rows: list[Judged]
     figures: dict[str, dict[str, list[Figures]]]

@@ -1,14 +1,15 @@
 """What is measured: the relay and this server, each with a Postgres of its own, spoken to in one way."""
 
 import asyncio
+import contextlib
 import http.client
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from pathlib import Path
 from typing import Protocol
 
@@ -25,6 +26,7 @@ from storage.records import TextPart
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.005
+PORTS = range(20_000, 30_000)
 HISTORY_TOKENS = 40
 HISTORY_TEXT = (
     "We spoke about the garden and the long way round the lake, the weather that week, what the "
@@ -85,11 +87,12 @@ class Process:
     def wait_ready(self, port: int, path: str) -> None:
         """Wait until it answers requests. Raises `RuntimeError` with the end of its log if it does not."""
         deadline = time.monotonic() + START_SECONDS
-        while not answers(port, path):
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                raise RuntimeError(f"the server did not start:\n{self._log.read_text()[-3000:]}")
+        while self._process.poll() is None and time.monotonic() < deadline:
+            if answers(port, path):
+                return
             time.sleep(POLL_SECONDS)
+        self.stop()
+        raise RuntimeError(f"the server did not start:\n{self._log.read_text()[-3000:]}")
 
     def stop(self) -> None:
         """End it: politely, then not."""
@@ -253,8 +256,8 @@ class Spent(Struct):
     postgres: float = 0.0
 
 
-@contextmanager
-def spending(target: Target) -> Iterator[Spent]:
+@contextlib.contextmanager
+def spending(target: Target) -> Generator[Spent]:
     """Account the block to the target's processes; the figures are there when it ends."""
     spent = Spent()
     server, postgres = measure.cpu_seconds(target.pid), measure.family_cpu_seconds(target.postgres_pid)
@@ -328,10 +331,16 @@ def answers(port: int, path: str) -> bool:
 
 
 def free_port() -> int:
-    """A port that nothing listens on at this moment."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """A port that nothing listens on at this moment.
+
+    From below the ports that Linux hands out by itself, where another process could be given the same one
+    before it is used.
+    """
+    while True:
+        port = random.choice(PORTS)
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
 def make_home(home: Path) -> None:

@@ -212,7 +212,8 @@ def _recut(whole: Plan, reply: Reply) -> Plan:
         pieces, closing = [p.replace(b"\n", b"\r\n") for p in pieces], closing.replace(b"\n", b"\r\n")
     if reply.chunk is None:
         return Plan(pieces, closing)
-    data, cut, at = b"".join(pieces) + closing, [], 0
+    cut: list[bytes] = []
+    data, at = b"".join(pieces) + closing, 0
     for size in cycle([reply.chunk] if isinstance(reply.chunk, int) else reply.chunk):
         cut.append(data[at : at + size])
         at += size

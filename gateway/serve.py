@@ -1,4 +1,4 @@
-"""The server's process: what is opened in which order, and how it ends.
+"""The server's process: what is opened in which order, before and around its event loop.
 
 Signals: the first SIGTERM or SIGINT drains (new commands get 503, running turns end or are suspended within
 `drain_seconds`), then the connections close. The second quits at once, which loses nothing either: whatever
@@ -7,43 +7,22 @@ was acknowledged is in the database, and the embedded Postgres stops by itself.
 
 import asyncio
 import contextlib
-import gc
-import logging
-import os
+import importlib
 import resource
-import shutil
-import signal
 import socket
-import sys
-from collections.abc import Callable, Mapping
-from functools import partial
-from importlib.metadata import version
-from pathlib import Path
+import threading
+from collections.abc import Generator, Mapping
 
-import anyio
 import uvloop
 
-from actors.host import Host, HostSettings
-from actors.llm.catalog import Catalog, Provider, providers_from_env
-from actors.llm.demo import DEMO
-from actors.llm.wire import Timeouts, Wire
-from actors.tools.registry import BUILTIN
-from gateway import callbacks, config, database, logs
-from gateway.app import App
+from actors.llm.providers import Provider, providers_from_env
+from gateway import database, logs
 from gateway.config import Settings, SettingsError
-from gateway.connections import Server, listen
-from gateway.database import Database, Migrating
-from gateway.rest.routes import ROUTES
-from storage import migrate, tools
-from storage.pool import Pool, connection, open_lookup_pool, open_pool
+from gateway.database import Database
 
-log = logging.getLogger("wakeful.serve")
-
-START_SECONDS = 60.0  # for pool and tools; migrations take as long as they take
-CLOSE_SECONDS = 5.0
-LISTING_SECONDS = 1.0  # a model server that is slower than this does not hold up the start
-
-STOPPED, SUPERSEDED = 0, 1
+BACKLOG = 2048
+# A peer that acknowledges nothing for this long is gone; as long as a stream waits for a stalled reader.
+PEER_SECONDS = 30
 
 
 def serve(settings: Settings, env: Mapping[str, str]) -> int:
@@ -59,15 +38,42 @@ def serve(settings: Settings, env: Mapping[str, str]) -> int:
         providers = providers_from_env(env)
     except ValueError as error:
         raise SettingsError("model providers", str(error)) from error
-    sockets = listen(settings.host, settings.port)
-    try:
-        with database.opened(settings) as opened, database.host_name(settings) as name:
-            life = partial(_Life, settings, opened, name, providers, env)
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(_live(life, sockets))
-    finally:
-        for sock in sockets:
-            sock.close()
+    with (
+        _listening(settings.host, settings.port) as sockets,
+        _importing(with_sdk=bool(providers) or settings.default_base_url is not None),
+        database.opened(settings) as opened,
+        database.host_name(settings) as name,
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        return runner.run(_live(settings, opened, name, providers, env, sockets))
+
+
+async def _live(
+    settings: Settings,
+    opened: Database,
+    name: str,
+    providers: tuple[Provider, ...],
+    env: Mapping[str, str],
+    sockets: list[socket.socket],
+) -> int:
+    from gateway.life import Life
+
+    return await Life(settings, opened, name=name, providers=providers, env=env).run(sockets)
+
+
+@contextlib.contextmanager
+def _importing(*, with_sdk: bool) -> Generator[None]:
+    """Import what the server is made of while its Postgres starts: each takes the better part of a second."""
+
+    def load() -> None:
+        with contextlib.suppress(ImportError):  # it is raised where the module is used
+            importlib.import_module("gateway.life")
+            if with_sdk:
+                importlib.import_module("actors.llm.openai_sdk")
+
+    thread = threading.Thread(target=load, name="imports", daemon=True)
+    thread.start()
+    yield
 
 
 def _allow_many_connections() -> None:
@@ -78,151 +84,39 @@ def _allow_many_connections() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class _Life:
-    """One run of the server, from an open database to its end. Made inside its event loop."""
+@contextlib.contextmanager
+def _listening(host: str, port: int) -> Generator[list[socket.socket]]:
+    """Yield listening sockets on every address that `host` means.
 
-    def __init__(
-        self,
-        settings: Settings,
-        opened: Database,
-        name: str,
-        providers: tuple[Provider, ...],
-        env: Mapping[str, str],
-    ) -> None:
-        self._settings = settings
-        self._database = opened
-        self._name = name
-        self._providers = providers
-        self._catalog = Catalog(
-            providers,
-            wire=Wire(
-                env,
-                timeouts=Timeouts(first_token=settings.first_token_timeout, idle=settings.idle_timeout),
-            ),
-            default_handle=settings.model,
-            default_base_url=settings.default_base_url,
-        )
-        self._told = anyio.Event()
-        self._starting = anyio.CancelScope()
+    They listen at once: whoever connects before the server is up waits for it, and a port that is taken is
+    found before anything else is started or taken over.
 
-    async def run(self, sockets: list[socket.socket]) -> int:
-        """Start, serve, stop; see `serve`."""
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(logs.on_loop_error)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
-        pools: tuple[Pool, Pool] | None = None
+    Raises:
+        SettingsError: The address is not this machine's, or the port is taken.
+    """
+    with contextlib.ExitStack() as stack:
+        sockets: list[socket.socket] = []
         try:
-            with self._starting:
-                pools = await self._open()
-            return STOPPED if pools is None else await self._serve(*pools, sockets)
-        finally:
-            with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                await self._catalog.aclose()
-                for pool in pools or ():
-                    await pool.close()
-
-    def _signalled(self, number: signal.Signals) -> None:
-        if self._told.is_set():
-            log.warning("stopped at once", extra={"signal": number.name})
-            os._exit(128 + number)
-        self._told.set()
-        self._starting.cancel()
-
-    async def _open(self) -> tuple[Pool, Pool]:
-        with Migrating() as progress:
-            await migrate.migrate(self._database.dsn, progress=progress)
-        with anyio.fail_after(START_SECONDS):
-            pool = await open_pool(self._database.dsn)
-            try:
-                async with connection(pool) as conn:
-                    await tools.seed(conn, BUILTIN.values())
-                commit_pool = await open_lookup_pool(self._database.dsn)
-            except BaseException:
-                pool.terminate()
-                raise
-        return pool, commit_pool
-
-    async def _serve(self, pool: Pool, commit_pool: Pool, sockets: list[socket.socket]) -> int:
-        chosen = {name: getattr(self._settings, name) for name in HostSettings.__struct_fields__}
-        host = Host(
-            pool,
-            self._catalog,
-            name=self._name,
-            commit_pool=commit_pool,
-            settings=HostSettings(**chosen),
-        )
-        callbacks.install(host, self._settings)
-        app = App(host, self._settings, ROUTES)
-        server = Server(app, on_started=self._announce)
-        async with host.running(), anyio.create_task_group() as tasks:
-            if self._database.server is not None:
-                tasks.start_soon(self._database.server.watch)
-            tasks.start_soon(self._end, host, server)
-            await self._ask_for_models()
-            await server.serve(sockets)
-            tasks.cancel_scope.cancel()
-        return SUPERSEDED if host.superseded.is_set() else STOPPED
-
-    async def _end(self, host: Host, server: Server) -> None:
-        """Wait for the reason to stop, and stop."""
-        async with anyio.create_task_group() as waiting:
-            for event in (self._told, host.superseded):
-                waiting.start_soon(_until, event, waiting.cancel_scope)
-        if host.superseded.is_set():
-            log.error("superseded: another process runs under this host name", extra={"host": self._name})
-        else:
-            log.info("draining", extra={"seconds": self._settings.drain_seconds})
-            await host.drain()
-        server.should_exit = True
-
-    async def _ask_for_models(self) -> None:
-        """Ask model servers for their models where nothing else says which one agents get by default."""
-        if self._providers and self._catalog.default == DEMO.handle:
-            with anyio.move_on_after(LISTING_SECONDS):
-                await self._catalog.list()
-
-    def _announce(self) -> None:
-        # What is alive now stays so: later collections need not look at it again.
-        gc.collect()
-        gc.freeze()
-        announcement = {
-            "address": config.url(self._settings),
-            "database": self._database.shown,
-            "models": self._models(),
-            "data": str(database.data_dir(self._settings)),
-            "try": _next_command(self._settings),
-        }
-        print(f"wakeful {version('wakeful')}")
-        for what, text in announcement.items():
-            print(f"  {what:<9} {text}")
-        sys.stdout.flush()
-
-    def _models(self) -> str:
-        found = [f"{provider.name} ({provider.endpoint})" for provider in self._providers]
-        if self._settings.default_base_url is not None:
-            found.append(f"any other name ({self._settings.default_base_url})")
-        if not found:
-            return f"{DEMO.handle} (no language model: set OPENAI_API_KEY or OPENAI_BASE_URL to have one)"
-        return f"{', '.join(found)}; agents get {self._catalog.default} unless they name one"
+            for family, kind, protocol, _, address in socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            ):
+                sock = stack.enter_context(socket.socket(family, kind, protocol))
+                sockets.append(sock)
+                _listen(sock, address)
+        except OSError as error:
+            problem = f"cannot listen on {host} port {port}: {error.strerror}"
+            raise SettingsError("--host, --port", problem) from error
+        yield sockets
 
 
-async def _live(life: Callable[[], _Life], sockets: list[socket.socket]) -> int:
-    return await life().run(sockets)
-
-
-async def _until(event: anyio.Event, scope: anyio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
-
-
-def _next_command(settings: Settings) -> str:
-    """Return the command that talks to this server, as it can be typed where the server was started."""
-    started_as = sys.argv[0]
-    reachable = shutil.which("wakeful") is not None or Path(started_as).name != "wakeful"
-    words = ["wakeful" if reachable else started_as, "chat"]
-    if (settings.host, settings.port) != (Settings().host, Settings().port):
-        words += ["--url", config.url(settings)]
-    if settings.api_key is not None:
-        words += ["--api-key", "..."]
-    return " ".join(words)
+def _listen(sock: socket.socket, address: tuple[object, ...]) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    # Otherwise closing the connection of a peer that vanished waits for its buffer to empty, for ever.
+    # Accepted sockets inherit it. Linux only.
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, PEER_SECONDS * 1000)
+    sock.bind(address)
+    sock.listen(BACKLOG)
+    sock.setblocking(False)

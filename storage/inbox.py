@@ -58,9 +58,9 @@ with input as materialized (
            request_config jsonb, callback_url text))
          with ordinality as i (agent_id, organization_id, conversation_id, run_id, key,
            request_hash, caller, command, background, request_config, callback_url, ordinal)
-    left join conversations c
-      on c.id = i.conversation_id and c.agent_id = i.agent_id
-     and c.organization_id = i.organization_id and c.deleted_at is null
+    left join lateral (  -- offset 0: by its key alone, whatever the planner thinks of other indexes
+           select * from conversations where id = i.conversation_id offset 0) c
+      on c.agent_id = i.agent_id and c.organization_id = i.organization_id and c.deleted_at is null
 ), known as materialized (
   select i.ordinal, x.seq, x.run_id, x.conversation_id, x.accepted_at,
          x.request_hash = decode(i.request_hash, 'hex') as same

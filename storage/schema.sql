@@ -275,8 +275,8 @@ begin
    where held.id not in (
      select u.agent_id
        from json_to_recordset(inbox_rows) as u (agent_id text, seq bigint)
-       join inbox x on x.seq = u.seq
-      where x.state in ('done', 'dead'));
+      -- A subquery, or the planner may read every finished command by the partial index instead of one row.
+      where (select x.state from inbox x where x.seq = u.seq) in ('done', 'dead'));
   ok := mine;
 
   if block_rows is not null then

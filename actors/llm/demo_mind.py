@@ -129,7 +129,8 @@ def _answer(view: View, question: str) -> Reply | str:
     if not searched and _SEARCH in view.tools and words:
         return Reply(f"A question about {words}; I search what was said.", "", _SEARCH, {"query": words})
     memory = [line for block in view.blocks for line in block.lines]
-    heard = [s for text in view.found for s in split_sentences(text[:READ_CHARS]) if not is_question(s)]
+    sentences = (s for text in view.found for s in split_sentences(text[:READ_CHARS]))
+    heard = [stated_fact(s) or s for s in sentences if not is_question(s)]
     told, sure = best_matches(question, [*memory, *heard])
     if told and sure:
         return f"You told me: {_quote(told)}."

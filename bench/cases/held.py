@@ -35,9 +35,7 @@ def search(at: int, p99_of: Callable[[int], float]) -> dict[int, float]:
 
 
 def _p99(target: Target, bench: Bench, level: int) -> float:
-    agents = bench.once(
-        ("held", target.name, str(level)), lambda: targets.create_agents(target, level, MODEL)
-    )
+    agents = bench.once(("held", target.name, str(level)), lambda: _awake(target, level))
     slots = [
         Slot([target.message(agent, stream=True)], start_s=STREAM_S * i / level)
         for i, agent in enumerate(agents)
@@ -47,6 +45,14 @@ def _p99(target: Target, bench: Bench, level: int) -> float:
     if any(timing.status != 200 or not timing.tokens for timing in outcome.timings):
         return float("inf")
     return percentile(bench.first_tokens(outcome).added_ms, 99)
+
+
+def _awake(target: Target, count: int) -> list[str]:
+    """Create agents and let each answer once: what waking costs is not what is asked here."""
+    agents = targets.create_agents(target, count, MODEL)
+    slots = [Slot([target.message(agent)]) for agent in agents]
+    targets.check(load.run(Job(port=target.port, slots=slots)))
+    return agents
 
 
 CASE = Case(

@@ -7,7 +7,7 @@ from storage import activation, checkpoints, inbox
 from storage.checkpoints import BlockWrite, Checkpoint, InboxUpdate, MessageRewrite, RunUpdate, WindowUpdate
 from storage.errors import FencedError, RefusedError, StaleBlocksError
 from storage.inbox import Accepted
-from storage.pool import Conn, Pool, connection
+from storage.pool import Conn, Pool, connection, open_lookup_pool
 from storage.records import DEFAULT_ORGANIZATION, Step, TextPart, ToolCall, Usage
 from tests.storage import seeds
 
@@ -197,3 +197,39 @@ async def test_a_checkpoint_costs_the_same_whatever_the_history(pool: Pool) -> N
         await conn.execute("select pg_stat_force_next_flush()")
         after = await conn.fetchval("select seq_scan from pg_stat_user_tables where relname = 'messages'")
         assert after == before
+
+
+async def test_accepting_and_committing_read_no_more_rows_as_the_tables_grow(dsn: str) -> None:
+    read = (
+        "select sum(idx_tup_read) + (select sum(seq_tup_read) from pg_stat_user_tables)"
+        " from pg_stat_user_indexes"
+    )
+    pool = await open_lookup_pool(dsn, size=1)
+    try:
+        async with connection(pool) as conn:
+            agent_id = await seeds.agent(conn)
+
+            async def one(version: int) -> None:
+                step = step_of(
+                    agent_id,
+                    await accepted(conn, agent_id),
+                    version=version,
+                    messages=(seeds.message(agent_id, version + 1, "x"),),
+                    windows=(WindowUpdate(id=agent_id, from_position=1, end_position=version + 2),),
+                )
+                assert await checkpoints.commit(conn, [step]) == [None]
+
+            async def rows_read(version: int) -> int:
+                await conn.execute("select pg_stat_force_next_flush()")
+                before = await conn.fetchval(read)
+                for i in range(5):
+                    await one(version + i)
+                await conn.execute("select pg_stat_force_next_flush()")
+                return int(await conn.fetchval(read) - before)
+
+            few = await rows_read(0)
+            for version in range(5, 150):
+                await one(version)
+            assert await rows_read(150) <= few + 20
+    finally:
+        await pool.close()

@@ -1,6 +1,7 @@
 """Proxies, listings and what a broken connection means. Streams are in `test_http`."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import pytest
@@ -8,7 +9,7 @@ from yarl import URL
 
 from actors.errors import ModelError
 from actors.llm.providers import Provider, provider_for
-from actors.llm.wire import Timeouts, Wire, broken
+from actors.llm.wire import Timeouts, Watch, Wire, broken
 from tests.actors.llm.servers import Exchange, server
 
 JSON = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n"
@@ -119,3 +120,122 @@ def test_what_breaks_is_classified(error: Exception, kind: str, retryable: bool)
     meant = broken(error, "test", Timeouts())
     assert (meant.kind, meant.retryable) == (kind, retryable)
     assert "odd url" not in str(meant)
+
+
+class Loop:
+    """An event loop's clock and timers, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timer: tuple[float, Callable[[], None]] | None = None
+
+    def time(self) -> float:
+        return self.now
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> "Loop":
+        self.timer = (when, callback)
+        return self
+
+    def cancel(self) -> None:
+        self.timer = None
+
+    def move(self, seconds: float) -> None:
+        """Let time pass, running each timer when it is due."""
+        end = self.now + seconds
+        while self.timer is not None and self.timer[0] <= end:
+            self.now, callback = self.timer
+            self.timer = None
+            callback()
+        self.now = end
+
+
+class Body:
+    """A response that can only be closed."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
+    made = Loop()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: made)
+    return made
+
+
+def watched(loop: Loop) -> tuple[Watch, Body]:
+    watch, body = Watch("test", Timeouts()), Body()
+    watch.begin(body)  # type: ignore[arg-type]
+    return watch, body
+
+
+def test_the_first_token_may_take_ten_minutes_and_no_longer(loop: Loop) -> None:
+    watch, body = watched(loop)
+    watch.wait()
+    loop.move(599)
+    watch.got()  # bytes that hold nothing of the answer
+    watch.wait()
+    assert not body.closed
+    loop.move(1)
+    assert body.closed
+    assert watch.expired
+    assert str(watch.error()) == "model provider 'test' sent no first token within 600 s"
+
+
+def test_after_it_no_silence_may_last_two_minutes(loop: Loop) -> None:
+    watch, body = watched(loop)
+    watch.progress()
+    for _ in range(4):
+        watch.wait()
+        loop.move(119)
+        watch.got()
+    watch.wait()
+    loop.move(119)
+    assert not body.closed
+    loop.move(1)
+    assert body.closed
+    assert "no further bytes within 120 s" in str(watch.error())
+
+
+def test_bytes_without_an_answer_do_not_last_longer_than_the_first_token_may(loop: Loop) -> None:
+    watch, body = watched(loop)
+    watch.progress()
+    for _ in range(59):
+        watch.wait()
+        loop.move(10)
+        watch.got()
+        assert not body.closed
+    watch.wait()
+    loop.move(10)
+    assert body.closed
+    assert "within 600 s" in str(watch.error())
+
+
+def test_the_consumer_s_time_is_not_the_provider_s(loop: Loop) -> None:
+    watch, body = watched(loop)
+    watch.progress()
+    loop.move(3650)
+    watch.wait()
+    loop.move(119)
+    assert not body.closed
+    loop.move(1)
+    assert body.closed
+
+
+def test_after_the_finish_reason_little_is_waited_for(loop: Loop) -> None:
+    watch, body = watched(loop)
+    watch.progress()
+    watch.finishing()
+    watch.wait()
+    loop.move(5)
+    assert body.closed
+
+
+def test_nothing_is_closed_after_the_end(loop: Loop) -> None:
+    watch, body = watched(loop)
+    watch.wait()
+    watch.end()
+    loop.move(10_000)
+    assert not body.closed

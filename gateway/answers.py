@@ -1,0 +1,183 @@
+"""Answers with what a run says: as one body when it is over, or as a stream while it lasts."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import anyio
+import msgspec
+from msgspec import Struct
+from starlette.responses import Response
+
+from actors import clock
+from actors.errors import ActorError, LogTrimmedError, ModelError
+from actors.events import Logged, MessageCommitted, RunFinished
+from actors.host import Host
+from gateway import app, errors, letta_messages, letta_stream
+from gateway.app import Context
+from gateway.letta_messages import LettaMessage
+from gateway.letta_runs import LettaUsage, failure_of, refusal_of, usage_of
+from gateway.letta_stream import Mode, Reducer
+from gateway.sse import EventStream
+from storage import messages, runs
+from storage.errors import StorageError
+from storage.pool import connection
+from storage.records import Message, Run, RunError
+
+log = logging.getLogger("wakeful.gateway")
+
+ANSWER_SECONDS = 3600.0  # a client waits no longer than this for one body; the run itself goes on
+WAKE_SECONDS = 60.0  # how long a run of an earlier process may take to be picked up again
+WAKE_POLL = 0.25
+FINISHED = ("completed", "failed", "cancelled")
+
+
+class Following(Struct, frozen=True, kw_only=True):
+    """A run to follow, and who may see it."""
+
+    run_id: str
+    agent_id: str
+    conversation_id: str
+    organization_id: str
+
+
+class StopReasonOut(Struct, frozen=True, tag_field="message_type", tag="stop_reason"):
+    """Why a run ended."""
+
+    stop_reason: str
+
+
+class LettaResponse(Struct, frozen=True, kw_only=True):
+    """The answer to a request that does not stream. What the client sent is not repeated."""
+
+    messages: tuple[LettaMessage, ...]
+    stop_reason: StopReasonOut
+    usage: LettaUsage
+    logprobs: None = None
+    turns: None = None
+
+
+async def follow(host: Host, run: Following) -> AsyncGenerator[list[Logged], None]:
+    """Yield a run's events from its first to its `RunFinished`, from the log or from what is stored.
+
+    Where the log is gone, messages of which the commit was seen already are not said again.
+
+    Raises:
+        LogTrimmedError: The run is not over, but nothing in this process works on it.
+        NotFoundError, UnavailableError
+    """
+    seen: set[str] = set()
+    waited_until: float | None = None
+    while True:
+        try:
+            async with aclosing(host.ref(run.agent_id).follow(run.run_id, run.conversation_id)) as batches:
+                async for batch in batches:
+                    for logged in batch:
+                        if type(logged.event) is MessageCommitted:
+                            seen.add(logged.event.message.id)
+                    yield batch
+            return
+        except LogTrimmedError:
+            stored = await _stored(host, run)
+            if stored.status in FINISHED:
+                break
+            now = clock.monotonic()
+            waited_until = waited_until or now + WAKE_SECONDS
+            if now >= waited_until:
+                raise
+            await clock.sleep(WAKE_POLL)
+    rest = [message for message in await _messages(host, run) if message.id not in seen]
+    yield letta_stream.replay(stored, rest)
+
+
+async def _stored(host: Host, run: Following) -> Run:
+    async with connection(host.pool) as conn:
+        return await runs.get(conn, run.run_id, organization_id=run.organization_id)
+
+
+async def _messages(host: Host, run: Following) -> list[Message]:
+    async with connection(host.pool) as conn:
+        return await messages.whole_run(conn, run.run_id)
+
+
+async def whole(ctx: Context, run: Following, include: frozenset[str] | None) -> Response:
+    """Wait for the end of a run and answer with what the agent said, or with why it failed.
+
+    A client that leaves ends nothing but its own answer.
+
+    Raises:
+        TimeoutError: The run took too long for one answer; it goes on.
+        As `follow`.
+    """
+    said: dict[str, Message] = {}
+    finished: RunFinished | None = None
+    with anyio.fail_after(ANSWER_SECONDS):
+        async with aclosing(follow(ctx.host, run)) as batches:
+            async for batch in batches:
+                for logged in batch:
+                    match logged.event:
+                        case MessageCommitted(_, message):
+                            said[message.id] = message
+                        case RunFinished() as event:
+                            finished = event
+                        case _:
+                            pass
+    if finished is None:
+        raise LogTrimmedError(run.run_id)
+    error = failure_of(finished.status, finished.stop_reason, finished.error)
+    if error is not None:
+        return _failed(error, refusal_of(finished.stop_reason, error), ctx.request_id)
+    answer = (m for m in said.values() if m.role != "summary" and not letta_messages.is_input(m))
+    return app.json(
+        LettaResponse(
+            messages=tuple(letta_messages.show_all(answer, include)),
+            stop_reason=StopReasonOut(finished.stop_reason),
+            usage=usage_of(finished.usage, run.run_id),
+        )
+    )
+
+
+def _failed(error: RunError, kind: str, request_id: str) -> Response:
+    """Answer with the model's failure. The run is over and kept: to ask again changes nothing."""
+    found = errors.find(ModelError(error.message, kind=kind))
+    return errors.render(msgspec.structs.replace(found, retry=False), request_id)
+
+
+def stream(ctx: Context, run: Following, mode: Mode, *, pings: bool) -> EventStream:
+    """Return the stream of a run. The first ping goes out at once and names the run."""
+    reducer = Reducer(run.run_id, mode)
+
+    def ping() -> bytes:
+        return reducer.ping(clock.now())
+
+    def give_up() -> bytes:
+        return reducer.broken_off(RunError("stream_incomplete", "the run said nothing for too long"))
+
+    return EventStream(
+        _chunks(ctx.host, run, reducer, pings=pings),
+        ping=ping if pings else None,
+        ping_seconds=ctx.settings.keepalive_interval,
+        give_up=give_up,
+    )
+
+
+async def _chunks(
+    host: Host, run: Following, reducer: Reducer, *, pings: bool
+) -> AsyncGenerator[list[bytes], None]:
+    """Yield the stream's events. After its first byte a failure can only be told in the stream itself."""
+    if pings:
+        yield [reducer.ping(clock.now())]
+    try:
+        async with aclosing(follow(host, run)) as batches:
+            async for batch in batches:
+                if chunks := reducer.feed(batch):
+                    yield chunks
+        error = RunError("stream_incomplete", "the stream ended before the run did")
+    except (ActorError, StorageError) as failure:
+        found = errors.find(failure)
+        error = RunError("stream_incomplete", "the stream broke off; the run goes on", found.message)
+    except Exception:  # the outermost boundary of a response that has begun: its client must be told
+        log.exception("stream failed", extra={"run_id": run.run_id})
+        error = RunError("internal_error", errors.UNKNOWN)
+    if not reducer.finished:
+        yield [reducer.broken_off(error)]

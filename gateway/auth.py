@@ -1,0 +1,120 @@
+"""Who calls: API keys where one is set, and protection from web pages where none is."""
+
+import re
+from collections.abc import Sequence
+from hashlib import sha256
+from hmac import compare_digest
+
+from msgspec import Struct
+
+from gateway.decode import UUID4
+from gateway.errors import (
+    BadArgumentError,
+    ForbiddenError,
+    HeadersTooLargeError,
+    MisdirectedError,
+    UnauthorizedError,
+    UnsupportedMediaError,
+)
+from storage.records import DEFAULT_ORGANIZATION, DEFAULT_USER
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+MAX_HEADER_BYTES = 64 * 1024
+
+_USER = re.compile(f"user-{UUID4}")
+_LOOPBACK = re.compile(
+    rb"(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.\d{1,3}){3}|\[::1\])\.?(?::\d{1,5})?", re.IGNORECASE
+)
+_ORIGIN = re.compile(rb"https?://(.+)", re.IGNORECASE)
+_JSON = re.compile(rb'\s*application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE)
+_SINGLE = frozenset((b"authorization", b"x-bare-password", b"host", b"origin", b"user_id", b"content-type"))
+
+
+class Caller(Struct, frozen=True):
+    """Who asked. `name` is stored with every command; rows are scoped by `organization_id`."""
+
+    name: str
+    organization_id: str = DEFAULT_ORGANIZATION
+    user_id: str = DEFAULT_USER
+
+
+LOOPBACK = Caller("loopback")
+KEYED = Caller("key")
+
+
+class Gate:
+    """Decides about each request before anything else is read of it."""
+
+    def __init__(self, api_key: str | None) -> None:
+        self._digest = None if api_key is None else sha256(api_key.encode()).digest()
+
+    def admit(self, raw: RawHeaders, headers: dict[bytes, bytes], *, public: bool) -> Caller:
+        """Return who calls. `headers` is `raw` as a dict; `public` routes need no key.
+
+        Raises:
+            UnauthorizedError, ForbiddenError, MisdirectedError, HeadersTooLargeError,
+            UnsupportedMediaError, BadArgumentError: The request goes no further.
+        """
+        if len(headers) != len(raw):
+            self._refuse_repeats(raw)
+        if sum(len(name) + len(value) for name, value in raw) > MAX_HEADER_BYTES:
+            raise HeadersTooLargeError(f"the headers are larger than {MAX_HEADER_BYTES} bytes")
+        if self._digest is None:
+            _refuse_web_pages(headers)
+            caller = LOOPBACK
+        elif public or self._knows(headers):
+            caller = KEYED
+        else:
+            raise UnauthorizedError
+        user = headers.get(b"user_id")
+        return caller if user is None else _acting_for(caller, user)
+
+    def _refuse_repeats(self, raw: RawHeaders) -> None:
+        """Refuse a second value of a header that decides: proxies and servers differ in which they take."""
+        seen: set[bytes] = set()
+        for name, _ in raw:
+            if name in seen and name in _SINGLE:
+                if self._digest is not None and name in (b"authorization", b"x-bare-password"):
+                    raise UnauthorizedError
+                raise BadArgumentError(f"the header {name.decode('latin-1')} came more than once")
+            seen.add(name)
+
+    def _knows(self, headers: dict[bytes, bytes]) -> bool:
+        """Compare digests in constant time, so neither the key's length nor a prefix leaks."""
+        given = headers.get(b"authorization")
+        bare = headers.get(b"x-bare-password")
+        if given is not None and given[:7].lower() == b"bearer ":
+            key = given[7:].strip()
+        elif bare is not None and bare.startswith(b"password "):
+            key = bare.removeprefix(b"password ")
+        else:
+            return False
+        assert self._digest is not None
+        return compare_digest(sha256(key).digest(), self._digest)
+
+
+def _refuse_web_pages(headers: dict[bytes, bytes]) -> None:
+    """Without a key the loopback interface is the only wall; browsers reach through it.
+
+    A page of another site shows itself by `Origin`; one that rebinds its name to 127.0.0.1 by `Host`;
+    a form or `fetch` without preflight by a body that is not JSON.
+    """
+    origin = headers.get(b"origin")
+    if origin is not None:
+        match = _ORIGIN.fullmatch(origin)
+        if match is None or _LOOPBACK.fullmatch(match[1]) is None:
+            raise ForbiddenError("this origin may not call a server that has no API key")
+    if _LOOPBACK.fullmatch(headers.get(b"host", b"")) is None:
+        raise MisdirectedError("the Host header must name this machine; set an API key to serve others")
+    has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
+    kind = headers.get(b"content-type")
+    if has_body and kind != b"application/json" and (kind is None or _JSON.fullmatch(kind) is None):
+        raise UnsupportedMediaError("the body must be application/json in UTF-8")
+
+
+def _acting_for(caller: Caller, user: bytes) -> Caller:
+    text = user.decode("latin-1")
+    if _USER.fullmatch(text) is None:
+        raise BadArgumentError("the header user_id must be user-<uuid4>", param="/user_id")
+    return Caller(caller.name, caller.organization_id, text)

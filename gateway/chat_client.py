@@ -1,0 +1,208 @@
+"""What the chat asks of a server: agents by name, messages and their streams, over the public REST routes."""
+
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+
+from actors.llm.sse import EventReader, OversizedEventError
+from gateway.chat_transcript import SHOWN, Chunk
+
+CONNECT_SECONDS = 5.0
+REQUEST_SECONDS = 30.0
+QUIET_SECONDS = 90.0  # a stream says at least `ping` in this time, or its connection is dead
+READ_BYTES = 64 * 1024
+
+AGAIN = frozenset({408, 429, 502, 503, 504})  # statuses that mean: nothing was done, ask again
+
+T = TypeVar("T")
+
+
+class ChatError(Exception):
+    """The chat cannot go on; the message names the remedy."""
+
+
+class AwayError(ChatError):
+    """The server cannot be reached, or, where it says when to retry, takes no work just now.
+
+    Asking again is safe.
+    """
+
+    def __init__(self, reason: str, *, retry_after: float | None = None) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class RefusedError(ChatError):
+    """The server understood and said no."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Agent(Struct, frozen=True):
+    """An agent, as far as the chat shows it."""
+
+    id: str
+    name: str
+    model: str | None = None
+
+
+class Run(Struct, frozen=True):
+    """How a run stands."""
+
+    status: str
+    stop_reason: str | None = None
+
+
+_chunk = msgspec.json.Decoder(Chunk).decode
+
+
+class Client:
+    """One server. Use it as a context manager inside an event loop."""
+
+    def __init__(self, url: str, api_key: str | None) -> None:
+        self.url = url.rstrip("/")
+        self._headers = {"content-type": "application/json"}
+        if api_key is not None:
+            self._headers["authorization"] = f"Bearer {api_key}"
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> "Client":
+        limit = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=QUIET_SECONDS)
+        self._session = aiohttp.ClientSession(headers=self._headers, timeout=limit, read_bufsize=READ_BYTES)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def find_agent(self, wanted: str) -> Agent:
+        """Return the agent with this id or name.
+
+        Raises:
+            ChatError: There is none, or there are several of that name.
+        """
+        if wanted.startswith("agent-"):
+            try:
+                return await self._json("GET", f"/v1/agents/{quote(wanted, safe='')}", Agent)
+            except RefusedError as error:
+                if error.status not in (404, 422):
+                    raise
+        found = await self._json("GET", f"/v1/agents/?name={quote(wanted, safe='')}", list[Agent])
+        if len(found) == 1:
+            return found[0]
+        if found:
+            ids = ", ".join(agent.id for agent in found)
+            raise ChatError(f"{len(found)} agents are named {wanted!r}; say which by its id: {ids}")
+        raise ChatError(f"there is no agent {wanted!r}; without a name, `wakeful chat` creates one")
+
+    async def create_agent(self, blocks: Mapping[str, str]) -> Agent:
+        """Create an agent with these memory blocks, by label; the server names it."""
+        shaped = [{"label": label, "value": value} for label, value in blocks.items()]
+        return await self._json("POST", "/v1/agents/", Agent, {"memory_blocks": shaped})
+
+    def send(self, agent_id: str, text: str, *, otid: str) -> AsyncGenerator[Chunk]:
+        """Send a message and yield its answer. The same `otid` again yields the same run from its start."""
+        body = {
+            "messages": [{"role": "user", "content": text, "otid": otid}],
+            "streaming": True,
+            "stream_tokens": True,
+            "background": True,
+        }
+        return self._stream(f"/v1/agents/{agent_id}/messages", body)
+
+    def resume(self, run_id: str, *, after: int) -> AsyncGenerator[Chunk]:
+        """Yield the rest of a run, after the event with this number."""
+        return self._stream(f"/v1/runs/{run_id}/stream", {"starting_after": after})
+
+    async def run(self, run_id: str) -> Run:
+        """Return how a run stands."""
+        return await self._json("GET", f"/v1/runs/{run_id}", Run)
+
+    async def messages(self, run_id: str) -> list[Chunk]:
+        """Return what a run has said so far, as it is stored."""
+        types = "&".join(f"include_return_message_types={name}" for name in SHOWN)
+        return await self._json("GET", f"/v1/runs/{run_id}/messages?limit=1000&{types}", list[Chunk])
+
+    async def cancel(self, agent_id: str, run_id: str) -> None:
+        """Cancel a run; one that is over stays as it is."""
+        body = {"run_ids": [run_id]}
+        try:
+            await self._json("POST", f"/v1/agents/{agent_id}/messages/cancel", dict[str, str], body)
+        except RefusedError as error:
+            if error.status != 409:
+                raise
+
+    async def _json(self, method: str, path: str, kind: type[T], body: object = None) -> T:
+        limit = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
+        async with self._answer(method, path, body, timeout=limit) as response:
+            data = await response.read()
+        try:
+            return msgspec.json.decode(data, type=kind)
+        except msgspec.MsgspecError:
+            raise ChatError(f"{self.url} does not answer like a wakeful server") from None
+
+    async def _stream(self, path: str, body: object) -> AsyncGenerator[Chunk]:
+        """Yield the events of a stream until its `[DONE]`.
+
+        Raises:
+            AwayError: It broke off.
+        """
+        reader = EventReader()
+        async with self._answer("POST", path, body) as response:
+            async for data in response.content.iter_any():
+                for _, event in reader.feed(data):
+                    if event.strip() == b"[DONE]":
+                        return
+                    yield _chunk(event)
+        raise AwayError("the answer broke off")
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, path: str, body: object, **options: Any
+    ) -> AsyncGenerator[aiohttp.ClientResponse]:
+        """Send a request and yield its response, if that is a good one.
+
+        Raises:
+            AwayError, RefusedError, ChatError: It is not, or it ends before its end.
+        """
+        data = None if body is None else msgspec.json.encode(body)
+        try:
+            async with self._session.request(method, self.url + path, data=data, **options) as response:
+                if response.status >= 300:
+                    raise _refusal(response.status, response.headers, await response.read())
+                yield response
+        except aiohttp.InvalidURL:
+            raise ChatError(f"{self.url!r} is no address like http://127.0.0.1:8283") from None
+        except aiohttp.ClientConnectorError as error:
+            raise AwayError(f"nothing answers at {self.url}") from error
+        except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError too
+            raise AwayError("the connection broke") from error
+        except (msgspec.MsgspecError, OversizedEventError):
+            raise ChatError(f"{self.url} does not stream like a wakeful server") from None
+
+
+class _Problem(Struct, frozen=True):
+    message: str
+
+
+class _ErrorBody(Struct, frozen=True):
+    error: _Problem
+
+
+def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> ChatError:
+    try:
+        reason = msgspec.json.decode(body, type=_ErrorBody).error.message
+    except msgspec.MsgspecError:
+        reason = f"the server answered with status {status}"
+    if status == 401:
+        return ChatError("the server wants its API key: use --api-key, or set WAKEFUL_API_KEY")
+    if status in AGAIN:
+        after = headers.get("retry-after", "")
+        return AwayError(reason, retry_after=float(after) if after.isdecimal() else 0.0)
+    return RefusedError(status, reason)

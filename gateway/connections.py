@@ -1,0 +1,143 @@
+"""Client connections: what uvicorn leaves without a bound gets one here.
+
+A request line and its headers must arrive whole within `HEAD_SECONDS` and `HEAD_BYTES`; bodies and answers
+have bounds of their own in `app` and `sse`. A peer that vanished without a word is noticed by the kernel.
+Subclasses of uvicorn's classes: the pin in `pyproject.toml` and a contract test guard what they rely on.
+"""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Generator
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from actors.clock import new_id
+from actors.errors import DrainingError
+from gateway import errors
+from gateway.auth import MAX_HEADER_BYTES
+from gateway.router import MAX_PATH_BYTES
+
+HEAD_SECONDS = 30.0
+# Above what the gate refuses with an answer that says why; beyond this nobody listens any more.
+HEAD_BYTES = 2 * (MAX_HEADER_BYTES + MAX_PATH_BYTES)
+LAST_ANSWERS_SECONDS = 2  # what requests get that are still unanswered when the server stops
+KEEP_ALIVE_SECONDS = 75  # longer than clients keep idle connections, so that none closes under a request
+
+
+class Connection(HttpToolsProtocol):
+    """One client connection."""
+
+    _in_head = True
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_head and self._head_timer is None:
+            self._arm()
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The request's head is too large.")
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._disarm()
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._in_head = True
+        self._head_bytes = 0
+        super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Let an answer that is being sent end; cut a stream: what it follows is over, or goes on later."""
+        super().shutdown()
+        if not self.cycle or self.cycle.response_complete:
+            return
+        if self.cycle.chunked_encoding:
+            self.transport.close()
+        elif not self.cycle.response_started:
+            self.loop.call_later(LAST_ANSWERS_SECONDS, self._turn_away)
+
+    def _turn_away(self) -> None:
+        """Answer, in place of the request's own answer, that it may be sent again to the next server.
+
+        What it asked for is durable or was never accepted: SDKs repeat it, and the repeat finds its run.
+        """
+        if not self.cycle.response_started and not self.transport.is_closing():
+            self.transport.write(_later())
+            self.transport.close()
+
+    def _arm(self) -> None:
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._late)
+
+    def _disarm(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _late(self) -> None:
+        """Close a connection whose next request does not come, unless an answer is still under way."""
+        if self.cycle and not self.cycle.response_complete:
+            self._arm()
+        else:
+            self._head_timer = None
+            self.transport.close()
+
+
+def _later() -> bytes:
+    response = errors.render(errors.find(DrainingError()), new_id("req"))
+    head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+    return (
+        b"HTTP/1.1 503 Service Unavailable\r\n" + head + b"connection: close\r\n\r\n" + bytes(response.body)
+    )
+
+
+class Server(uvicorn.Server):
+    """uvicorn's server as a part of a process that has its own signals and its own life."""
+
+    def __init__(self, app: Any, *, on_started: Callable[[], None]) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=Connection,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                log_config=None,
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=LAST_ANSWERS_SECONDS + 1,
+            )
+        )
+        self._on_started = on_started
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave the signals to the process."""
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to serve, then say so."""
+        await super().startup(sockets)
+        self._on_started()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, and let what is under way end; see `Connection.shutdown`."""
+        # Requests that were turned away are cancelled at the end, which uvicorn would report as failures.
+        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        await super().shutdown(sockets)

@@ -1,0 +1,269 @@
+"""What clients may send to an agent: request bodies, checked and turned into a command. Pure."""
+
+from collections.abc import Sequence
+from hashlib import sha256
+from typing import Annotated, Literal, cast, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+from msgspec import Meta, Struct
+
+from actors.commands import InputMessage, InputRole, SendMessages, WhenBusy
+from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
+from gateway.letta_messages import MessageType
+from storage.records import ImagePart, JsonObject, TextPart
+
+MAX_STEPS = 1_000_000
+MAX_MESSAGES = 1000
+MAX_OTID_CHARS = 256
+MAX_NAME_CHARS = 256
+MAX_URL_CHARS = 8192
+MAX_IMAGE_CHARS = 10 * 1024 * 1024  # of base64, in one image; the body's own limit bounds their sum
+IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
+
+NO_APPROVAL = (
+    "Cannot process approval response: No tool call is currently awaiting approval. "
+    "Please send a regular message to interact with the agent."
+)
+
+Content = tuple[TextPart | ImagePart, ...]
+
+
+class MessageIn(Struct, frozen=True, kw_only=True):
+    """One message of a request. `role` and `content` belong to the type `message`."""
+
+    type: Literal["message", "approval", "tool_return"] | None = "message"
+    role: InputRole | None = None
+    content: str | Content | None = None
+    name: str | None = None
+    otid: str | None = None
+    sender_id: str | None = None
+    group_id: str | None = None
+
+
+class SendRequest(Struct, frozen=True, kw_only=True):
+    """Send messages to an agent and let it answer: exactly one of `messages` and `input`.
+
+    `streaming` is false on an agent's route and true on a conversation's where it is not given.
+    `otid`s make a request repeatable: the same ones name the same run for 24 hours.
+    """
+
+    messages: tuple[MessageIn, ...] | None = None
+    input: str | Content | None = None
+    max_steps: Annotated[int, Meta(ge=1, le=MAX_STEPS)] = 50
+    streaming: bool | None = None
+    stream_tokens: bool = False
+    include_pings: bool = True
+    background: bool = False
+    include_return_message_types: tuple[MessageType, ...] | None = None
+    override_model: str | None = None
+    override_system: str | None = None
+    system: str | None = None
+    client_tools: tuple[JsonObject, ...] | None = None
+    client_skills: tuple[JsonObject, ...] | None = None
+    include_compaction_messages: bool = False
+    return_logprobs: bool = False
+    top_logprobs: int | None = None
+    return_token_ids: bool = False
+    use_assistant_message: bool = True
+    assistant_message_tool_name: str = "send_message"
+    assistant_message_tool_kwarg: str = "message"
+    agent_id: str | None = None
+    callback_url: str | None = None
+
+
+def when_busy(header: bytes | None, default: WhenBusy) -> WhenBusy:
+    """Return what the header `X-Wakeful-When-Busy` asks for.
+
+    Raises:
+        InvalidRequestError: It is none of the four words.
+    """
+    if header is None:
+        return default
+    word = header.decode("latin-1").strip().lower()
+    if word not in get_args(WhenBusy):
+        raise InvalidRequestError("X-Wakeful-When-Busy must be queue, steer, interrupt or reject")
+    return cast("WhenBusy", word)
+
+
+def check_options(request: SendRequest, *, streaming: bool) -> None:
+    """Refuse options that contradict each other, or that this release would have to ignore.
+
+    Raises:
+        InvalidRequestError: An option needs `streaming`.
+        NotSupportedError: An option belongs to a later release.
+    """
+    if not streaming:
+        for name, given in (
+            ("stream_tokens", request.stream_tokens),
+            ("background", request.background),
+            ("include_pings", not request.include_pings),
+        ):
+            if given:
+                raise InvalidRequestError(f"{name} is only possible with streaming=true", param=f"/{name}")
+    for name, used in (
+        ("client_tools", request.client_tools),
+        ("client_skills", request.client_skills),
+        ("return_logprobs", request.return_logprobs),
+        ("top_logprobs", request.top_logprobs),
+        ("return_token_ids", request.return_token_ids),
+    ):
+        if used:
+            raise NotSupportedError(f"{name} is not supported by this release", param=f"/{name}")
+
+
+def messages_of(request: SendRequest) -> tuple[InputMessage, ...]:
+    """Return the messages of a request.
+
+    Raises:
+        InvalidRequestError: There are none, both or neither of `messages` and `input` are given, or one
+            has no role, no content, or content of a kind that its role cannot have.
+        BadArgumentError: An approval, while nothing awaits one.
+    """
+    if (request.messages is None) == (request.input is None):
+        raise InvalidRequestError("give exactly one of messages and input", param="/messages")
+    if request.input is not None:
+        return (InputMessage(role="user", content=_content(request.input, "/input")),)
+    messages = request.messages or ()
+    if not messages:
+        raise InvalidRequestError("messages must not be empty", param="/messages")
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidRequestError(f"at most {MAX_MESSAGES} messages fit one request", param="/messages")
+    return tuple(_message(message, f"/messages/{place}") for place, message in enumerate(messages))
+
+
+def _message(message: MessageIn, at: str) -> InputMessage:
+    if message.type in ("approval", "tool_return"):
+        raise BadArgumentError(NO_APPROVAL, param=at)
+    if message.role is None:
+        raise InvalidRequestError("a message needs a role: user, system or assistant", param=f"{at}/role")
+    if message.content is None:
+        raise InvalidRequestError("a message needs content", param=f"{at}/content")
+    for name, value, limit in (
+        ("otid", message.otid, MAX_OTID_CHARS),
+        ("name", message.name, MAX_NAME_CHARS),
+        ("sender_id", message.sender_id, MAX_NAME_CHARS),
+    ):
+        if value is not None and not 0 < len(value) <= limit:
+            raise InvalidRequestError(f"{name} must have 1 to {limit} characters", param=f"{at}/{name}")
+    content = _content(message.content, f"{at}/content")
+    if message.role != "user" and any(isinstance(part, ImagePart) for part in content):
+        raise InvalidRequestError("only user messages may hold images", param=f"{at}/content")
+    return InputMessage(
+        role=message.role,
+        content=content,
+        name=message.name,
+        otid=message.otid,
+        sender_id=message.sender_id,
+    )
+
+
+def _content(content: str | Content, at: str) -> Content:
+    if isinstance(content, str):
+        return (TextPart(content),)
+    if not content:
+        raise InvalidRequestError("content must not be empty", param=at)
+    for place, part in enumerate(content):
+        if isinstance(part, ImagePart):
+            _check_image(part.source, f"{at}/{place}/source")
+    return content
+
+
+# --- images ---------------------------------------------------------------------------------
+
+
+def _check_image(source: JsonObject, at: str) -> None:
+    """Refuse an image that no provider could be sent. URLs are passed on, never fetched here."""
+    match source.get("type"):
+        case "url":
+            _check_url(source.get("url"), at)
+        case "base64":
+            _check_base64(source.get("media_type"), source.get("data"), at)
+        case "letta":
+            raise NotSupportedError("images by file_id are not supported by this release", param=at)
+        case _:
+            raise InvalidRequestError("an image source has the type url or base64", param=f"{at}/type")
+
+
+def _check_url(url: object, at: str) -> None:
+    if not isinstance(url, str) or len(url) > MAX_URL_CHARS or not is_web_url(url):
+        raise InvalidRequestError("an image URL must be http or https", param=f"{at}/url")
+
+
+def is_web_url(url: str) -> bool:
+    """Say whether `url` is a well-formed http or https URL with a host and without credentials."""
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.username is None
+        return usable and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+def _check_base64(media_type: object, data: object, at: str) -> None:
+    if media_type not in IMAGE_TYPES:
+        raise InvalidRequestError(
+            f"an image must be one of {', '.join(IMAGE_TYPES)}", param=f"{at}/media_type"
+        )
+    if not isinstance(data, str) or not data:
+        raise InvalidRequestError("a base64 image needs data", param=f"{at}/data")
+    if len(data) > MAX_IMAGE_CHARS:
+        raise InvalidRequestError(
+            f"an inline image has at most {MAX_IMAGE_CHARS} characters of base64", param=f"{at}/data"
+        )
+    if len(data) % 4 or data[:-2].encode().translate(None, _BASE64) or not _ends_base64(data[-2:]):
+        raise InvalidRequestError("data is not base64", param=f"{at}/data")
+
+
+def _ends_base64(tail: str) -> bool:
+    """Say whether the last two characters may end base64: at most both of them are padding."""
+    return tail == "==" or not tail.removesuffix("=").encode().translate(None, _BASE64)
+
+
+# --- what makes a request the same one -----------------------------------------------------------
+
+
+def command_of(
+    request: SendRequest,
+    messages: tuple[InputMessage, ...],
+    *,
+    conversation_id: str,
+    busy: WhenBusy,
+    run_type: str,
+) -> SendMessages:
+    """Return the command that a request stands for. `request_config` keeps how its stream is written."""
+    return SendMessages(
+        conversation_id=conversation_id,
+        messages=messages,
+        max_steps=request.max_steps,
+        when_busy=busy,
+        background=request.background or run_type.endswith("async"),
+        model=request.override_model,
+        system=request.override_system or request.system,
+        callback_url=request.callback_url,
+        request_config={
+            "use_assistant_message": request.use_assistant_message,
+            "assistant_message_tool_name": request.assistant_message_tool_name,
+            "assistant_message_tool_kwarg": request.assistant_message_tool_kwarg,
+            "include_return_message_types": request.include_return_message_types,
+            "stream_tokens": request.stream_tokens,
+            "run_type": run_type,
+        },
+    )
+
+
+def hash_of(agent_id: str, command: SendMessages) -> bytes:
+    """Return the SHA-256 of what a request asks the agent to do, however its answer is delivered."""
+    same = msgspec.structs.replace(
+        command, when_busy="queue", background=False, callback_url=None, request_config={}
+    )
+    return sha256(agent_id.encode() + b"\n" + msgspec.json.encode(same)).digest()
+
+
+def key_of(messages: Sequence[InputMessage]) -> str | None:
+    """Return the idempotency key that a request's otids make, or `None` where it has none."""
+    otids = [message.otid for message in messages if message.otid is not None]
+    return f"otid-{sha256('|'.join(otids).encode()).hexdigest()}" if otids else None

@@ -1,0 +1,399 @@
+"""Routes of agents: create, read, list, count, change, delete."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+from starlette.responses import Response
+
+from actors import prompt
+from actors.clock import new_id, now
+from actors.commands import DeleteAgent
+from actors.errors import UnknownModelError
+from actors.llm.catalog import Catalog
+from actors.llm.model import ModelRef
+from actors.tokens import estimate
+from gateway import agent_requests as requests
+from gateway import letta_agents, letta_models, model_requests
+from gateway.agent_requests import CreateAgent, UpdateAgent
+from gateway.app import Context, Route, json
+from gateway.decode import Limit, Order
+from gateway.errors import BadArgumentError, InvalidRequestError
+from gateway.letta_agents import AgentState
+from storage import agents, blocks
+from storage.agents import EVERYTHING, AgentFilter, NewAgent, Profile, Relation
+from storage.keyset import Page
+from storage.pool import connection
+from storage.records import Agent, Block, Message, StopReason, TextPart
+
+MAX_PROJECT_CHARS = 256
+
+Include = Literal[
+    "agent.blocks",
+    "agent.identities",
+    "agent.managed_group",
+    "agent.pending_approval",
+    "agent.secrets",
+    "agent.sources",
+    "agent.tags",
+    "agent.tools",
+]
+Sort = Literal["created_at", "updated_at", "last_run_completion"]
+
+# What an older client calls a relation. Those not listed here are always empty.
+_OLDER_NAMES: dict[str, str] = {"memory": "agent.blocks", "core_memory": "agent.blocks"}
+
+
+class IncludeQuery(Struct, frozen=True, kw_only=True):
+    """Which relations to fill. SDKs of generation 1.x get none that they do not ask for."""
+
+    include: tuple[Include, ...] = ()
+    include_relationships: Annotated[
+        tuple[str, ...] | None, Meta(description="Deprecated: use `include`.")
+    ] = None
+
+
+class CountQuery(Struct, frozen=True, kw_only=True):
+    """Which agents. Hidden ones are never listed or counted."""
+
+    name: str | None = None
+    tags: tuple[str, ...] | None = None
+    match_all_tags: bool = False
+    query_text: str | None = None
+    project_id: str | None = None
+    template_id: str | None = None
+    base_template_id: str | None = None
+    identity_id: str | None = None
+    identifier_keys: tuple[str, ...] | None = None
+    last_stop_reason: StopReason | None = None
+    created_by_id: str | None = None
+
+
+class ListQuery(CountQuery, frozen=True, kw_only=True):
+    """Which agents, and which page of them. Cursors are agent ids and follow the order."""
+
+    limit: Limit | None = 50
+    after: str | None = None
+    before: str | None = None
+    order: Order = "desc"
+    order_by: Sort = "created_at"
+    ascending: Annotated[bool, Meta(description="Deprecated: use `order`.")] = False
+    sort_by: Annotated[Sort | None, Meta(description="Deprecated: use `order_by`.")] = None
+    include: tuple[Include, ...] = ()
+    include_relationships: tuple[str, ...] | None = None
+
+
+class HoldersQuery(IncludeQuery, frozen=True, kw_only=True):
+    """Which page of the agents that hold a block."""
+
+    limit: Limit | None = 50
+    after: str | None = None
+    before: str | None = None
+    order: Order = "desc"
+    order_by: Literal["created_at"] = "created_at"
+
+
+class Wanted(Struct, frozen=True):
+    """The relations that an answer fills."""
+
+    relations: frozenset[Relation]
+    tags: bool
+
+
+ALL = Wanted(EVERYTHING, tags=True)
+
+
+async def create(ctx: Context) -> Response:
+    """Create an agent with its blocks, tools and system prompt."""
+    request = await ctx.body(CreateAgent)
+    requests.refuse_later(request)
+    handle = model_requests.handle_of(request) or ctx.settings.model or ctx.host.catalog.default
+    if handle is None:
+        raise BadArgumentError(
+            "no model was named, and the server has no default: set model to a handle like "
+            "openai/gpt-4o-mini, or start the server with --model",
+            param="/model",
+        )
+    ref = ctx.host.catalog.resolve(handle).ref
+    held = await _held(ctx, requests.block_ids(request))
+    at = now()
+    agent = requests.new_agent(
+        request,
+        agent_id=new_id("agent"),
+        model=ref.handle,
+        project_id=_project(ctx),
+        caller=ctx.caller,
+        at=at,
+    )
+    made = requests.new_blocks(request, held, caller=ctx.caller, at=at)
+    new = NewAgent(
+        agent=agent,
+        system=_system_message(agent, (*held, *made)),
+        blocks=made,
+        held=held,
+        tools=requests.tool_keys(request),
+    )
+    async with connection(ctx.host.pool) as conn:
+        profile = await agents.create(conn, new)
+    return json(letta_agents.agent_state(profile, ref))
+
+
+async def _held(ctx: Context, block_ids: tuple[str, ...]) -> tuple[Block, ...]:
+    if not block_ids:
+        return ()
+    async with connection(ctx.host.pool) as conn:
+        return tuple(await blocks.get_many(conn, block_ids, organization_id=ctx.caller.organization_id))
+
+
+def _project(ctx: Context) -> str | None:
+    """Return the project that the SDKs name in a header; it is a tag, not a permission."""
+    given = ctx.headers.get(b"x-project-id")
+    if given is None:
+        return None
+    if len(given) > MAX_PROJECT_CHARS:
+        raise InvalidRequestError(f"X-Project-Id is longer than {MAX_PROJECT_CHARS} bytes")
+    return given.decode("latin-1")
+
+
+def _system_message(agent: Agent, held: tuple[Block, ...]) -> Message:
+    text = prompt.compile_system(
+        agent,
+        held,
+        conversation_id=agent.id,
+        recompiled_at=agent.created_at,
+        previous_messages=0,
+        line_numbers=prompt.numbers_lines(agent.settings),
+    )
+    return Message(
+        id=new_id("message"),
+        organization_id=agent.organization_id,
+        agent_id=agent.id,
+        conversation_id=agent.id,
+        position=0,
+        role="system",
+        content=(TextPart(text),),
+        created_at=agent.created_at,
+        tokens=estimate(text),
+    )
+
+
+async def retrieve(ctx: Context) -> Response:
+    """Return one agent."""
+    wanted = _wanted(ctx, ctx.query(IncludeQuery))
+    return json(await state(ctx, ctx.params["agent_id"], wanted))
+
+
+async def list_(ctx: Context) -> Response:
+    """Return a page of agents."""
+    query = ctx.query(ListQuery)
+    where = _filter(ctx, query)
+    if where is None:
+        return json(())
+    wanted = _wanted(ctx, query)
+    page = Page(
+        limit=query.limit or 50,
+        after=query.after,
+        before=query.before,
+        descending=query.order == "desc" and not query.ascending,
+    )
+    async with connection(ctx.host.pool) as conn:
+        found = await agents.list_page(
+            conn, page, where=where, relations=wanted.relations, order_by=query.sort_by or query.order_by
+        )
+    return json(_states(ctx, found, wanted))
+
+
+async def count(ctx: Context) -> Response:
+    """Return how many agents match."""
+    where = _filter(ctx, ctx.query(CountQuery))
+    if where is None:
+        return json(0)
+    async with connection(ctx.host.pool) as conn:
+        return json(await agents.count(conn, where=where))
+
+
+async def holders(ctx: Context) -> Response:
+    """Return a page of the agents that hold a block."""
+    query = ctx.query(HoldersQuery)
+    organization_id = ctx.caller.organization_id
+    wanted = _wanted(ctx, query)
+    page = Page(
+        limit=query.limit or 50,
+        after=query.after,
+        before=query.before,
+        descending=query.order == "desc",
+    )
+    where = AgentFilter(organization_id=organization_id, block_id=ctx.params["block_id"])
+    async with connection(ctx.host.pool) as conn:
+        await blocks.get(conn, ctx.params["block_id"], organization_id=organization_id)
+        found = await agents.list_page(conn, page, where=where, relations=wanted.relations)
+    return json(_states(ctx, found, wanted))
+
+
+async def update(ctx: Context) -> Response:
+    """Change an agent between two of its steps."""
+    request = await ctx.body(UpdateAgent)
+    agent_id = ctx.params["agent_id"]
+    async with connection(ctx.host.pool) as conn:
+        current = await agents.get(
+            conn, agent_id, organization_id=ctx.caller.organization_id, relations=frozenset()
+        )
+    if (handle := model_requests.handle_of(request)) is not None:
+        ctx.host.catalog.resolve(handle)
+    await ctx.host.ref(agent_id).edit(requests.update_edit(request, current, caller=ctx.caller))
+    return json(await state(ctx, agent_id, ALL))
+
+
+async def delete(ctx: Context) -> Response:
+    """Delete an agent with its messages; its blocks stay."""
+    await own(ctx)
+    await ctx.host.ref(ctx.params["agent_id"]).edit(DeleteAgent())
+    return json(None)
+
+
+# --- shared with the routes of what belongs to an agent -----------------------------------------
+
+
+async def own(ctx: Context) -> str:
+    """Return the path's agent id, if the caller's organisation has that agent.
+
+    Raises:
+        NotFoundError: It has not.
+    """
+    async with connection(ctx.host.pool) as conn:
+        await agents.check(conn, ctx.params["agent_id"], organization_id=ctx.caller.organization_id)
+    return ctx.params["agent_id"]
+
+
+async def state(ctx: Context, agent_id: str, wanted: Wanted = ALL) -> AgentState:
+    """Return an agent as of its last commit.
+
+    Raises:
+        NotFoundError: The caller's organisation has no such agent.
+    """
+    async with connection(ctx.host.pool) as conn:
+        profile = await agents.get(
+            conn, agent_id, organization_id=ctx.caller.organization_id, relations=wanted.relations
+        )
+    return letta_agents.agent_state(profile, _ref(ctx.host.catalog, profile), tags=wanted.tags)
+
+
+def _states(ctx: Context, found: list[Profile], wanted: Wanted) -> list[AgentState]:
+    refs: dict[str, ModelRef] = {}
+    for profile in found:
+        if profile.agent.settings.model not in refs:
+            refs[profile.agent.settings.model] = _ref(ctx.host.catalog, profile)
+    return [
+        letta_agents.agent_state(profile, refs[profile.agent.settings.model], tags=wanted.tags)
+        for profile in found
+    ]
+
+
+def _ref(catalog: Catalog, profile: Profile) -> ModelRef:
+    handle = profile.agent.settings.model
+    try:
+        return catalog.resolve(handle).ref
+    except UnknownModelError:  # a provider that was taken away must not hide the agents that use it
+        return letta_models.unresolved(handle)
+
+
+def _wanted(ctx: Context, query: IncludeQuery | ListQuery) -> Wanted:
+    if not ctx.modern and not query.include and query.include_relationships is None:
+        return ALL
+    older = (_OLDER_NAMES.get(name, f"agent.{name}") for name in query.include_relationships or ())
+    names: set[str] = {*query.include, *older}
+    relations: set[Relation] = set()
+    if "agent.blocks" in names:
+        relations.add("blocks")
+    if "agent.tools" in names:
+        relations.add("tools")
+    return Wanted(frozenset(relations), tags="agent.tags" in names)
+
+
+def _filter(ctx: Context, query: CountQuery) -> AgentFilter | None:
+    """Return the filter, or `None` where nothing can match: this release has no identities."""
+    if query.identity_id is not None or query.identifier_keys:
+        return None
+    return AgentFilter(
+        organization_id=ctx.caller.organization_id,
+        name=query.name,
+        tags=query.tags,
+        match_all_tags=query.match_all_tags,
+        query_text=query.query_text,
+        project_id=query.project_id,
+        template_id=query.template_id,
+        base_template_id=query.base_template_id,
+        last_stop_reason=query.last_stop_reason,
+        created_by_id=query.created_by_id,
+    )
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="POST",
+        path="/v1/agents/",
+        endpoint=create,
+        operation_id="create_agent",
+        summary="Create an agent",
+        body=CreateAgent,
+        returns=AgentState,
+        tags=("agents",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/agents/",
+        endpoint=list_,
+        operation_id="list_agents",
+        summary="List agents",
+        query=ListQuery,
+        returns=list[AgentState],
+        tags=("agents",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/agents/count",
+        endpoint=count,
+        operation_id="count_agents",
+        summary="Count agents",
+        query=CountQuery,
+        returns=int,
+        tags=("agents",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/agents/{agent_id}",
+        endpoint=retrieve,
+        operation_id="retrieve_agent",
+        summary="Retrieve an agent",
+        query=IncludeQuery,
+        returns=AgentState,
+        tags=("agents",),
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/agents/{agent_id}",
+        endpoint=update,
+        operation_id="modify_agent",
+        summary="Change an agent",
+        body=UpdateAgent,
+        returns=AgentState,
+        tags=("agents",),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/agents/{agent_id}",
+        endpoint=delete,
+        operation_id="delete_agent",
+        summary="Delete an agent",
+        tags=("agents",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/blocks/{block_id}/agents",
+        endpoint=holders,
+        operation_id="list_agents_for_block",
+        summary="List the agents that hold a block",
+        query=HoldersQuery,
+        returns=list[AgentState],
+        tags=("blocks",),
+    ),
+)

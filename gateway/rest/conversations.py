@@ -1,0 +1,298 @@
+"""Conversations: opened, read, listed, closed, cancelled, and their streams taken up again."""
+
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from actors import clock
+from actors.commands import CreateConversation, DeleteConversation
+from gateway import decode
+from gateway.app import Context, Route, json
+from gateway.decode import Limit, Order
+from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
+from gateway.rest.runs import StreamRequest, resume
+from storage import conversations, runs
+from storage.errors import NotFoundError
+from storage.keyset import Page
+from storage.pool import Conn, connection
+from storage.records import Conversation, JsonObject, Run
+
+NO_ACTIVE_RUN = "No active background run found for this conversation."
+
+
+class NewConversation(Struct, frozen=True, kw_only=True):
+    """A conversation to open. Its model and settings win over the agent's."""
+
+    summary: str | None = None
+    description: str | None = None
+    model: str | None = None
+    model_settings: JsonObject | None = None
+    isolated_block_labels: tuple[str, ...] | None = None
+    context_window_limit: int | None = None
+    hidden: bool = False
+
+
+class CreateQuery(Struct, frozen=True, kw_only=True):
+    """The agent that the conversation belongs to; it must be given."""
+
+    agent_id: str | None = None
+
+
+class AgentQuery(Struct, frozen=True, kw_only=True):
+    """The agent that the id `default` means."""
+
+    agent_id: str | None = None
+
+
+class ListQuery(Struct, frozen=True, kw_only=True):
+    """Which conversations. A conversation's last message and the end of its last run are one moment here."""
+
+    agent_id: str | None = None
+    limit: Limit = 50
+    after: str | None = None
+    before: str | None = None
+    summary_search: str | None = None
+    archive_status: Literal["unarchived", "archived", "all"] = "unarchived"
+    order: Order = "desc"
+    order_by: Literal["created_at", "last_run_completion", "last_message_at"] = "created_at"
+
+
+class LettaConversation(Struct, frozen=True, kw_only=True):
+    """A conversation. `in_context_message_ids` is null in lists."""
+
+    id: str
+    agent_id: str
+    created_by_id: str | None = None
+    last_updated_by_id: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    summary: str | None = None
+    description: str | None = None
+    in_context_message_ids: list[str] | None = None
+    isolated_block_ids: tuple[str, ...] = ()
+    model: str | None = None
+    model_settings: JsonObject | None = None
+    last_message_at: datetime | None = None
+    archived: bool = False
+    archived_at: datetime | None = None
+
+
+async def address(ctx: Context, agent_id: str | None) -> Conversation:
+    """Return the conversation that the path names: its own id, an agent's, or `default` with `agent_id`.
+
+    Raises:
+        InvalidRequestError: `default` without an agent.
+        NotFoundError: There is none.
+    """
+    wanted = ctx.params["conversation_id"]
+    if wanted == "default":
+        if agent_id is None:
+            raise InvalidRequestError("the conversation 'default' needs agent_id", param="/agent_id")
+        wanted = decode.path_parameter("agent_id", agent_id)
+    async with connection(ctx.host.pool) as conn:
+        return await conversations.get(conn, wanted, organization_id=ctx.caller.organization_id)
+
+
+async def create(ctx: Context) -> Response:
+    """Open a conversation; it starts with the agent's system prompt and nothing else."""
+    agent_id = ctx.query(CreateQuery).agent_id
+    if agent_id is None:
+        raise InvalidRequestError("agent_id is missing", param="/agent_id")
+    decode.path_parameter("agent_id", agent_id)
+    request = await ctx.optional_body(NewConversation) or NewConversation()
+    _refuse_later(request)
+    if request.model is not None:
+        ctx.host.catalog.resolve(request.model)
+    async with connection(ctx.host.pool) as conn:
+        # An agent of another organisation is not there.
+        await conversations.get(conn, agent_id, organization_id=ctx.caller.organization_id)
+    conversation_id = clock.new_id("conv")
+    await ctx.host.ref(agent_id).edit(
+        CreateConversation(
+            conversation_id=conversation_id,
+            summary=request.summary,
+            description=request.description,
+            model=request.model,
+            model_settings=request.model_settings,
+        )
+    )
+    async with connection(ctx.host.pool) as conn:
+        return json(await _hydrated(ctx, conn, conversation_id))
+
+
+def _refuse_later(request: NewConversation) -> None:
+    for name in ("isolated_block_labels", "context_window_limit", "hidden"):
+        if getattr(request, name):
+            raise NotSupportedError(f"{name} is not supported by this release", param=f"/{name}")
+
+
+async def retrieve(ctx: Context) -> Response:
+    """Return a conversation with the ids of the messages that its model sees."""
+    async with connection(ctx.host.pool) as conn:
+        return json(await _hydrated(ctx, conn, _own_id(ctx)))
+
+
+async def _hydrated(ctx: Context, conn: Conn, conversation_id: str) -> LettaConversation:
+    found = await conversations.get(conn, conversation_id, organization_id=ctx.caller.organization_id)
+    return show(found, await conversations.window_ids(conn, found))
+
+
+def _own_id(ctx: Context) -> str:
+    """Return the path's id where it must be a conversation's own."""
+    conversation_id = ctx.params["conversation_id"]
+    if not conversation_id.startswith("conv-"):
+        raise InvalidRequestError("expected conv-<uuid4>", param="/conversation_id")
+    return conversation_id
+
+
+async def list_all(ctx: Context) -> Response:
+    """List conversations, without the default one that every agent has."""
+    query = ctx.query(ListQuery)
+    if query.archive_status == "archived":
+        return json(())
+    async with connection(ctx.host.pool) as conn:
+        found = await conversations.list_page(
+            conn,
+            Page(
+                limit=query.limit,
+                after=query.after,
+                before=query.before,
+                descending=query.order == "desc",
+            ),
+            organization_id=ctx.caller.organization_id,
+            agent_id=query.agent_id,
+            summary_search=query.summary_search,
+            order_by="created_at" if query.order_by == "created_at" else "last_message_at",
+        )
+    return json([show(conversation, None) for conversation in found])
+
+
+async def delete(ctx: Context) -> Response:
+    """Close a conversation; its runs are cancelled, its messages stay stored but are not found any more."""
+    conversation_id = _own_id(ctx)
+    async with connection(ctx.host.pool) as conn:
+        found = await conversations.get(conn, conversation_id, organization_id=ctx.caller.organization_id)
+    await ctx.host.ref(found.agent_id).edit(DeleteConversation(conversation_id))
+    return json(None)
+
+
+async def cancel(ctx: Context) -> Response:
+    """Cancel the unfinished runs of a conversation."""
+    found = await address(ctx, ctx.query(AgentQuery).agent_id)
+    return json(await ctx.host.ref(found.agent_id).cancel(conversation_id=found.id))
+
+
+async def retrieve_stream(ctx: Context) -> Response:
+    """Take up a stream: of the named run, else of the otid's, else of the newest active background run."""
+    request = await ctx.optional_body(StreamRequest) or StreamRequest()
+    found = await address(ctx, request.agent_id)
+    async with connection(ctx.host.pool) as conn:
+        run = await _wanted_run(ctx, conn, found, request)
+    return resume(ctx, run, request)
+
+
+async def _wanted_run(ctx: Context, conn: Conn, where: Conversation, request: StreamRequest) -> Run:
+    organization_id = ctx.caller.organization_id
+    run_id = request.run_id
+    if run_id is None and request.otid is not None:
+        run_id = await runs.find_by_otid(
+            conn, agent_id=where.agent_id, conversation_id=where.id, otid=request.otid
+        )
+    if run_id is not None:
+        run = await runs.get(conn, run_id, organization_id=organization_id)
+        if run.conversation_id != where.id:
+            raise NotFoundError("run", run_id)
+        return run
+    active = await runs.list_page(
+        conn,
+        Page(limit=1),
+        organization_id=organization_id,
+        agent_ids=[where.agent_id],
+        conversation_id=where.id,
+        statuses=runs.ACTIVE,
+        background=True,
+    )
+    if not active:
+        raise BadArgumentError(NO_ACTIVE_RUN)
+    return active[0]
+
+
+def show(conversation: Conversation, window: list[str] | None) -> LettaConversation:
+    """Return a conversation in Letta's shape."""
+    return LettaConversation(
+        id=conversation.id,
+        agent_id=conversation.agent_id,
+        created_at=conversation.created_at,
+        updated_at=conversation.updated_at,
+        summary=conversation.summary,
+        description=conversation.description,
+        in_context_message_ids=window,
+        model=conversation.model,
+        model_settings=conversation.model_settings,
+        last_message_at=conversation.last_message_at,
+    )
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/conversations/",
+        endpoint=create,
+        operation_id="create_conversation",
+        summary="Open a conversation",
+        query=CreateQuery,
+        body=NewConversation,
+        body_optional=True,
+        returns=LettaConversation,
+        tags=("conversations",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/conversations/",
+        endpoint=list_all,
+        operation_id="list_conversations",
+        summary="List conversations",
+        query=ListQuery,
+        returns=list[LettaConversation],
+        tags=("conversations",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/conversations/{conversation_id}",
+        endpoint=retrieve,
+        operation_id="retrieve_conversation",
+        summary="Get a conversation",
+        returns=LettaConversation,
+        tags=("conversations",),
+    ),
+    Route(
+        method="DELETE",
+        path="/v1/conversations/{conversation_id}",
+        endpoint=delete,
+        operation_id="delete_conversation",
+        summary="Close a conversation",
+        tags=("conversations",),
+    ),
+    Route(
+        method="POST",
+        path="/v1/conversations/{conversation_id}/cancel",
+        endpoint=cancel,
+        operation_id="cancel_conversation",
+        summary="Cancel a conversation's runs",
+        query=AgentQuery,
+        returns=dict[str, str],
+        tags=("conversations",),
+    ),
+    Route(
+        method="POST",
+        path="/v1/conversations/{conversation_id}/stream",
+        endpoint=retrieve_stream,
+        operation_id="retrieve_conversation_stream",
+        summary="Take up the stream of a background run of a conversation",
+        body=StreamRequest,
+        body_optional=True,
+        tags=("conversations",),
+    ),
+)

@@ -1,0 +1,99 @@
+"""Routes of the documentation: the OpenAPI document, and the pages that come with the package."""
+
+import html
+from collections.abc import Callable, Sequence
+
+import msgspec
+from markdown_it import MarkdownIt
+from starlette.responses import Response
+
+from gateway import openapi
+from gateway.app import Context, Endpoint, Route
+from gateway.docs import FOLDER
+from gateway.rest.health import release
+from storage.errors import NotFoundError
+
+# Pages hold text and nothing that runs; whatever a page may quote stays text.
+_HEADERS = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+
+_FRAME = """\
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width">
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
+table {{ border-collapse: collapse }}
+td, th {{ border: 1px solid #ccc; padding: .2rem .5rem; text-align: left }}
+pre {{ overflow: auto }}
+</style></head><body>
+{body}
+</body></html>
+"""
+
+_markdown = MarkdownIt("js-default")  # tables, no raw HTML
+
+
+async def index(ctx: Context) -> Response:
+    """List the pages."""
+    del ctx
+    names = sorted(path.stem for path in FOLDER.glob("*.md"))
+    items = "\n".join(f'<li><a href="/docs/{name}">{html.escape(name)}</a></li>' for name in names)
+    body = f'<h1>wakeful</h1>\n<ul>\n{items}\n<li><a href="/openapi.json">openapi.json</a></li>\n</ul>'
+    return _page("wakeful", body)
+
+
+async def page(ctx: Context) -> Response:
+    """Return one page as HTML."""
+    name = ctx.params["page"]
+    path = FOLDER / f"{name}.md"
+    if not path.is_file():
+        raise NotFoundError("page", name)
+    return _page(name, _markdown.render(path.read_text(encoding="utf-8")))
+
+
+def _page(title: str, body: str) -> Response:
+    text = _FRAME.format(title=html.escape(title), body=body)
+    return Response(text, media_type="text/html", headers=_HEADERS)
+
+
+def routes_of(routes: Callable[[], Sequence[Route]]) -> tuple[Route, ...]:
+    """Return the routes of the documentation; `routes` gives the whole table, these included."""
+    return (
+        Route(
+            method="GET",
+            path="/openapi.json",
+            endpoint=_document(routes),
+            operation_id="openapi",
+            summary="The OpenAPI document of this server",
+            tags=("docs",),
+        ),
+        Route(
+            method="GET",
+            path="/docs",
+            endpoint=index,
+            operation_id="list_pages",
+            summary="The pages of the documentation",
+            tags=("docs",),
+        ),
+        Route(
+            method="GET",
+            path="/docs/{page}",
+            endpoint=page,
+            operation_id="retrieve_page",
+            summary="One page of the documentation",
+            tags=("docs",),
+        ),
+    )
+
+
+def _document(routes: Callable[[], Sequence[Route]]) -> Endpoint:
+    made: list[bytes] = []
+
+    async def document(ctx: Context) -> Response:
+        """Return the document, made when it is first asked for."""
+        del ctx
+        if not made:
+            made.append(msgspec.json.encode(openapi.document(routes(), version=release())))
+        return Response(made[0], media_type="application/json")
+
+    return document

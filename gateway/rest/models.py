@@ -1,0 +1,61 @@
+"""Routes of models: what agents can be given."""
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from gateway import letta_models
+from gateway.app import Context, Route, json
+from gateway.letta_models import EmbeddingConfig, LettaModel
+
+
+class ListQuery(Struct, frozen=True, kw_only=True):
+    """Which models."""
+
+    provider_category: tuple[str, ...] | None = None
+    provider_name: str | None = None
+    provider_type: str | None = None
+
+
+async def list_(ctx: Context) -> Response:
+    """Return the models of every configured provider, by handle."""
+    query = ctx.query(ListQuery)
+    if query.provider_category is not None and "base" not in query.provider_category:
+        return json(())
+    found = letta_models.models(await ctx.host.catalog.list())
+    return json(
+        [
+            model
+            for model in found
+            if query.provider_name in (None, model.provider_name)
+            and query.provider_type in (None, model.provider_type)
+        ]
+    )
+
+
+async def list_embeddings(ctx: Context) -> Response:
+    """Return the embedding models: none, because this release embeds nothing."""
+    del ctx
+    return json(())
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET",
+        path="/v1/models/",
+        endpoint=list_,
+        operation_id="list_models",
+        summary="List models",
+        query=ListQuery,
+        returns=list[LettaModel],
+        tags=("models",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/models/embedding",
+        endpoint=list_embeddings,
+        operation_id="list_embedding_models",
+        summary="List embedding models",
+        returns=list[EmbeddingConfig],
+        tags=("models",),
+    ),
+)

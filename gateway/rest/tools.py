@@ -1,0 +1,187 @@
+"""Routes of tools: those that an agent holds, and the tools of the organisation."""
+
+from typing import Literal
+
+from msgspec import Struct
+from starlette.responses import Response
+
+from actors.commands import AttachTool, DetachTool, Edit
+from gateway import letta_agents
+from gateway.app import Context, Route, json
+from gateway.decode import Limit, Order
+from gateway.letta_agents import AgentState, LettaTool
+from gateway.rest import agents as agent_routes
+from storage import tools
+from storage.keyset import Page
+from storage.pool import connection
+from storage.records import Tool
+from storage.tools import ToolFilter
+
+
+class HeldQuery(Struct, frozen=True, kw_only=True):
+    """Which page of an agent's tools."""
+
+    limit: Limit | None = 10
+    after: str | None = None
+    before: str | None = None
+    order: Order = "desc"
+    order_by: Literal["created_at"] = "created_at"
+
+
+class CountQuery(Struct, frozen=True, kw_only=True):
+    """Which tools."""
+
+    name: str | None = None
+    names: tuple[str, ...] | None = None
+    tool_ids: tuple[str, ...] | None = None
+    search: str | None = None
+    tool_types: tuple[str, ...] | None = None
+    exclude_tool_types: tuple[str, ...] | None = None
+    return_only_letta_tools: bool = False
+
+
+class ListQuery(CountQuery, frozen=True, kw_only=True):
+    """Which tools, and which page of them. Cursors are tool ids and follow the order."""
+
+    limit: Limit | None = 50
+    after: str | None = None
+    before: str | None = None
+    order: Order = "desc"
+    order_by: Literal["created_at"] = "created_at"
+
+
+async def list_held(ctx: Context) -> Response:
+    """Return a page of the tools that an agent holds."""
+    query = ctx.query(HeldQuery)
+    agent_id = await agent_routes.own(ctx)
+    page = Page(
+        limit=query.limit or 10,
+        after=query.after,
+        before=query.before,
+        descending=query.order == "desc",
+    )
+    where = ToolFilter(organization_id=ctx.caller.organization_id, agent_id=agent_id)
+    async with connection(ctx.host.pool) as conn:
+        return _tools(await tools.list_page(conn, page, where=where))
+
+
+async def attach(ctx: Context) -> Response:
+    """Give an agent a tool. Giving it again changes nothing."""
+    return await _edit(ctx, AttachTool(ctx.params["tool_id"]))
+
+
+async def detach(ctx: Context) -> Response:
+    """Take a tool from an agent. Taking what it has not changes nothing."""
+    return await _edit(ctx, DetachTool(ctx.params["tool_id"]))
+
+
+async def _edit(ctx: Context, edit: Edit) -> Response:
+    """Apply the edit. SDKs of generation 1.x expect no body, older clients the agent."""
+    agent_id = await agent_routes.own(ctx)
+    await ctx.host.ref(agent_id).edit(edit)
+    return json(None if ctx.modern else await agent_routes.state(ctx, agent_id))
+
+
+async def retrieve(ctx: Context) -> Response:
+    """Return one tool."""
+    async with connection(ctx.host.pool) as conn:
+        found = await tools.get(conn, ctx.params["tool_id"], organization_id=ctx.caller.organization_id)
+    return json(letta_agents.tool(found))
+
+
+async def list_(ctx: Context) -> Response:
+    """Return a page of tools."""
+    query = ctx.query(ListQuery)
+    page = Page(
+        limit=query.limit or 50,
+        after=query.after,
+        before=query.before,
+        descending=query.order == "desc",
+    )
+    async with connection(ctx.host.pool) as conn:
+        return _tools(await tools.list_page(conn, page, where=_filter(ctx, query)))
+
+
+async def count(ctx: Context) -> Response:
+    """Return how many tools match."""
+    where = _filter(ctx, ctx.query(CountQuery))
+    async with connection(ctx.host.pool) as conn:
+        return json(await tools.count(conn, where=where))
+
+
+def _filter(ctx: Context, query: CountQuery) -> ToolFilter:
+    return ToolFilter(
+        organization_id=ctx.caller.organization_id,
+        name=query.name,
+        names=query.names,
+        tool_ids=query.tool_ids,
+        search=query.search,
+        tool_types=query.tool_types,
+        exclude_tool_types=query.exclude_tool_types,
+        built_in_only=query.return_only_letta_tools,
+    )
+
+
+def _tools(found: list[Tool]) -> Response:
+    return json([letta_agents.tool(tool) for tool in found])
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        method="GET",
+        path="/v1/agents/{agent_id}/tools",
+        endpoint=list_held,
+        operation_id="list_tools_for_agent",
+        summary="List an agent's tools",
+        query=HeldQuery,
+        returns=list[LettaTool],
+        tags=("agents",),
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/agents/{agent_id}/tools/attach/{tool_id}",
+        endpoint=attach,
+        operation_id="attach_tool_to_agent",
+        summary="Attach a tool to an agent",
+        returns=AgentState | None,
+        tags=("agents",),
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/agents/{agent_id}/tools/detach/{tool_id}",
+        endpoint=detach,
+        operation_id="detach_tool_from_agent",
+        summary="Detach a tool from an agent",
+        returns=AgentState | None,
+        tags=("agents",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/tools/",
+        endpoint=list_,
+        operation_id="list_tools",
+        summary="List tools",
+        query=ListQuery,
+        returns=list[LettaTool],
+        tags=("tools",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/tools/count",
+        endpoint=count,
+        operation_id="count_tools",
+        summary="Count tools",
+        query=CountQuery,
+        returns=int,
+        tags=("tools",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/tools/{tool_id}",
+        endpoint=retrieve,
+        operation_id="retrieve_tool",
+        summary="Retrieve a tool",
+        returns=LettaTool,
+        tags=("tools",),
+    ),
+)

@@ -1,0 +1,142 @@
+"""Server-sent events: one response that sends what a source yields, with pings, and never waits for ever.
+
+Three tasks serve a connection for its whole life, none is made per chunk: this one sends, one waits for the
+client to leave, one looks after time. A client that leaves or stalls ends the response, never the run.
+"""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+
+import anyio
+from anyio import CancelScope
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from actors import clock
+
+STALL_SECONDS = 30.0  # a client that takes nothing is dropped after one to two times this
+QUIET_SECONDS = 1800.0  # pings alone keep a stream open for this long
+BODY_BYTES = 64 * 1024  # more than this goes out in several pieces, so that back-pressure is felt
+
+_HEADERS = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class EventStream(Response):
+    """An event stream. `batches` yields whole events, many at once if they are there.
+
+    `ping` makes a sign of life after `ping_seconds` of silence; `None` sends none. `give_up` makes the last
+    words of a stream that said nothing for `QUIET_SECONDS`.
+    """
+
+    media_type = "text/event-stream"
+
+    def __init__(
+        self,
+        batches: AsyncGenerator[list[bytes], None],
+        *,
+        ping: Callable[[], bytes] | None,
+        ping_seconds: float,
+        give_up: Callable[[], bytes],
+    ) -> None:
+        super().__init__()
+        self._batches = batches
+        self._ping = ping
+        self._ping_seconds = ping_seconds
+        self._give_up = give_up
+        self._ended = False
+        self._pinging: anyio.Event | None = None
+        self._sending = False
+        self._said_at = 0.0
+        self._pinged_at = 0.0
+
+    async def __call__(  # the signature is ASGI's
+        self,
+        scope: Scope,  # noqa: ARG002
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Send the stream to its end. Cancelling ends the connection; nothing else depends on it."""
+        self._said_at = self._pinged_at = clock.monotonic()
+        async with aclosing(self._batches) as batches, anyio.create_task_group() as tasks:
+            tasks.start_soon(_leave, receive, tasks.cancel_scope)
+            tasks.start_soon(self._watch, send, tasks.cancel_scope)
+            await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+            async for batch in batches:
+                if self._ended:  # given up a moment ago
+                    return
+                self._sending = True
+                for body in _pieces(batch):
+                    self._said_at = clock.monotonic()
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                self._sending = False
+            self._said_at = clock.monotonic()
+            self._ended = self._sending = True
+            if self._pinging is not None:
+                await self._pinging.wait()
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            tasks.cancel_scope.cancel()
+
+    async def _watch(self, send: Send, scope: CancelScope) -> None:
+        """Ping when it is quiet, give up when it stays quiet, drop a client that takes nothing."""
+        while True:
+            await clock.sleep(max(0.01, self._due() - clock.monotonic()))
+            now = clock.monotonic()
+            if self._sending:
+                if now - self._said_at >= STALL_SECONDS:
+                    scope.cancel()
+            elif now - self._said_at >= QUIET_SECONDS:
+                self._ended = True
+                await self._say(send, self._give_up(), scope, last=True)
+                scope.cancel()
+            elif self._ping is not None and now - self._last() >= self._ping_seconds:
+                self._pinged_at = now
+                await self._say(send, self._ping(), scope, last=False)
+
+    def _last(self) -> float:
+        """Return when the client last heard of us."""
+        return max(self._said_at, self._pinged_at)
+
+    def _due(self) -> float:
+        """Return when there is next something to decide; a stall may begin at any moment until then."""
+        if self._sending:
+            return self._said_at + STALL_SECONDS
+        look = min(self._said_at + QUIET_SECONDS, clock.monotonic() + STALL_SECONDS)
+        return look if self._ping is None else min(look, self._last() + self._ping_seconds)
+
+    async def _say(self, send: Send, body: bytes, scope: CancelScope, *, last: bool) -> None:
+        """Send something from beside the source. It is whole, so it may stand between any two batches;
+        only the end of the response waits for it."""
+        done = self._pinging = anyio.Event()
+        with anyio.move_on_after(STALL_SECONDS) as limit:
+            await send({"type": "http.response.body", "body": body, "more_body": not last})
+        self._pinging = None
+        done.set()
+        if limit.cancelled_caught:
+            scope.cancel()
+
+
+async def _leave(receive: Receive, scope: CancelScope) -> None:
+    """End the response when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+def _pieces(batch: list[bytes]) -> list[bytes]:
+    """Join events into bodies of about `BODY_BYTES` at most; one larger event stays whole."""
+    if len(batch) == 1:
+        return batch
+    pieces: list[bytes] = []
+    start = size = 0
+    for i, event in enumerate(batch):
+        if size and size + len(event) > BODY_BYTES:
+            pieces.append(b"".join(batch[start:i]))
+            start, size = i, 0
+        size += len(event)
+    if size:
+        pieces.append(b"".join(batch[start:]))
+    return pieces

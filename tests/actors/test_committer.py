@@ -1,0 +1,164 @@
+import anyio
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from actors import clock, committer
+from actors.committer import Committer
+from storage import checkpoints, inbox
+from storage.checkpoints import Checkpoint
+from storage.errors import FencedError, NotFoundError, RefusedError, UnavailableError
+from storage.inbox import Accepted, Submission
+from storage.pool import Conn, Pool, connection
+from storage.records import DEFAULT_ORGANIZATION, TextPart
+from tests.actors.pieces import message
+from tests.actors.worlds import create_agent
+
+
+@pytest.fixture(autouse=True)
+def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(committer, "RETRY_DELAYS", (0.001,))
+
+
+async def checkpoint(pool: Pool, *, text: str = "x", version: int = 0) -> Checkpoint:
+    """Return a step of a fresh agent that adds one message."""
+    agent_id = await create_agent(pool, model="openai/echo")
+    async with connection(pool) as conn:
+        fence = await conn.fetchval("select fence from agents where id = $1", agent_id)
+    added = replace(
+        message(1, "user", TextPart(text)),
+        id=clock.new_id("message"),
+        agent_id=agent_id,
+        conversation_id=agent_id,
+    )
+    return Checkpoint(
+        id=clock.new_id("ckpt"), agent_id=agent_id, fence=fence, version=version, messages=(added,)
+    )
+
+
+async def stored(pool: Pool, step: Checkpoint) -> int:
+    async with connection(pool) as conn:
+        return await conn.fetchval(
+            "select count(*) from messages where agent_id = $1 and position > 0", step.agent_id
+        )
+
+
+def submission(agent_id: str, key: str) -> Submission:
+    return Submission(
+        agent_id=agent_id,
+        organization_id=DEFAULT_ORGANIZATION,
+        conversation_id=agent_id,
+        run_id=clock.new_id("run"),
+        key=key,
+        request_hash="00",
+        caller="test",
+        command=msgspec.Raw(b"{}"),
+    )
+
+
+async def test_one_bad_step_of_a_batch_fails_alone(pool: Pool) -> None:
+    good, bad, late = await checkpoint(pool), await checkpoint(pool, text="nul \0"), await checkpoint(pool)
+    fenced = replace(await checkpoint(pool), version=7)
+    verdicts = await Committer(pool).checkpoint([good, bad, fenced, late])
+    assert verdicts[0] is None
+    assert isinstance(verdicts[1], RefusedError)
+    assert isinstance(verdicts[2], FencedError)
+    assert verdicts[3] is None
+    assert [await stored(pool, s) for s in (good, bad, fenced, late)] == [1, 0, 0, 1]
+
+
+async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, asked = checkpoints.commit, 0
+
+    async def deaf(conn: Conn, batch: list[Checkpoint]) -> object:
+        nonlocal asked
+        asked += 1
+        await commit(conn, batch)
+        raise UnavailableError("the answer was lost")
+
+    monkeypatch.setattr(checkpoints, "commit", deaf)
+    step = await checkpoint(pool)
+    assert await Committer(pool).checkpoint([step]) == [None]
+    assert asked == 1
+    assert await stored(pool, step) == 1
+
+
+async def test_a_step_outlasts_an_outage(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit, asked = checkpoints.commit, 0
+
+    async def away(conn: Conn, batch: list[Checkpoint]) -> object:
+        nonlocal asked
+        asked += 1
+        if asked < 4:
+            raise UnavailableError("away")
+        return await commit(conn, batch)
+
+    monkeypatch.setattr(checkpoints, "commit", away)
+    step = await checkpoint(pool)
+    assert await Committer(pool).checkpoint([step]) == [None]
+    assert asked == 4
+
+
+async def test_an_outage_that_does_not_end_is_said_to_every_step(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: object) -> object:
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(checkpoints, "commit", away)
+    monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0.02)
+    verdicts = await Committer(pool).checkpoint([await checkpoint(pool), await checkpoint(pool)])
+    assert [type(v) for v in verdicts] == [UnavailableError, UnavailableError]
+
+
+async def test_a_commit_that_does_not_answer_counts_as_lost(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def silent(*_: object) -> object:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(checkpoints, "commit", silent)
+    monkeypatch.setattr(committer, "COMMIT_DEADLINE", 0.02)
+    monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0.05)
+    (verdict,) = await Committer(pool).checkpoint([await checkpoint(pool)])
+    assert isinstance(verdict, UnavailableError)
+
+
+async def test_an_acceptance_whose_answer_was_lost_is_asked_again_and_counts_once(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept, asked = inbox.accept, 0
+
+    async def deaf(conn: Conn, batch: list[Submission]) -> object:
+        nonlocal asked
+        asked += 1
+        verdicts = await accept(conn, batch)
+        if asked == 1:
+            raise UnavailableError("the answer was lost")
+        return verdicts
+
+    monkeypatch.setattr(inbox, "accept", deaf)
+    agent_id = await create_agent(pool, model="openai/echo")
+    item = submission(agent_id, "k")
+    (verdict,) = await Committer(pool).accept([item])
+    assert isinstance(verdict, Accepted)
+    assert verdict.run_id == item.run_id
+    async with connection(pool) as conn:
+        assert await conn.fetchval("select count(*) from inbox") == 1
+
+
+async def test_one_command_for_nobody_is_refused_alone(pool: Pool) -> None:
+    agent_id = await create_agent(pool, model="openai/echo")
+    good, bad = await Committer(pool).accept([submission(agent_id, "k"), submission("agent-none", "k")])
+    assert isinstance(good, Accepted)
+    assert isinstance(bad, NotFoundError)
+
+
+async def test_one_command_that_the_database_refuses_fails_alone(pool: Pool) -> None:
+    agent_id = await create_agent(pool, model="openai/echo")
+    good, bad = await Committer(pool).accept([submission(agent_id, "k"), submission(agent_id, "nul \0")])
+    assert isinstance(good, Accepted)
+    assert isinstance(bad, RefusedError)

@@ -1,0 +1,121 @@
+import asyncio
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from actors.commons import HostSettings
+from actors.errors import DrainingError
+from actors.population import Population
+from bench.provider import Provider
+from storage import activation
+from storage.errors import NotFoundError, UnavailableError
+from storage.pool import Pool, connection
+from tests.actors.worlds import World, finish, world
+
+
+def population(w: World) -> Population:
+    return w.host._population
+
+
+async def attempts(pool: Pool) -> list[int]:
+    async with connection(pool) as conn:
+        return [r["attempts"] for r in await conn.fetch("select attempts from inbox order by seq")]
+
+
+async def test_many_who_wake_an_agent_at_once_meet_one_actor(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate, activated = activation.activate, 0
+
+    async def counted(*args: object, **kwargs: object) -> object:
+        nonlocal activated
+        activated += 1
+        return await activate(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(activation, "activate", counted)
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        actors = await asyncio.gather(*[population(w).wake(agent_id) for _ in range(20)])
+    assert len(set(map(id, actors))) == 1
+    assert activated == 1
+
+
+async def test_who_wakes_nobody_is_told_so_and_nothing_stays_behind(pool: Pool, provider: Provider) -> None:
+    async with world(pool, provider) as w:
+        with pytest.raises(NotFoundError):
+            await population(w).wake("agent-none")
+        assert not population(w).hot
+        assert not population(w)._waking
+    with pytest.raises(DrainingError):
+        await population(w).wake("agent-none")
+
+
+async def test_an_activation_that_failed_is_tried_again_by_the_next_one(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        with monkeypatch.context() as patch:
+
+            async def away(*_: object, **__: object) -> None:
+                raise UnavailableError("away")
+
+            patch.setattr(activation, "activate", away)
+            with pytest.raises(UnavailableError):
+                await population(w).wake(agent_id)
+        assert (await population(w).wake(agent_id)).agent.id == agent_id
+
+
+async def test_the_least_recently_used_leave_first_when_memory_is_short(
+    pool: Pool, provider: Provider
+) -> None:
+    settings = HostSettings(hot_bytes=20_000, drain_seconds=1)
+    async with world(pool, provider, settings=settings) as w:
+        agents = [await w.agent() for _ in range(6)]
+        for agent_id in agents:
+            finish(await w.ask(agent_id))
+        await population(w).wake(agents[0])
+        with anyio.fail_after(5):  # the consumers' last lines run after the run's last event
+            while not all(a.idle for a in population(w).hot.values()):
+                await anyio.lowlevel.checkpoint()
+        population(w).sweep_once()
+        left = list(population(w).hot)
+        assert agents[0] in left
+        assert len(left) < 6
+        assert left[:-1] == agents[-len(left) + 1 :]
+
+
+async def test_a_busy_agent_is_never_let_go(pool: Pool, provider: Provider) -> None:
+    await provider.script([{"fault": "hang"}])
+    settings = HostSettings(passivate_after=-1.0, hot_bytes=0, drain_seconds=0)
+    async with world(pool, provider, settings=settings) as w:
+        agent_id = await w.agent()
+        await w.tell(agent_id)
+        await provider.log(requests=1)
+        population(w).sweep_once()
+        assert agent_id in population(w).hot
+
+
+async def test_a_drain_gives_back_the_attempts_it_counted(pool: Pool, provider: Provider) -> None:
+    await provider.script([{"fault": "hang", "repeat": "forever"}])
+    settings = HostSettings(drain_seconds=0)
+    for _ in range(5):
+        async with world(pool, provider, settings=settings) as w:
+            agent_id = next(iter(population(w).hot), None) or await w.agent()
+            if not w.host.health().unfinished_runs:
+                await w.tell(agent_id, "a")
+                await w.tell(agent_id, "b")
+            await provider.log(requests=1)
+    assert await attempts(pool) == [0, 0]
+
+
+async def test_a_dropped_actor_leaves_no_trace_among_the_holders_of_blocks(
+    pool: Pool, provider: Provider
+) -> None:
+    async with world(pool, provider) as w:
+        actor = await population(w).wake(await w.agent())
+        assert w.host._commons._holders
+        population(w).drop(actor)
+        assert actor.dead
+        assert not w.host._commons._holders

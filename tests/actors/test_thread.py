@@ -1,0 +1,117 @@
+import msgspec
+
+from actors.thread import Thread, compile_for, text_parts
+from storage.records import Message, TextPart, ToolCallPart, ToolReturnPart
+from tests.actors.pieces import BORN, agent, conversation, message, waiting
+from tests.actors.worlds import new_block
+
+CALL = ToolCallPart("call-1", "conversation_search", "{}")
+RESULT = ToolReturnPart("call-1", "conversation_search", "success", "[]")
+
+
+def loaded(*messages: Message) -> Thread:
+    thread = Thread(conversation())
+    thread.load([message(0, "system", TextPart("You are a test."), tokens=5), *messages])
+    return thread
+
+
+def roles(thread: Thread) -> list[str]:
+    return [msgspec.json.decode(e.wire)["role"] for e in thread.entries]
+
+
+def test_a_loaded_window_is_ready_for_the_model() -> None:
+    thread = loaded(message(1, "user", TextPart("hi")), message(2, "assistant", TextPart("hello")))
+    assert roles(thread) == ["user", "assistant"]
+    assert thread.tokens == 20
+    assert thread.system_text == "You are a test."
+    assert msgspec.json.decode(thread.system_wire)["role"] == "system"
+    assert thread.loaded
+
+
+def test_a_broken_history_is_mended_as_it_is_loaded() -> None:
+    thread = loaded(
+        message(1, "user", TextPart("hi")),
+        message(2, "assistant", CALL),
+        message(3, "user", TextPart("and?")),
+    )
+    assert roles(thread) == ["user", "assistant", "tool", "user"]
+
+
+def test_committed_messages_are_appended_and_the_end_moves_past_excluded_ones() -> None:
+    thread = loaded()
+    thread.append([message(1, "user", TextPart("x"), excluded=True), message(2, "user", TextPart("y"))])
+    assert roles(thread) == ["user"]
+    assert thread.end_position == 3
+    assert thread.tokens == 10
+
+
+def test_an_eviction_moves_the_start_and_the_count() -> None:
+    thread = loaded(*[message(i, "user", TextPart("x")) for i in range(1, 6)])
+    thread.evict(4)
+    assert [e.position for e in thread.entries] == [4, 5]
+    assert (thread.from_position, thread.tokens) == (4, 20)
+
+
+def test_what_is_withdrawn_is_shown_to_models_no_more() -> None:
+    thread = loaded(
+        message(1, "user", TextPart("x")), message(2, "assistant", CALL), message(3, "tool", RESULT)
+    )
+    thread.withdraw({2, 3})
+    assert [e.position for e in thread.entries] == [1]
+    assert (thread.tokens, thread.from_position) == (10, 1)
+
+
+def test_a_call_id_of_the_window_is_known_and_a_part_of_one_is_not() -> None:
+    thread = loaded(message(1, "assistant", CALL), message(2, "tool", RESULT))
+    assert thread.has_call("call-1")
+    assert not thread.has_call("call-")
+    assert not thread.has_call("conversation_search!")
+
+
+def test_steering_that_came_too_late_is_taken_before_what_waits() -> None:
+    thread = Thread(conversation())
+    thread.mailbox.put(waiting(1))
+    thread.steering.append(waiting(2))
+    assert thread.busy
+    taken = [thread.take(), thread.take()]
+    assert [w.seq for w in taken if w] == [2, 1]
+    assert thread.take() is None
+    assert not thread.busy
+
+
+def test_a_command_is_removed_wherever_it_waits() -> None:
+    thread = Thread(conversation())
+    thread.mailbox.put(waiting(1))
+    thread.steering.append(waiting(2))
+    assert thread.remove("run-2") is not None
+    assert thread.remove("run-1") is not None
+    assert thread.remove("run-1") is None
+
+
+def test_commands_that_had_joined_a_turn_before_are_taken_together() -> None:
+    thread = Thread(conversation())
+    for command in (waiting(1, applied=True), waiting(2), waiting(3, applied=True)):
+        thread.mailbox.put(command)
+    assert [w.seq for w in thread.take_applied()] == [1, 3]
+    assert [w.seq for w in thread.mailbox] == [2]
+
+
+def test_a_crash_before_any_turn_is_blamed_on_the_command_that_is_next() -> None:
+    thread = Thread(conversation())
+    assert thread.in_hand() == set()
+    thread.mailbox.put(waiting(4))
+    thread.mailbox.put(waiting(5))
+    assert thread.in_hand() == {4}
+    thread.steering.append(waiting(6))
+    assert thread.in_hand() == {6}
+
+
+def test_the_prompt_shows_the_blocks_and_grows_with_them() -> None:
+    thread = loaded()
+    text = compile_for(agent(), [new_block("human", "Likes tea")], thread, at=BORN, line_numbers=False)
+    assert "Likes tea" in text
+    before = thread.size_bytes
+    thread.set_system("message-0", text, 50)
+    assert thread.size_bytes > before
+    assert thread.system_tokens == 50
+    assert text_parts(text) == (TextPart(text),)

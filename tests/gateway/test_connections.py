@@ -1,0 +1,159 @@
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit
+
+import anyio
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from gateway import connections
+from gateway.connections import HEAD_BYTES, Connection
+from tests.serving import listening
+
+GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+class App:
+    """Answers `/` at once; `/stream` and `/never` begin or not, and then wait."""
+
+    def __init__(self) -> None:
+        self.reached = anyio.Event()
+        self.left = anyio.Event()
+        self.go_on = anyio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        start = {"type": "http.response.start", "status": 200, "headers": []}
+        if scope["path"] == "/":
+            await send({**start, "headers": [(b"content-length", b"2")]})
+            await send({"type": "http.response.body", "body": b"ok"})
+            return
+        if scope["path"] == "/stream":
+            await send(start)
+            await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+        self.reached.set()
+        while scope["path"] == "/stream":
+            if (await receive())["type"] == "http.disconnect":
+                self.left.set()
+                return
+        await self.go_on.wait()
+        await send({**start, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"late"})
+
+
+class Peer:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.write = writer.write
+        self.writer = writer
+        self.reader = reader
+
+    async def rest(self) -> bytes:
+        """Return everything until the server closes or resets the connection."""
+        got = b""
+        with anyio.fail_after(5), contextlib.suppress(ConnectionResetError):
+            while data := await self.reader.read(65536):
+                got += data
+        return got
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncGenerator[Peer]:
+    parts = urlsplit(url)
+    peer = Peer(*await asyncio.open_connection(parts.hostname, parts.port))
+    try:
+        yield peer
+    finally:
+        peer.writer.close()
+        with contextlib.suppress(OSError):
+            await peer.writer.wait_closed()
+
+
+@pytest.mark.parametrize("endless", [b"a", b"a: b\r\n"])
+async def test_a_head_that_does_not_end_is_cut_off(endless: bytes) -> None:
+    async with listening(App()) as url, connected(url) as peer:  # type: ignore[arg-type]
+        peer.write(GET[:-2] + endless * (2 * HEAD_BYTES // len(endless)))
+        assert (await peer.rest())[:13] in (b"HTTP/1.1 400 ", b"")  # a reset overtakes what was said
+
+
+async def test_a_large_body_is_no_head() -> None:
+    async with listening(App()) as url, connected(url) as peer:  # type: ignore[arg-type]
+        body = b"x" * 3 * HEAD_BYTES
+        peer.write(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        peer.write(GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+        assert (await peer.rest()).count(b"HTTP/1.1 200 ") == 2
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HT", b"\r\n", GET[:-2]])
+async def test_a_request_that_does_not_come_is_not_waited_for(
+    said: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.05)
+    async with listening(App()) as url, connected(url) as peer:  # type: ignore[arg-type]
+        peer.write(said)
+        assert await peer.rest() == b""
+
+
+async def test_stray_bytes_do_not_end_an_answer_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = asyncio.Event()
+
+    class Watched(Connection):
+        def _late(self) -> None:
+            super()._late()
+            late.set()
+
+    app = App()
+    monkeypatch.setattr(connections, "HEAD_SECONDS", 0.02)
+    monkeypatch.setattr(connections, "Connection", Watched)
+    async with listening(app) as url, connected(url) as peer:  # type: ignore[arg-type]
+        peer.write(b"GET /never HTTP/1.1\r\nconnection: close\r\n\r\n")
+        await app.reached.wait()
+        peer.write(b"\r\n")
+        await late.wait()
+        app.go_on.set()
+        assert (await peer.rest()).endswith(b"late")
+
+
+async def test_garbage_is_answered_and_the_connection_closed() -> None:
+    async with listening(App()) as url, connected(url) as peer:  # type: ignore[arg-type]
+        peer.write(b"\x16\x03\x01\x02\x00\x01")
+        assert (await peer.rest()).startswith(b"HTTP/1.1 400 ")
+
+
+async def test_at_the_end_a_stream_is_cut_and_its_endpoint_learns_it() -> None:
+    app = App()
+    assert (await said_until_the_end(app, b"GET /stream HTTP/1.1\r\n\r\n")).endswith(b"5\r\nbegun\r\n")
+    assert app.left.is_set()
+
+
+async def test_at_the_end_a_request_without_an_answer_is_told_to_come_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "LAST_ANSWERS_SECONDS", 0)
+    said = await said_until_the_end(App(), b"GET /never HTTP/1.1\r\n\r\n")
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 1" in head
+    assert b"x-should-retry: true" in head
+    assert b"connection: close" in head
+    assert b'"type":"draining"' in body
+    assert f"content-length: {len(body)}".encode() in head
+    assert not caplog.records
+
+
+async def test_at_the_end_a_request_may_still_be_answered() -> None:
+    app = App()
+    said = await said_until_the_end(app, b"GET /never HTTP/1.1\r\n\r\n", then=app.go_on.set)
+    assert said.endswith(b"late")
+
+
+async def said_until_the_end(app: App, request: bytes, *, then: Callable[[], None] | None = None) -> bytes:
+    """Send a request, stop the server once its endpoint has it; return what the server said."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with listening(app) as url:  # type: ignore[arg-type]
+            peer = await stack.enter_async_context(connected(url))
+            peer.write(request)
+            await app.reached.wait()
+            if then is not None:
+                asyncio.get_running_loop().call_later(0.05, then)
+        return await peer.rest()
