@@ -11,7 +11,7 @@ from actors.commands import Envelope, Receipt, SendMessages
 from actors.errors import BusyError, DrainingError
 from actors.mailbox import Waiting
 from actors.population import Population
-from storage import inbox
+from storage import inbox, runs
 from storage.errors import StorageError
 from storage.inbox import Accepted, Pending, Submission
 from storage.pool import connection
@@ -37,7 +37,7 @@ class Intake:
         conversation_id = command.conversation_id
         load.reserve(agent_id, conversation_id)
         ahead = load.waiting(conversation_id) - 1
-        if command.when_busy == "reject" and ahead > 0:
+        if command.when_busy == "reject" and ahead > 0 and not await self._known(agent_id, envelope.key):
             load.give_back(agent_id, conversation_id)
             raise BusyError(conversation_id, self._run_in(agent_id, conversation_id))
         submission = _submission(agent_id, envelope)
@@ -58,6 +58,14 @@ class Intake:
             disposition="steered" if steered else "queued" if busy else "started",
             queue_position=ahead if busy and not steered else 0,
         )
+
+    async def _known(self, agent_id: str, key: str) -> bool:
+        """Say whether the key names a command already: a repeat is answered, not refused for its own run."""
+        try:
+            async with connection(self._commons.pool) as conn:
+                return await runs.find_by_key(conn, agent_id=agent_id, key=key) is not None
+        except StorageError:
+            return False
 
     async def _accept(self, batch: list[Submission]) -> list[Accepted | Exception]:
         """Commit a batch of commands and deliver them, in the order of their acceptance."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("wakeful.turn")
 
 MAX_SHRINKS = 3  # times a request that the provider finds too long is made shorter
+KEPT = 0.7  # of the room, when the window has to move
+EXACT_FROM = 0.5  # of the room: from here on tokens are counted, not estimated
 ANSWER_TOKENS = 4096  # kept free for the answer where nobody says how long it may be
 
 
@@ -107,12 +109,17 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         thread, actor = self.thread, self.actor
         fixed = thread.system_tokens + actor.toolbox.tokens + sum(m.tokens for m in self.inputs)
         room = self.window_tokens - min(self._reserve(), self.window_tokens // 4)
+        if fixed + thread.tokens > room * EXACT_FROM and not actor.commons.counter.exact:
+            actor.commons.spawn(actor.commons.counter.load)
         budget = int(room * factor / actor.calibration.ratio) - fixed
         if factor < 1.0:
             budget = min(budget, thread.tokens // 2)
         if thread.tokens <= budget:
             return False
-        fitted = window.fit(thread.entries, max(0, budget))
+        # Well below the limit: each move costs the provider's cache of the prompt's beginning.
+        fitted = window.fit(thread.entries, max(0, int(budget * KEPT)))
+        if fitted.start == len(thread.entries):
+            fitted = window.fit(thread.entries, max(0, budget))
         # A request of nothing but the system prompt asks for nothing: better the provider's refusal.
         if fitted.evicted == 0 or not (self.inputs or fitted.start < len(thread.entries)):
             return False

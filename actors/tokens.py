@@ -70,6 +70,10 @@ class Counter:
                     self.failure = str(error)
             return self.exact
 
+    async def load(self) -> None:
+        """Load the vocabulary if it is not there; see `need_exact`."""
+        await self.need_exact()
+
     def count(self, text: str) -> int:
         """Return the tokens of `text` without blocking the event loop for more than about a millisecond.
 

@@ -5,7 +5,7 @@ Pure. A message is encoded once, when it enters the window; a request only joins
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import msgspec
@@ -21,7 +21,6 @@ from storage.records import (
     Part,
     ReasoningPart,
     TextPart,
-    Tool,
     ToolCallPart,
     ToolReturnPart,
 )
@@ -126,12 +125,6 @@ def system_text(wire: bytes) -> str:
     return msgspec.json.decode(wire, type=_System).content
 
 
-def encode_tools(tools: Iterable[Tool]) -> bytes | None:
-    """Return the JSON array of the tools' function schemas, or `None` without tools."""
-    functions = [{"type": "function", "function": _function(tool)} for tool in tools]
-    return _encode(functions) if functions else None
-
-
 class _System(Struct, frozen=True):
     content: str
 
@@ -192,7 +185,8 @@ def _settings(ref: ModelRef, request: Request, quirks: Quirks) -> JsonObject:
     if settings.max_output_tokens is not None:
         bound = settings.max_output_tokens
         fields[quirks.max_tokens_field] = min(bound, ref.max_output_tokens or bound)
-    if settings.reasoning_effort is not None:
+    # Clients copy the effort from agent to agent; OpenAI refuses it where the model does not reason.
+    if settings.reasoning_effort is not None and (quirks is not _OPENAI or _REASONING_MODELS.match(ref.name)):
         fields["reasoning_effort"] = settings.reasoning_effort
     if request.tools and not settings.parallel_tool_calls and quirks.parallel_tool_calls:
         fields["parallel_tool_calls"] = False  # true is what every provider does by itself
@@ -207,15 +201,6 @@ def _tool_choice(choice: str) -> bytes:
     if choice in ("auto", "none", "required"):
         return _encode(choice)
     return _encode({"type": "function", "function": {"name": choice}})
-
-
-def _function(tool: Tool) -> JsonObject:
-    schema = tool.json_schema
-    return {
-        "name": schema.get("name") or tool.name,
-        "description": schema.get("description") or tool.description,
-        "parameters": schema.get("parameters") or {"type": "object", "properties": {}},
-    }
 
 
 def _encode_assistant(parts: Sequence[Part]) -> bytes:

@@ -68,8 +68,8 @@ async def test_settings_that_make_no_sense_change_nothing(pool: Pool, provider: 
         agent_id = await w.agent()
         before = await w.host._population.wake(agent_id)
         version = before.version
+        changes = AgentChanges(settings={"context_window_tokens": "many"})
         with pytest.raises(InvalidEditError) as caught:
-            changes = AgentChanges(settings={"context_window_tokens": "many"})
             await w.host.ref(agent_id).edit(UpdateAgent(changes=changes))
         assert caught.value.field == "settings"
         assert before.version == version

@@ -10,7 +10,8 @@ import pytest
 from actors import prompt
 from actors.llm.demo import DEMO, DemoModel, read_blocks
 from actors.llm.model import Request
-from actors.llm.openai_chat import encode_message, encode_system, encode_tools
+from actors.llm.openai_chat import encode_message, encode_system
+from actors.tools.registry import definitions
 from storage.records import Block, Message, Part, TextPart, Tool, ToolCallPart, ToolReturnPart
 from tests.actors.llm.streams import Decoded, request
 
@@ -18,7 +19,7 @@ NOW = datetime(2026, 11, 22, tzinfo=UTC)
 
 
 def tools(*names: str) -> bytes | None:
-    return encode_tools(
+    held = [
         Tool(
             id=f"tool-{name}",
             organization_id="org-1",
@@ -30,7 +31,8 @@ def tools(*names: str) -> bytes | None:
             updated_at=NOW,
         )
         for name in names
-    )
+    ]
+    return definitions(held, strict=False)
 
 
 def block(label: str, value: str, **fields: Any) -> Block:

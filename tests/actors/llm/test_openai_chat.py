@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from actors.commands import InputMessage
 from actors.llm import openai_chat
-from actors.llm.openai_chat import body, encode_input, encode_message, encode_system, encode_tools
+from actors.llm.openai_chat import body, encode_input, encode_message, encode_system
 from storage.records import (
     ImagePart,
     Message,
@@ -164,24 +164,6 @@ def test_halves_of_a_character_are_joined_and_lone_ones_replaced() -> None:
     assert json.loads(encode_system("\ud83d"))["content"] == "\ufffd"
 
 
-def test_tools_are_shown_with_their_schema() -> None:
-    parameters = {"type": "object", "properties": {"x": {"type": "string"}}}
-    wire = encode_tools([tool(name="f", parameters=parameters), tool("g", description="other")])
-    assert wire is not None
-    assert json.loads(wire) == [
-        {"type": "function", "function": {"name": "f", "description": "does it", "parameters": parameters}},
-        {
-            "type": "function",
-            "function": {
-                "name": "g",
-                "description": "other",
-                "parameters": {"type": "object", "properties": {}},
-            },
-        },
-    ]
-    assert encode_tools([]) is None
-
-
 def test_a_body_joins_what_is_encoded_and_leaves_out_what_is_empty() -> None:
     asked = request(encode_system("s"), b"", b'{"role":"tool"},{"role":"tool"}', encode_system("t"))
     made = json.loads(body(ref(), asked))
@@ -214,19 +196,24 @@ def test_settings_are_sent_when_they_are_set() -> None:
     settings = ModelSettings(
         temperature=0.5,
         max_output_tokens=100,
-        reasoning_effort="low",
         response_format={"type": "json_object"},
         extra={"top_p": 0.9, "provider_type": "openai", "extra_body": {"top_k": 3, "messages": []}},
     )
     made = sent(settings)
     assert made["temperature"] == 0.5
     assert made["max_completion_tokens"] == 100
-    assert made["reasoning_effort"] == "low"
     assert made["response_format"] == {"type": "json_object"}
     assert made["top_p"] == 0.9
     assert made["top_k"] == 3
     assert made["messages"]
     assert "provider_type" not in made
+
+
+def test_openai_is_asked_for_an_effort_only_where_the_model_reasons() -> None:
+    settings = ModelSettings(reasoning_effort="low")
+    assert sent(settings, name="o3-mini")["reasoning_effort"] == "low"
+    assert "reasoning_effort" not in sent(settings)
+    assert sent(settings, provider_type="vllm")["reasoning_effort"] == "low"
 
 
 def test_providers_get_their_own_dialect() -> None:
