@@ -1,1 +1,34 @@
-"""Package."""
+"""What is alive: knows storage, knows no HTTP.
+
+An agent is *addressed* by a `ref.AgentRef`, which costs nothing. Whoever tells it something makes the
+command durable first (`intake`); then the agent is *activated* if it is not (`population.wake`: one
+statement raises its fence and loads its state), *running* while a turn is under way (`agent.Actor` and its
+`turn.TurnRunner`), and *passivated* when it has been idle or memory is short. Sockets notice none of it.
+
+One message, through the modules:
+
+    intake      count, accept durably in a batch, deliver in order of acceptance
+    mailbox     wait for the conversation's turn; steering and interrupts go around the queue
+    turn        ask `loop.next_action` what to do, do it, commit, tell
+    modelcall   fit the window, send, stream the answer onto the channel, retry while nothing was shown
+    answer      pieces of the model's answer become events and, in the end, one message
+    toolrun     calls become results; edits of memory are settled at the commit
+    draft       what the step is about to change, against the blocks as they are committed
+    committer   many steps in one round trip; a lost answer is looked up before anything is repeated
+    channels    the log that every stream is read from, by cursor
+
+Deciding is pure (`loop`, `prompt`, `window`, `memory`, `answer`, `tools.arguments`); doing is around it.
+
+Invariants:
+
+* Whatever changes a live agent holds its `commit_turn`; hot state changes only after the commit, without
+  an await in between, so nobody sees what is not durable. Deltas are the exception, and lossy.
+* Conversations of one agent run at once, each strictly serial. Their commits are ordered by the version.
+* A system prompt is fixed for a turn. An edit of memory is seen at the next one.
+* Every task is a child of the host's one task group, under a supervisor. A crash in a turn ends the
+  activation; the next one counts an attempt, and the fourth parks the command as a dead letter.
+* A host acts only while its lease runs (`directory`), on its own clock from before the renewal was sent.
+* Bounds: commands per agent and in all (`load`, refused with 429), runs and activations at once
+  (semaphores: the rest wait), bytes of logs (oldest finished runs are forgotten), bytes of hot agents
+  (the least recently used idle ones leave).
+"""

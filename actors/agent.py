@@ -48,11 +48,7 @@ class Actor:
         self.threads: dict[str, Thread] = {c.id: Thread(c) for c in state.conversations}
         self.recovered: dict[str, list[Message]] = {}
         self.known: set[int] = set()
-        # Commands whose attempt this activation counted and no commit has reset; at its end, those
-        # that were not at fault, and those that are at fault without having been counted.
-        self.counted: set[int] = set()
-        self.innocent: set[int] = set()
-        self.guilty: set[int] = set()
+        self.counted: set[int] = set()  # commands whose attempt it counted and no commit has reset
         self.touched = clock.monotonic()
         self.dead = False
 

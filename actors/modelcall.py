@@ -109,8 +109,9 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         thread, actor = self.thread, self.actor
         fixed = thread.system_tokens + actor.toolbox.tokens + sum(m.tokens for m in self.inputs)
         room = self.window_tokens - min(self._reserve(), self.window_tokens // 4)
-        if fixed + thread.tokens > room * EXACT_FROM and not actor.commons.counter.exact:
-            actor.commons.spawn(actor.commons.counter.load)
+        counter = actor.commons.counter
+        if fixed + thread.tokens > room * EXACT_FROM and not counter.exact and counter.failure is None:
+            actor.commons.spawn(counter.load)
         budget = int(room * factor / actor.calibration.ratio) - fixed
         if factor < 1.0:
             budget = min(budget, thread.tokens // 2)

@@ -43,6 +43,8 @@ class Population:
         self._arrivals: dict[str, list[Waiting]] = {}
         self._activations = asyncio.Semaphore(commons.settings.max_activations)
         self._crashes: dict[str, int] = {}
+        # Of activations that ended early: commands not at fault, and those at fault but not counted.
+        self._unsettled: dict[str, tuple[set[int], set[int]]] = {}
 
     # --- waking -----------------------------------------------------------------------------------
 
@@ -107,6 +109,7 @@ class Population:
         try:
             async with self._activations:
                 self.commons.check_lease()
+                await self._settle_attempts(agent_id)
                 fence = self.commons.directory.fence(shard_of(agent_id))
                 async with connection(self.commons.commit_pool) as conn:
                     state = await activation.activate(conn, agent_id, fence=fence)
@@ -247,7 +250,6 @@ class Population:
             self._crashes.pop(agent_id, None)
             return
         crashes = self._crashes[agent_id] = self._crashes.get(agent_id, 0) + 1
-        await self.take_back(actor)
         await clock.sleep(BACKOFF[min(crashes, len(BACKOFF)) - 1])
         if not self.closed:
             await self._wake_quietly(agent_id)
@@ -264,17 +266,16 @@ class Population:
             for other in actor.threads.values():
                 if other is not thread and other.task is not None:
                     other.task.cancel()
-            actor.innocent = actor.counted - guilty
-            actor.guilty = guilty - actor.counted
+            self._unsettled[actor.agent.id] = actor.counted - guilty, guilty - actor.counted
             self.drop(actor)
 
-    async def take_back(self, actor: Actor) -> None:
+    async def _settle_attempts(self, agent_id: str) -> None:
         """Undo the attempts counted for commands that were stopped, and count crashes that were not.
 
-        Best effort: what is lost with the database's answer costs a command one attempt more or less.
+        Done before the next activation counts. Best effort: what is lost with the database's answer
+        costs a command one attempt more or less.
         """
-        innocent, actor.innocent = actor.innocent, set[int]()
-        guilty, actor.guilty = actor.guilty, set[int]()
+        innocent, guilty = self._unsettled.pop(agent_id, (set[int](), set[int]()))
         if not innocent and not guilty:
             return
         try:
@@ -338,8 +339,9 @@ class Population:
                 if thread.task is not None and not thread.task.done():
                     thread.task.cancel()
                     stopped.append(thread.task)
-            actor.innocent = set(actor.counted)
+            self._unsettled[actor.agent.id] = set(actor.counted), set()
             self.drop(actor)
-            await self.take_back(actor)
+        for agent_id in tuple(self._unsettled):
+            await self._settle_attempts(agent_id)
         if stopped:
             await asyncio.wait(stopped, timeout=self.commons.settings.drain_seconds)

@@ -1,1 +1,32 @@
-"""Package."""
+"""What is at rest: knows Postgres, knows no actor and no HTTP.
+
+Tables (the whole of them, commented, in `schema.sql`; `migrations/` is the path to it):
+
+    organizations            who everything belongs to
+    agents                   the durable agent, with the fence and version that guard its commits
+    blocks, agents_blocks    memory, perhaps shared by several agents; each block has its own version
+    tools, agents_tools      what an agent may call
+    conversations, messages  ordered threads; a window is a range of positions, never a list
+    inbox, runs              accepted commands, and the handling of each
+    steps, tool_calls        model calls and what they asked for
+    hosts, shards            who may run agents, under which fence
+
+Modules are nouns, with their statements above the functions that run them. A function takes an open
+connection first and opens no transaction; `edits.commit` is the one exception, and says so.
+
+Who writes what:
+
+    inbox.accept             a command and its run, once per (agent, key), many in one round trip
+    checkpoints.commit       everything that a step changes, many agents in one round trip
+    edits                    writes to a live agent that are not steps, one fenced transaction each
+    activation.activate      the fence, and the count of attempts
+    ownership                hosts and shards
+    agents, blocks, tools    what belongs to no live agent: creating, and blocks by compare-and-set
+
+Invariants: a command is accepted once and handled once; a step commits whole, under the newest fence
+and the version it started from, or not at all; a message never changes its position; a finished run
+never changes; the version of a block rises with every write of it.
+
+Lock order: agents in order of id, then blocks in order of id, then everything else. The advisory lock
+`wakeful.ownership` is taken before any row. Nothing here is held across a model call, a tool or a socket.
+"""

@@ -15,7 +15,7 @@ from actors.events import Event, TextDelta, WindowMoved
 from actors.llm.model import Finished, ModelRef, Piece, Request, TextPiece
 from actors.modelcall import ModelCall
 from actors.thread import Thread
-from actors.tokens import Calibration
+from actors.tokens import Calibration, Counter
 from storage.records import Message, ModelSettings, TextPart, ToolCallPart, ToolReturnPart
 from tests.actors.pieces import conversation, message
 from tests.laws.watching import hasty_clock, malformed
@@ -51,6 +51,7 @@ class Setting:
         self.thread.load([message(0, "system", TextPart("s")), *stored])
         self.channel = Logs(1 << 20).channel("agent-1")
         self.lease_ends = False
+        self.spawned: list[object] = []
         self.answer = Answer("run-1", "message-x", taken=lambda _: False, fresh=lambda: "c")
         actor = SimpleNamespace(
             toolbox=SimpleNamespace(wire=None, tokens=0),
@@ -58,7 +59,7 @@ class Setting:
             agent=SimpleNamespace(
                 settings=SimpleNamespace(model_settings=ModelSettings(max_output_tokens=10))
             ),
-            commons=SimpleNamespace(check_lease=self._check),
+            commons=SimpleNamespace(check_lease=self._check, counter=Counter(), spawn=self._spawn),
         )
         self.call = ModelCall(
             actor=actor,  # type: ignore[arg-type]
@@ -71,6 +72,9 @@ class Setting:
             run_id="run-1",
             key="step-1.1",
         )
+
+    def _spawn(self, function: object) -> None:
+        self.spawned.append(function)
 
     def _check(self) -> None:
         if self.lease_ends:
@@ -200,3 +204,12 @@ def test_the_clock_is_the_machine_s_again() -> None:
     with hasty_clock() as hasty:
         assert clock.replace(hasty) is hasty
     assert clock.monotonic() > 0
+
+
+async def test_tokens_are_counted_exactly_once_the_window_is_half_full() -> None:
+    small = Setting(FINE, stored=pair(1), window=100_000)
+    await small.call.run(small.answer)
+    assert small.spawned == []
+    full = Setting(FINE, stored=pair(1), window=250)
+    await full.call.run(full.answer)
+    assert len(full.spawned) == 1
