@@ -106,9 +106,11 @@ class Actor:
                 thread.turn.channel.publish(event)
 
     def hold_blocks(self, blocks: tuple[Block, ...]) -> None:
-        """Take the agent's blocks as the database has them."""
-        before = {b.id for b in self.blocks.values()}
-        self.blocks = {b.label: b for b in blocks}
+        """Take the agent's blocks as they were read; a newer value heard of meanwhile stays."""
+        held = {b.id: b for b in self.blocks.values()}
+        before = set(held)
+        newest = [max(b, held.get(b.id, b), key=lambda x: x.version) for b in blocks]
+        self.blocks = {b.label: b for b in newest}
         self.memory_version += 1
         self.commons.hold(self, before, {b.id for b in blocks})
 

@@ -6,29 +6,16 @@ without loss) and, when the budget is spent, forgotten whole, oldest first.
 """
 
 import asyncio
-import zlib
-from array import array
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
+from typing import Any
 
 import anyio.lowlevel
-import msgspec
-from msgspec import Struct
 
-from actors import clock
+from actors import clock, frozen
 from actors.errors import LogTrimmedError
-from actors.events import (
-    Delta,
-    Event,
-    Logged,
-    Position,
-    ReasoningDelta,
-    RunFinished,
-    RunStarted,
-    RunSteered,
-    TextDelta,
-    ToolCallDelta,
-)
+from actors.events import Event, Logged, Position, RunFinished, RunStarted, RunSteered
+from actors.frozen import DELTAS, Item, Packed
 
 EVENT_BYTES = 300  # an event, its slot in the log and what it alone refers to, on average
 DELTA_BYTES = 120  # the same for a delta, beside its text
@@ -36,81 +23,11 @@ FROZEN_BYTES = 200  # a frozen run beside its compressed events
 PACK_AFTER = 4096  # live events of a running run before the older ones are packed
 FREEZE_BATCH = 32  # runs frozen between two looks at the event loop; about 50 µs each
 
-_DELTAS = (TextDelta, ReasoningDelta, ToolCallDelta)
-
-
-class Packed(Struct, frozen=True, gc=False, tag_field="type", tag="packed"):
-    """Consecutive deltas of one message, as one. `cuts` holds where each ends in `text`, as C ints."""
-
-    first: Delta
-    text: str
-    cuts: bytes
-
-    def deltas(self) -> list[Event]:
-        """Return the deltas exactly as they were published."""
-        out: list[Event] = []
-        start = 0
-        for end in array("I", self.cuts):
-            out.append(_like(self.first, self.text[start:end]))
-            start = end
-        return out
-
-
-Item = Event | Packed
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Item]).decode
-
-
-def _like(delta: Delta, text: str) -> Delta:
-    match delta:
-        case TextDelta():
-            return TextDelta(delta.run_id, delta.message_id, text)
-        case ReasoningDelta():
-            return ReasoningDelta(delta.run_id, delta.message_id, text)
-        case ToolCallDelta():
-            return ToolCallDelta(delta.run_id, delta.message_id, delta.call_id, text)
-
-
-def _joins(a: Event, b: Event) -> bool:
-    """Say whether delta `b` continues delta `a`."""
-    match a, b:
-        case (TextDelta(), TextDelta()) | (ReasoningDelta(), ReasoningDelta()):
-            return a.message_id == b.message_id
-        case (ToolCallDelta(), ToolCallDelta()):
-            return a.call_id == b.call_id
-        case _:
-            return False
-
-
-def pack(events: Sequence[Event]) -> list[Item]:
-    """Return the events with every run of deltas joined; nothing is lost."""
-    out: list[Item] = []
-    i = 0
-    while i < len(events):
-        first = events[i]
-        j = i + 1
-        if isinstance(first, _DELTAS):
-            texts = [first.text]
-            while j < len(events) and _joins(first, other := events[j]) and isinstance(other, _DELTAS):
-                texts.append(other.text)
-                j += 1
-            if j - i > 1:
-                cuts: array[int] = array("I")
-                end = 0
-                for text in texts:
-                    end += len(text)
-                    cuts.append(end)
-                out.append(Packed(_like(first, ""), "".join(texts), cuts.tobytes()))
-                i = j
-                continue
-        out.append(first)
-        i = j
-    return out
+_NOTHING: list[Any] = []  # shared by all frozen segments; never appended to
 
 
 def _bytes(item: Item) -> int:
-    if isinstance(item, _DELTAS):
+    if isinstance(item, DELTAS):
         return DELTA_BYTES + len(item.text)
     if isinstance(item, Packed):
         return EVENT_BYTES + len(item.text) + len(item.cuts)
@@ -150,7 +67,7 @@ class Segment:
 
     def squeeze(self) -> None:
         """Pack what is live."""
-        packed = pack(self.live)
+        packed = frozen.pack(self.live)
         self.resize(sum(map(_bytes, packed)) - sum(map(_bytes, self.live)))
         self.packed += packed
         self.live_start += len(self.live)
@@ -159,8 +76,8 @@ class Segment:
     def freeze(self) -> None:
         """Compress a finished segment; reading it thaws a copy."""
         self.squeeze()
-        self.frozen = zlib.compress(_encode(self.packed), 1)
-        self.packed = []
+        self.frozen = frozen.freeze(self.packed)
+        self.packed = self.live = _NOTHING
         self.resize(FROZEN_BYTES + len(self.frozen) - self.size_bytes)
 
     def resize(self, by_bytes: int) -> None:
@@ -172,12 +89,7 @@ class Segment:
         """Return the events from `offset` on."""
         if offset >= self.live_start and self.frozen is None:
             return self.live[offset - self.live_start :]
-        events: list[Event] = []
-        for item in _decode(zlib.decompress(self.frozen)) if self.frozen is not None else self.packed:
-            if isinstance(item, Packed):
-                events += item.deltas()
-            else:
-                events.append(item)
+        events = frozen.unpack(self.packed if self.frozen is None else frozen.thaw(self.frozen))
         return events[offset - self.start :] + self.live
 
 
@@ -205,7 +117,7 @@ class Channel:
         """Append events and wake whoever follows. Never blocks."""
         for event in events:
             segment = self.running
-            if segment is not None and isinstance(event, _DELTAS):  # the path of every token
+            if segment is not None and isinstance(event, DELTAS):  # the path of every token
                 segment.live.append(event)
                 segment.size_bytes += DELTA_BYTES + len(event.text)
                 self.logs.size_bytes += DELTA_BYTES + len(event.text)

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +73,7 @@ class Commons:
         self.on_finished: list[Callable[[Waiting, RunStatus], None]] = []
         self.group: asyncio.TaskGroup | None = None
         self._holders: dict[str, set[Actor]] = {}
+        self._hearing: dict[int, list[Block]] = {}
         self._toolboxes: dict[tuple[tuple[str, datetime], ...], Toolbox] = {}
 
     def check_lease(self) -> None:
@@ -124,8 +126,20 @@ class Commons:
         for block_id in after - before:
             self._holders.setdefault(block_id, set()).add(actor)
 
+    @contextmanager
+    def hearing(self) -> Generator[list[Block]]:
+        """Collect the blocks that are written while an actor reads rows that it does not hold yet."""
+        heard: list[Block] = []
+        self._hearing[id(heard)] = heard
+        try:
+            yield heard
+        finally:
+            del self._hearing[id(heard)]
+
     def spread(self, block: Block, *, but: "Actor | None" = None) -> None:
         """Tell every hot holder of a block its committed value."""
+        for heard in self._hearing.values():
+            heard.append(block)
         for actor in tuple(self._holders.get(block.id, ())):
             if actor is not but:
                 actor.block_is(block)

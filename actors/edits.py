@@ -57,22 +57,25 @@ async def apply(actor: "Actor", edit: Edit) -> None:
     checkpoint_id = clock.new_id("ckpt")
     outcome = _Outcome(actor)
     actor.commons.check_lease()
-    try:
-        async with connection(actor.commons.pool) as conn:
-            gate = rows.commit(
-                conn,
-                agent_id=actor.agent.id,
-                fence=actor.agent.fence,
-                version=actor.version,
-                checkpoint_id=checkpoint_id,
-            )
-            async with gate as tx:
-                await _write(tx, actor, edit, outcome)
-    except UnavailableError:
-        if not await _landed(actor, checkpoint_id):
-            raise
-    actor.version += 1
-    _take(actor, edit, outcome)
+    with actor.commons.hearing() as heard:
+        try:
+            async with connection(actor.commons.pool) as conn:
+                gate = rows.commit(
+                    conn,
+                    agent_id=actor.agent.id,
+                    fence=actor.agent.fence,
+                    version=actor.version,
+                    checkpoint_id=checkpoint_id,
+                )
+                async with gate as tx:
+                    await _write(tx, actor, edit, outcome)
+        except UnavailableError:
+            if not await _landed(actor, checkpoint_id):
+                raise
+        actor.version += 1
+        _take(actor, edit, outcome)
+        for block in heard:
+            actor.block_is(block)
 
 
 async def _landed(actor: "Actor", checkpoint_id: str) -> bool:

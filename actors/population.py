@@ -107,16 +107,19 @@ class Population:
     async def _activate(self, agent_id: str) -> Exception | None:
         """Load an agent and deliver what waits for it; return what went wrong instead of raising."""
         try:
-            async with self._activations:
-                self.commons.check_lease()
-                await self._settle_attempts(agent_id)
-                fence = self.commons.directory.fence(shard_of(agent_id))
-                async with connection(self.commons.commit_pool) as conn:
-                    state = await activation.activate(conn, agent_id, fence=fence)
-            actor = Actor(self, state)
-            await self._deliver_pending(actor, state)
-            self.hot[agent_id] = actor
-            self.commons.hold(actor, set(), {b.id for b in actor.blocks.values()})
+            with self.commons.hearing() as heard:
+                async with self._activations:
+                    self.commons.check_lease()
+                    await self._settle_attempts(agent_id)
+                    fence = self.commons.directory.fence(shard_of(agent_id))
+                    async with connection(self.commons.commit_pool) as conn:
+                        state = await activation.activate(conn, agent_id, fence=fence)
+                actor = Actor(self, state)
+                await self._deliver_pending(actor, state)
+                self.hot[agent_id] = actor
+                self.commons.hold(actor, set(), {b.id for b in actor.blocks.values()})
+                for block in heard:
+                    actor.block_is(block)
             arrived = self._arrivals.pop(agent_id, [])
             for waiting in arrived:
                 actor.deliver(waiting)

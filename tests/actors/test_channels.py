@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.channels import Channel, Logs, Packed, pack
+from actors.channels import Channel, Logs
 from actors.errors import LogTrimmedError
 from actors.events import (
     Event,
@@ -38,14 +38,6 @@ def finished(run: str) -> RunFinished:
 
 async def collect(channel: Channel, run: str) -> list[tuple[int, Event]]:
     return [(e.offset, e.event) async for batch in channel.follow(run) for e in batch]
-
-
-@given(st.lists(deltas, max_size=60))
-def test_packing_loses_nothing(events: list[Event]) -> None:
-    unpacked: list[Event] = []
-    for item in pack(events):
-        unpacked += item.deltas() if isinstance(item, Packed) else [item]
-    assert unpacked == events
 
 
 @given(st.lists(deltas, min_size=1, max_size=40), st.data())

@@ -8,10 +8,11 @@ from actors.commons import HostSettings
 from actors.errors import DrainingError
 from actors.population import Population
 from bench.provider import Provider
-from storage import activation
+from storage import activation, blocks
 from storage.errors import NotFoundError, UnavailableError
-from storage.pool import Pool, connection
-from tests.actors.worlds import World, finish, world
+from storage.pool import Conn, Pool, connection
+from storage.records import DEFAULT_ORGANIZATION, BlockChanges
+from tests.actors.worlds import World, finish, new_block, world
 
 
 def population(w: World) -> Population:
@@ -119,3 +120,31 @@ async def test_a_dropped_actor_leaves_no_trace_among_the_holders_of_blocks(
         population(w).drop(actor)
         assert actor.dead
         assert not w.host._commons._holders
+
+
+async def test_a_block_that_is_written_while_an_agent_wakes_is_not_missed(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate = activation.activate
+    read, go_on = anyio.Event(), anyio.Event()
+
+    async def slow(conn: Conn, agent_id: str, *, fence: int) -> activation.Activated:
+        state = await activate(conn, agent_id, fence=fence)
+        read.set()
+        await go_on.wait()
+        return state
+
+    async with world(pool, provider) as w:
+        block = new_block("human", "old")
+        agent_id = await w.agent(blocks=(block,))
+        monkeypatch.setattr(activation, "activate", slow)
+        async with anyio.create_task_group() as group:
+            group.start_soon(population(w).wake, agent_id)
+            with anyio.fail_after(5):
+                await read.wait()
+            async with connection(pool) as conn, conn.transaction():
+                changes = BlockChanges(value="new")
+                written = await blocks.update(conn, block.id, changes, organization_id=DEFAULT_ORGANIZATION)
+            await w.host.block_written(written)
+            go_on.set()
+        assert population(w).hot[agent_id].blocks["human"].value == "new"
