@@ -14,6 +14,7 @@ from gateway.chat_client import Agent, AwayError, ChatError, Client, RefusedErro
 from gateway.chat_view import View, open_view
 
 PROMPT = "> "
+DEMO, DEMO_NOTE = "demo/scripted", ", a script and no language model"
 BLOCKS = {
     "persona": "I am a companion for long conversations: friendly, brief. I note what is worth keeping.",
     "human": "",
@@ -46,7 +47,8 @@ async def _meet(wanted: str | None, view: View, *, url: str, api_key: str | None
             raise ChatError(f"the server refuses: {error}") from error
     if wanted is None:
         view.notice(f"This is {agent.name}, a new agent. Come back with: wakeful chat {agent.name}")
-    view.notice(f"{agent.name} answers with {agent.model}. Ctrl-C stops an answer, Ctrl-D leaves.")
+    model = f"{agent.model}{DEMO_NOTE if agent.model == DEMO else ''}"
+    view.notice(f"{agent.name} answers with {model}. Ctrl-C stops an answer, Ctrl-D leaves.")
     return agent
 
 

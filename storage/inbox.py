@@ -47,8 +47,10 @@ class Pending(Struct, frozen=True, kw_only=True):
 
 
 # One statement for many submissions: a key that is known inserts nothing and returns the first run.
-# Two processes that race for one key meet at the unique constraint; the loser reads the winner's row
-# in `_SETTLE`, and its own run row goes.
+# Whoever races for one key (two in a batch, two processes, a batch that is sent again while its first
+# copy is still under way) meets at the unique constraint; the loser reads the winner's row in `_SETTLE`.
+# A run is inserted only beside its command, so no crash leaves one without the other; foreign keys are
+# checked at the statement's end, so the order does not matter to them.
 _ACCEPT = """
 with input as materialized (
   select i.*, c.id is not null as found
@@ -65,20 +67,19 @@ with input as materialized (
   select i.ordinal, x.seq, x.run_id, x.conversation_id, x.accepted_at,
          x.request_hash = decode(i.request_hash, 'hex') as same
     from input i join inbox x on x.agent_id = i.agent_id and x.key = i.key
+), entry as (
+  insert into inbox (agent_id, conversation_id, run_id, key, request_hash, caller, command)
+  select i.agent_id, i.conversation_id, i.run_id, i.key, decode(i.request_hash, 'hex'), i.caller, i.command
+    from input i
+   where i.found and not exists (select from known k where k.ordinal = i.ordinal)
+   order by i.ordinal
+  on conflict on constraint command_is_accepted_once do nothing
+  returning seq, run_id, accepted_at
 ), run as (
   insert into runs (id, organization_id, agent_id, conversation_id, background, request_config, callback_url)
   select i.run_id, i.organization_id, i.agent_id, i.conversation_id, i.background, i.request_config,
          i.callback_url
-    from input i
-   where i.found and not exists (select from known k where k.ordinal = i.ordinal)
-  returning id
-), entry as (
-  insert into inbox (agent_id, conversation_id, run_id, key, request_hash, caller, command)
-  select i.agent_id, i.conversation_id, i.run_id, i.key, decode(i.request_hash, 'hex'), i.caller, i.command
-    from input i join run r on r.id = i.run_id
-   order by i.ordinal
-  on conflict on constraint command_is_accepted_once do nothing
-  returning seq, run_id, accepted_at
+    from input i join entry e on e.run_id = i.run_id
 )
 select i.found, e.seq, e.accepted_at,
        k.seq as known_seq, k.run_id as known_run, k.conversation_id as known_conversation,
@@ -90,8 +91,7 @@ select i.found, e.seq, e.accepted_at,
 """
 
 _SETTLE = """
-with gone as (delete from runs where id = $3)
-select seq, run_id, conversation_id, accepted_at, request_hash = decode($4, 'hex') as same
+select seq, run_id, conversation_id, accepted_at, request_hash = decode($3, 'hex') as same
   from inbox where agent_id = $1 and key = $2
 """
 
@@ -99,7 +99,7 @@ _encoder = msgspec.json.Encoder()
 
 
 async def accept(conn: Conn, submissions: Sequence[Submission]) -> list[Accepted | StorageError]:
-    """Make commands durable in one round trip; return one verdict each, in order.
+    """Make commands durable in one round trip; return one verdict each, in order. Safe to repeat.
 
     A verdict is `Accepted`, or the error that refused this submission alone: `NotFoundError`
     (conversation or agent) or `KeyReusedError`. Order of `seq` is order of submission.
@@ -118,8 +118,8 @@ async def accept(conn: Conn, submissions: Sequence[Submission]) -> list[Accepted
             )
         elif row["known_seq"] is not None:
             verdicts.append(
-                _replay(
-                    item.key,
+                _known(
+                    item,
                     row["known_seq"],
                     row["known_run"],
                     row["known_conversation"],
@@ -136,22 +136,25 @@ async def accept(conn: Conn, submissions: Sequence[Submission]) -> list[Accepted
 
 
 async def _settle(conn: Conn, item: Submission) -> Accepted | StorageError:
-    """Read the row of whoever won the race for this key, and drop our own run."""
-    row = await conn.fetchrow(_SETTLE, item.agent_id, item.key, item.run_id, item.request_hash)
+    """Read the row of whoever won the race for this key."""
+    row = await conn.fetchrow(_SETTLE, item.agent_id, item.key, item.request_hash)
     if row is None:
         return NotFoundError("agent", item.agent_id)
-    return _replay(
-        item.key, row["seq"], row["run_id"], row["conversation_id"], row["accepted_at"], row["same"]
-    )
+    return _known(item, row["seq"], row["run_id"], row["conversation_id"], row["accepted_at"], row["same"])
 
 
-def _replay(
-    key: str, seq: int, run_id: str, conversation_id: str, accepted_at: datetime, same: bool
+def _known(
+    item: Submission, seq: int, run_id: str, conversation_id: str, accepted_at: datetime, same: bool
 ) -> Accepted | StorageError:
+    """Return the verdict on a key that is in the inbox: put there by this very submission, or before it."""
     if not same:
-        return KeyReusedError(key, run_id)
+        return KeyReusedError(item.key, run_id)
     return Accepted(
-        seq=seq, run_id=run_id, conversation_id=conversation_id, accepted_at=accepted_at, replayed=True
+        seq=seq,
+        run_id=run_id,
+        conversation_id=conversation_id,
+        accepted_at=accepted_at,
+        replayed=run_id != item.run_id,
     )
 
 

@@ -109,20 +109,28 @@ def test_a_piped_conversation_is_remembered_by_the_agent(dsn: str) -> None:
         )
 
 
-def test_an_answer_survives_the_servers_death_and_is_told_once(dsn: str, provider_process: Provider) -> None:
+@pytest.mark.parametrize("before", [0, 1])  # messages that the agent had answered, so that it was awake
+def test_an_answer_survives_the_servers_death_and_is_told_once(
+    dsn: str, provider_process: Provider, before: int
+) -> None:
     anyio.run(provider_process.reset)
-    cut = {"text": "Half an answer that nobody will hear to its end.", "gate": "never", "gate_after": 4}
-    whole = {"text": "The whole answer."}
-    anyio.run(provider_process.script, [cut, whole, {"text": "Yes, still here."}])
-    with on_database(dsn, provider_process, "--model", "openai/echo") as process:
+    half = {"reasoning": "Let me see.", "text": "Half an answer that nobody will hear to its end."}
+    cut = half | {"gate": "never", "gate_after": 7}
+    later = [{"text": "The whole answer."}, {"text": "Yes, still here."}]
+    anyio.run(provider_process.script, [{"text": "Welcome."}] * before + [cut, *later])
+    flags = ("--database-url", dsn, "--host-name", "test", "--model", "openai/echo")
+    with Process(*flags, provider=provider_process) as process:
         with Screen("--url", process.url) as screen:
+            for _ in range(before):
+                screen.shows(r"\n> ")
+                screen.press("hi\n")
+                screen.shows("Welcome.")
             screen.shows(r"\n> ")
             screen.press("hello\n")
             screen.shows("Half an answer")
             process.kill()
             screen.shows("The server is away; the answer goes on when it is back")
             assert "The whole answer." not in screen.text
-            flags = ("--database-url", dsn, "--host-name", "test")
             with Process(*flags, provider=provider_process, port=process.port):
                 screen.shows(r"The whole answer\.\n> ")
                 screen.press("still there?\n")

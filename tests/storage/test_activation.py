@@ -50,12 +50,24 @@ async def test_a_clean_drain_takes_its_attempt_back(pool: Pool) -> None:
         assert [(p.attempts, p.attempt) for p in state.pending] == [(1, 2)]
 
 
+async def test_a_crash_that_no_activation_counted_is_counted_by_itself(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        await activation.activate(conn, agent_id, fence=1)
+        (accepted,) = await inbox.accept(conn, [seeds.submission(agent_id)])
+        assert isinstance(accepted, inbox.Accepted)
+        await activation.count_crash(conn, [accepted.seq])
+        state = await activation.activate(conn, agent_id, fence=1)
+        assert [(p.attempts, p.attempt) for p in state.pending] == [(2, 1)]
+
+
 async def test_the_window_is_what_the_conversation_says_plus_the_system_message(pool: Pool) -> None:
     async with connection(pool) as conn:
         agent_id = await seeds.agent(conn)
         for position in range(1, 6):
             await conn.execute(
-                "insert into messages (id, conversation_id, position, agent_id, organization_id, role, content)"
+                "insert into messages"
+                " (id, conversation_id, position, agent_id, organization_id, role, content)"
                 " values ($1, $2, $3, $2, 'o', 'user', '[]')",
                 f"message-{position}",
                 agent_id,

@@ -1,12 +1,14 @@
 from datetime import timedelta
+from typing import cast
 
 import anyio
 import anyio.lowlevel
+import pytest
 
 from storage import inbox
 from storage.errors import KeyReusedError, NotFoundError, StorageError
 from storage.inbox import Accepted
-from storage.pool import Pool, connection
+from storage.pool import Conn, Pool, connection
 from tests.storage import seeds
 
 LOCK_WAITS = (
@@ -47,6 +49,34 @@ async def test_one_key_twice_in_one_batch_is_one_command(pool: Pool) -> None:
         )
         assert [v.replayed for v in verdicts if isinstance(v, Accepted)] == [False, True]
         assert await conn.fetchval("select count(*) from runs") == 1
+        assert await conn.fetchval("select count(*) from inbox") == 1
+
+
+class _Dying:
+    """A connection whose process dies after its first statement."""
+
+    def __init__(self, conn: Conn) -> None:
+        self.fetch = conn.fetch
+
+    async def fetchrow(self, *_: object) -> None:
+        raise ConnectionError
+
+
+async def test_a_crash_in_an_acceptance_leaves_no_run_without_a_command(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        batch = [seeds.submission(agent_id, key="k"), seeds.submission(agent_id, key="k")]
+        with pytest.raises(ConnectionError):
+            await inbox.accept(cast("Conn", _Dying(conn)), batch)
+        assert await conn.fetchval("select count(*) from runs") == 1
+
+
+async def test_an_acceptance_that_is_sent_again_is_no_replay(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        item = seeds.submission(agent_id, key="k")
+        (accepted,) = await inbox.accept(conn, [item])
+        assert await inbox.accept(conn, [item]) == [accepted]
         assert await conn.fetchval("select count(*) from inbox") == 1
 
 
