@@ -7,7 +7,7 @@ import anyio
 from actors import clock
 from storage import checkpoints, inbox
 from storage.checkpoints import Checkpoint
-from storage.errors import StorageError, UnavailableError
+from storage.errors import FencedError, StorageError, UnavailableError
 from storage.inbox import Accepted, Submission
 from storage.pool import Pool, connection
 
@@ -26,16 +26,21 @@ class Committer:
     async def accept(self, batch: list[Submission]) -> Sequence[Accepted | Exception]:
         """Accept commands; every one of them is committed or refused when this returns.
 
-        A lost answer is asked again: the key makes that safe.
+        A lost answer is asked again: the key makes that safe. An error of the statement is shared out:
+        each command is tried alone, so only the guilty one fails.
+
+        Raises:
+            UnavailableError: The database did not answer twice; nothing may be acknowledged.
         """
         try:
-            return await self._accept_once(batch)
+            try:
+                return await self._accept_once(batch)
+            except UnavailableError:
+                return await self._accept_once(batch)
         except UnavailableError:
-            return await self._accept_once(batch)
+            raise
         except StorageError as error:
-            if len(batch) == 1:
-                return [error]
-            return [await self._accept_alone(item) for item in batch]
+            return [error] if len(batch) == 1 else await self._accept_apart(batch)
 
     async def _accept_once(self, batch: list[Submission]) -> list[Accepted | StorageError]:
         try:
@@ -45,11 +50,17 @@ class Committer:
         except TimeoutError as error:
             raise UnavailableError(f"no answer within {ACCEPT_DEADLINE:g} s") from error
 
-    async def _accept_alone(self, item: Submission) -> Accepted | Exception:
-        try:
-            return (await self._accept_once([item]))[0]
-        except StorageError as error:
-            return error
+    async def _accept_apart(self, batch: list[Submission]) -> list[Accepted | Exception]:
+        """Accept one by one; once the database is away it is not asked again."""
+        verdicts: list[Accepted | Exception] = []
+        for item in batch:
+            try:
+                verdicts += await self._accept_once([item])
+            except UnavailableError as error:
+                return [*verdicts, *[error] * (len(batch) - len(verdicts))]
+            except StorageError as error:
+                verdicts.append(error)
+        return verdicts
 
     async def checkpoint(self, batch: list[Checkpoint]) -> Sequence[Exception | None]:
         """Commit steps and return each one's verdict.
@@ -85,13 +96,24 @@ class Committer:
             try:
                 landed = await self._landed(batch)
                 rest = [c for c, there in zip(batch, landed, strict=True) if not there]
-                verdicts = iter(await self._commit_once(rest) if rest else [])
+                verdicts = iter(await self._commit_rest(rest) if rest else [])
                 return [None if there else next(verdicts) for there in landed]
             except UnavailableError as again:
                 error = again
-            except StorageError:
-                return [(await self.checkpoint([item]))[0] for item in batch]
         return [error] * len(batch)
+
+    async def _commit_rest(self, batch: list[Checkpoint]) -> list[Exception | None]:
+        """Commit what had not landed. Its first copy may still do so: then the second one is fenced."""
+        try:
+            verdicts: list[Exception | None] = list(await self._commit_once(batch))
+        except UnavailableError:
+            raise
+        except StorageError as error:
+            verdicts = [error] if len(batch) == 1 else [(await self.checkpoint([c]))[0] for c in batch]
+        if any(isinstance(verdict, FencedError) for verdict in verdicts):
+            landed = await self._landed(batch)
+            verdicts = [None if there else v for v, there in zip(verdicts, landed, strict=True)]
+        return verdicts
 
     async def _landed(self, batch: list[Checkpoint]) -> list[bool]:
         try:

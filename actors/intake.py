@@ -84,7 +84,28 @@ class Intake:
                     seq=verdict.seq, run_id=item.run_id, command=command, since=clock.monotonic()
                 )
                 self._population.deliver(item.agent_id, waiting)
+        for place, verdict in enumerate(verdicts):
+            if isinstance(verdict, Accepted) and verdict.replayed:
+                verdicts[place] = await self._replayed(batch[place].agent_id, verdict)
         return verdicts
+
+    async def _replayed(self, agent_id: str, accepted: Accepted) -> Accepted | StorageError:
+        """Deliver the command that a repeat named if nobody was told of it: its first ack was lost.
+
+        Before the repeat is acknowledged, so that what its client sends next comes after it.
+        """
+        row = Pending(
+            seq=accepted.seq,
+            agent_id=agent_id,
+            conversation_id=accepted.conversation_id,
+            run_id=accepted.run_id,
+        )
+        try:
+            if not self._commons.load.held(row.run_id):
+                await self._fetch(row)
+        except StorageError as error:
+            return error
+        return accepted
 
     def _run_in(self, agent_id: str, conversation_id: str) -> str:
         """Return the run that a conversation is busy with."""

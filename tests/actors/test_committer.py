@@ -162,3 +162,81 @@ async def test_one_command_that_the_database_refuses_fails_alone(pool: Pool) -> 
     good, bad = await Committer(pool).accept([submission(agent_id, "k"), submission(agent_id, "nul \0")])
     assert isinstance(good, Accepted)
     assert isinstance(bad, RefusedError)
+
+
+async def test_a_lost_answer_is_resolved_for_each_step_where_another_one_is_refused(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, asked = checkpoints.commit, 0
+    good, bad = await checkpoint(pool), await checkpoint(pool, text="nul \0")
+
+    async def half_deaf(conn: Conn, batch: list[Checkpoint]) -> object:
+        nonlocal asked
+        asked += 1
+        if asked == 1:
+            await commit(conn, [good])
+            raise UnavailableError("the answer was lost")
+        return await commit(conn, batch)
+
+    monkeypatch.setattr(checkpoints, "commit", half_deaf)
+    verdicts = await Committer(pool).checkpoint([good, bad])
+    assert verdicts[0] is None
+    assert isinstance(verdicts[1], RefusedError)
+    assert [await stored(pool, s) for s in (good, bad)] == [1, 0]
+
+
+async def test_a_lost_commit_that_lands_after_the_look_is_no_newer_owner(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit, landed, looks = checkpoints.commit, checkpoints.landed, 0
+    step = await checkpoint(pool)
+
+    async def late(conn: Conn, batch: list[Checkpoint]) -> object:
+        monkeypatch.setattr(checkpoints, "commit", commit)
+        raise UnavailableError("it is still under way")
+
+    async def look(conn: Conn, batch: list[Checkpoint]) -> list[bool]:
+        nonlocal looks
+        looks += 1
+        seen = await landed(conn, batch)
+        if looks == 1:
+            await commit(conn, [step])  # the server gets round to the first copy
+        return seen
+
+    monkeypatch.setattr(checkpoints, "commit", late)
+    monkeypatch.setattr(checkpoints, "landed", look)
+    assert await Committer(pool).checkpoint([step]) == [None]
+    assert await stored(pool, step) == 1
+
+
+async def test_a_command_that_is_refused_at_the_second_try_fails_alone(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept = inbox.accept
+
+    async def away(*_: object) -> object:
+        monkeypatch.setattr(inbox, "accept", accept)
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(inbox, "accept", away)
+    agent_id = await create_agent(pool, model="openai/echo")
+    good, bad = await Committer(pool).accept([submission(agent_id, "k"), submission(agent_id, "nul \0")])
+    assert isinstance(good, Accepted)
+    assert isinstance(bad, RefusedError)
+
+
+async def test_commands_are_not_tried_one_by_one_while_the_database_is_away(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    async def away(*_: object) -> object:
+        nonlocal asked
+        asked += 1
+        raise RefusedError("one of them") if asked == 1 else UnavailableError("away")
+
+    monkeypatch.setattr(inbox, "accept", away)
+    agent_id = await create_agent(pool, model="openai/echo")
+    verdicts = await Committer(pool).accept([submission(agent_id, str(i)) for i in range(20)])
+    assert {type(verdict) for verdict in verdicts} == {UnavailableError}
+    assert asked == 2

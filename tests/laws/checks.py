@@ -1,0 +1,227 @@
+"""What must hold of a database whatever happened to its hosts: each check returns the breaches it finds."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from msgspec import Struct
+
+from storage.pool import Conn, Pool, connection
+from storage.records import Message, TextPart, ToolCallPart, ToolReturnPart
+
+
+class Acked(Struct, frozen=True):
+    """A message that a client knows to be accepted."""
+
+    text: str
+    key: str
+    run_id: str
+
+
+# --- every step is whole ---------------------------------------------------------------------------
+
+# Each query returns the rows that must not be there, as one text each.
+_BREACHES = {
+    "a command and its run disagree": """
+        select i.run_id || ': inbox ' || i.state || ', run ' || r.status
+          from inbox i join runs r on r.id = i.run_id
+         where r.status <> all (case i.state when 'new' then array['created'] when 'applied' then array['running']
+                                when 'dead' then array['failed'] else array['completed', 'failed', 'cancelled'] end)
+    """,
+    "a run has no command": "select id from runs r where not exists (select from inbox where run_id = r.id)",
+    "a command's input is stored too often, or not when it should be": """
+        select i.run_id || ': inbox ' || i.state || ', ' || n.stored || ' inputs'
+          from inbox i
+         cross join lateral (select count(*) as stored from messages m
+                              where m.run_id = i.run_id and m.role <> 'assistant' and m.role <> 'tool') n
+         where n.stored <> case when i.state = 'new' then 0 else jsonb_array_length(i.command -> 'messages') end
+    """,
+    "an unbegun run has steps": """
+        select s.id from steps s join inbox i on i.run_id = s.run_id where i.state = 'new'
+    """,
+    "a run's usage is not that of its steps": """
+        select r.id || ': ' || r.usage::text || ', steps ' || s.n || ', prompt ' || s.prompt
+          from runs r
+         cross join lateral (select count(*) as n, coalesce(sum((usage ->> 'prompt')::int), 0) as prompt
+                               from steps where run_id = r.id) s
+         where (coalesce((r.usage ->> 'steps')::int, 0), coalesce((r.usage ->> 'prompt')::int, 0))
+               is distinct from (s.n::int, s.prompt::int)
+    """,
+    "a message belongs to no step": """
+        select m.id from messages m
+         where m.step_id is not null and not exists (select from steps s where s.id = m.step_id)
+    """,
+    "a step has not one assistant message": """
+        select s.id || ': ' || s.status || ', ' || n.written
+          from steps s
+         cross join lateral (select count(*) as written from messages m
+                              where m.step_id = s.id and m.role = 'assistant') n
+         where n.written > 1 or n.written = 0 and s.status = 'success'
+    """,
+    "positions have a gap, or the window's end is not theirs": """
+        select c.id || ': end ' || c.end_position || ', last ' || max(m.position) || ', rows ' || count(*)
+          from conversations c join messages m on m.conversation_id = c.id
+         group by c.id
+        having c.end_position <> max(m.position) + 1 or count(*) <> max(m.position) + 1
+    """,
+}
+
+
+async def steps_are_whole(pool: Pool) -> list[str]:
+    """Return what contradicts that every step committed whole or not at all, at any moment."""
+    found: list[str] = []
+    async with connection(pool) as conn:
+        for what, query in _BREACHES.items():
+            found += [f"{what}: {row[0]}" for row in await conn.fetch(query)]
+        for conversation_id in await _conversations(conn):
+            found += _calls(conversation_id, await history(conn, conversation_id))
+    return found
+
+
+def _calls(conversation_id: str, messages: Iterable[Message]) -> list[str]:
+    """Return the calls without their one result, and results without a call."""
+    calls = Counter(p.id for m in messages for p in m.content if isinstance(p, ToolCallPart))
+    calls.subtract(p.tool_call_id for m in messages for p in m.content if isinstance(p, ToolReturnPart))
+    return [f"call {call} of {conversation_id} has {1 - n} results" for call, n in calls.items() if n]
+
+
+async def memory_is_that_of_the_history(pool: Pool) -> list[str]:
+    """Return the agents whose block `human` is not what the successful insertions of their steps make of it."""
+    found: list[str] = []
+    async with connection(pool) as conn:
+        rows = await conn.fetch(
+            "select h.agent_id, b.value, b.version from agents_blocks h join blocks b on b.id = h.block_id"
+            " where h.label = 'human'"
+        )
+        for row in rows:
+            inserted = _inserted(await history(conn, row["agent_id"]))
+            if ("\n".join(inserted), len(inserted)) != (row["value"], row["version"]):
+                found.append(f"the memory of {row['agent_id']} is {row['value']!r}, inserted was {inserted}")
+    return found
+
+
+def _inserted(messages: list[Message]) -> list[str]:
+    """Return what calls of `memory_insert` with a successful result inserted."""
+    done = {
+        part.tool_call_id
+        for message in messages
+        for part in message.content
+        if isinstance(part, ToolReturnPart) and part.status == "success"
+    }
+    return [
+        msgspec.json.decode(part.arguments)["new_string"]
+        for message in messages
+        for part in message.content
+        if isinstance(part, ToolCallPart) and part.name == "memory_insert" and part.id in done
+    ]
+
+
+# --- no version is lost ------------------------------------------------------------------------------
+
+_VERSIONS = """
+select a.id, a.version, (select count(*) from steps s where s.agent_id = a.id) as steps from agents a
+"""
+
+
+async def versions_are_counted(pool: Pool, *, edits: Mapping[str, int] | None = None) -> list[str]:
+    """Return the agents whose version is not the number of their commits: of two, one was lost."""
+    async with connection(pool) as conn:
+        rows = await conn.fetch(_VERSIONS)
+    return [
+        f"agent {row['id']} has version {row['version']} after {commits} commits"
+        for row in rows
+        if row["version"] != (commits := row["steps"] + (edits or {}).get(row["id"], 0))
+    ]
+
+
+# --- nothing accepted is lost ------------------------------------------------------------------------
+
+
+async def all_is_handled(pool: Pool) -> list[str]:
+    """Return the commands that are not done, and the runs that did not complete."""
+    async with connection(pool) as conn:
+        rows = await conn.fetch(
+            "select i.run_id, i.state, i.attempts, r.status, r.stop_reason, r.error"
+            "  from inbox i join runs r on r.id = i.run_id"
+            " where i.state <> 'done' or r.status <> 'completed' order by i.seq"
+        )
+    return [
+        f"run {row['run_id']} is {row['status']} ({row['stop_reason']}, {row['error']}), its command {row['state']}"
+        for row in rows
+    ]
+
+
+async def acked_is_kept(pool: Pool, acked: Mapping[str, list[Acked]]) -> list[str]:
+    """Return what contradicts that each acknowledged message is in its history once, in order, answered once.
+
+    `acked` holds the messages of each conversation in the order in which its client sent them. The
+    model echoes, and says how many messages it was shown: so each answer proves what came before it.
+    """
+    found: list[str] = []
+    async with connection(pool) as conn:
+        for conversation_id, sent in acked.items():
+            found += _kept(conversation_id, sent, await history(conn, conversation_id))
+    return found
+
+
+def _kept(conversation_id: str, sent: list[Acked], messages: list[Message]) -> list[str]:
+    found: list[str] = []
+    asked = [text_of(m) for m in messages if m.role == "user"]
+    wanted = {item.text for item in sent}
+    for item in sent:
+        if (times := asked.count(item.text)) != 1:
+            found.append(f"{item.text!r} was acknowledged and is {times} times in {conversation_id}")
+    order = [text for text in asked if text in wanted]
+    if order != [item.text for item in sent if item.text in set(order)]:
+        found.append(f"{conversation_id} is out of order: {order}")
+    for question, answers in _exchanges(messages):
+        expected = f"[{question.position + 1} messages] {text_of(question)}"
+        if [answer.strip() for answer in answers] != [expected]:
+            found.append(
+                f"{text_of(question)!r} of {conversation_id} was answered {answers}, not [{expected!r}]"
+            )
+    runs = {text_of(m): m.run_id for m in messages if m.role == "user"}
+    found += [
+        f"{item.text!r} was acknowledged as {item.run_id} and handled as {runs[item.text]}"
+        for item in sent
+        if item.text in runs and runs[item.text] != item.run_id
+    ]
+    return found
+
+
+def _exchanges(messages: list[Message]) -> list[tuple[Message, list[str]]]:
+    """Return each user message with the texts that were said before the next one."""
+    exchanges: list[tuple[Message, list[str]]] = []
+    for message in messages:
+        if message.role == "user":
+            exchanges.append((message, []))
+        elif message.role == "assistant":
+            exchanges[-1][1].append(text_of(message))
+    return exchanges
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+async def _conversations(conn: Conn) -> list[str]:
+    return [row["id"] for row in await conn.fetch("select id from conversations order by id")]
+
+
+async def history(conn: Conn, conversation_id: str) -> list[Message]:
+    """Return every stored message of a conversation but the system prompt."""
+    rows = await conn.fetch(
+        "select to_jsonb(m) - 'search' as m from messages m where conversation_id = $1 and position > 0"
+        " order by position",
+        conversation_id,
+    )
+    return [msgspec.json.decode(row["m"], type=Message) for row in rows]
+
+
+def text_of(message: Message) -> str:
+    """Return the text of a message."""
+    return "".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+def said_in(message: Message) -> str:
+    """Return the texts and the results of a message."""
+    return "".join(part.text for part in message.content if isinstance(part, TextPart | ToolReturnPart))

@@ -1,0 +1,43 @@
+"""Fixtures of the laws: a nursery of host processes, and as many databases as a law needs."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import AsyncExitStack, asynccontextmanager
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from tests.conftest import on_database
+from tests.laws.nursery import Nursery
+
+Databases = Callable[[], Awaitable[str]]
+
+
+@pytest.fixture(scope="session")
+def nursery() -> Generator[Nursery]:
+    """Yield the process that forks hosts."""
+    with Nursery() as nursery:
+        yield nursery
+
+
+@pytest.fixture
+async def database(server_dsn: str, template: str) -> AsyncGenerator[Databases]:
+    """Yield a function that makes one more fresh, migrated database and returns its address."""
+    async with AsyncExitStack() as stack:
+
+        async def make() -> str:
+            return await stack.enter_async_context(_database(server_dsn, template))
+
+        yield make
+
+
+@asynccontextmanager
+async def _database(server_dsn: str, template: str) -> AsyncGenerator[str]:
+    name = f"law_{uuid4().hex}"
+    conn = await asyncpg.connect(server_dsn)
+    try:
+        await conn.execute(f'create database "{name}" template "{template}" strategy file_copy')
+        yield on_database(server_dsn, name)
+        await conn.execute(f'drop database "{name}" with (force)')
+    finally:
+        conn.terminate()

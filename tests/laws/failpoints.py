@@ -1,0 +1,157 @@
+"""Places where a host can be made to die or freeze: around every await that crosses Postgres or the model.
+
+No production code knows of them: `arm` wraps the functions from outside. A point is
+`<module>.<function>:<moment>`. `before` and `after` are the edges of the call; `sent` is each moment in
+which it waits for the server, so that its statement is on its way and will be executed although nobody
+hears the answer. An edit's transaction has `inside` (its fence was checked) and `closing` (its COMMIT
+is next) instead. A model's stream has `piece` after each batch of pieces.
+"""
+
+import ast
+import functools
+import inspect
+import os
+import signal
+import sys
+import types
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextlib import aclosing, asynccontextmanager
+from types import ModuleType
+from typing import Any, Literal
+
+from msgspec import Struct
+
+from actors.llm.http import OpenAIChat
+from storage import edits
+
+STREAM = "model.stream"
+TRANSACTION = "edits.commit"
+
+
+class Failpoint(Struct, frozen=True):
+    """Where, the how manieth time, and what happens there: `kill` is SIGKILL, `stop` is SIGSTOP."""
+
+    point: str
+    nth: int = 1
+    action: Literal["kill", "stop"] = "kill"
+
+
+class _Armed:
+    """What this process is to do at its failpoint, and how often it came by each point."""
+
+    def __init__(self) -> None:
+        self.failpoint: Failpoint | None = None
+        self.reached: Counter[str] = Counter()
+
+
+_armed = _Armed()
+
+
+def reach(point: str) -> None:
+    """Die or freeze here if this is the armed failpoint and its turn has come."""
+    _armed.reached[point] += 1
+    failpoint = _armed.failpoint
+    if failpoint is not None and (point, _armed.reached[point]) == (failpoint.point, failpoint.nth):
+        os.kill(os.getpid(), signal.SIGKILL if failpoint.action == "kill" else signal.SIGSTOP)
+
+
+def arm(failpoint: Failpoint | None) -> None:
+    """Wrap every crossing of this process, and choose the one that fails. Once per process."""
+    _armed.failpoint = failpoint
+    for module, name in crossings():
+        function = getattr(module, name)
+        setattr(module, name, _wrapped(_short(module, name), function))
+    edits.commit = _wrapped_transaction(edits.commit)
+    OpenAIChat.stream = _wrapped_stream(OpenAIChat.stream)
+
+
+def points() -> list[str]:
+    """Return every point there is: a crossing that somebody adds to the actors is in it at once."""
+    found = [f"{_short(*c)}:{moment}" for c in crossings() for moment in ("before", "sent", "after")]
+    found += [f"{TRANSACTION}:{moment}" for moment in ("before", "inside", "closing", "after")]
+    return sorted(found + [f"{STREAM}:{moment}" for moment in ("before", "piece", "after")])
+
+
+@functools.cache
+def crossings() -> tuple[tuple[ModuleType, str], ...]:
+    """Return the storage functions that speak to Postgres and that the actors call, by module and name."""
+    found: set[tuple[ModuleType, str]] = set()
+    for holder in [m for name, m in tuple(sys.modules.items()) if name.startswith("actors.")]:
+        for node in ast.walk(ast.parse(inspect.getsource(holder))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                module = vars(holder).get(node.value.id)
+                if isinstance(module, ModuleType) and _speaks(getattr(module, node.attr, None)):
+                    found.add((module, node.attr))
+        copied = [name for name, value in vars(holder).items() if _speaks(value)]
+        assert not copied, f"{holder.__name__} must call {copied} by their module, or no failpoint finds them"
+    return tuple(sorted(found, key=lambda crossing: _short(*crossing)))
+
+
+def _speaks(value: object) -> bool:
+    """Say whether this is a function of storage that takes a connection: `conn` comes first there."""
+    return (
+        inspect.iscoroutinefunction(value)
+        and value.__module__.startswith("storage.")
+        and next(iter(inspect.signature(value).parameters), "") == "conn"
+    )
+
+
+def _short(module: ModuleType, name: str) -> str:
+    return f"{module.__name__.removeprefix('storage.')}.{name}"
+
+
+def _wrapped(
+    name: str, function: Callable[..., Coroutine[Any, Any, Any]]
+) -> Callable[..., Coroutine[Any, Any, Any]]:
+    @functools.wraps(function)
+    async def crossing(*args: object, **kwargs: object) -> object:
+        reach(f"{name}:before")
+        result = await _watched(function(*args, **kwargs), lambda: reach(f"{name}:sent"))
+        reach(f"{name}:after")
+        return result
+
+    return crossing
+
+
+@types.coroutine
+def _watched(coroutine: Coroutine[Any, Any, Any], waiting: Callable[[], None]) -> Generator[Any, Any, Any]:
+    """Await a coroutine; call `waiting` whenever it begins to wait, after what it wrote was sent."""
+    inner = coroutine.__await__()
+    try:
+        future = inner.send(None)
+        while True:
+            waiting()
+            try:
+                value = yield future
+            except BaseException as error:  # noqa: BLE001 - passed on to where it belongs
+                future = inner.throw(error)
+            else:
+                future = inner.send(value)
+    except StopIteration as end:
+        return end.value
+
+
+def _wrapped_transaction(transaction: Callable[..., Any]) -> Callable[..., Any]:
+    @asynccontextmanager
+    async def commit(*args: object, **kwargs: object) -> AsyncGenerator[Any, None]:
+        reach(f"{TRANSACTION}:before")
+        async with transaction(*args, **kwargs) as conn:
+            reach(f"{TRANSACTION}:inside")
+            yield conn
+            reach(f"{TRANSACTION}:closing")
+        reach(f"{TRANSACTION}:after")
+
+    return commit
+
+
+def _wrapped_stream(stream: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., Any]:
+    async def watched(self: OpenAIChat, request: object) -> AsyncGenerator[Any, None]:
+        reach(f"{STREAM}:before")
+        async with aclosing(stream(self, request)) as batches:
+            async for pieces in batches:
+                yield pieces
+                reach(f"{STREAM}:piece")
+        reach(f"{STREAM}:after")
+
+    return watched
