@@ -1,10 +1,10 @@
 """One ASGI application: finds the route, asks who calls, runs the endpoint, answers every error."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-import anyio
 import msgspec
 from msgspec import Struct
 from starlette.requests import ClientDisconnect, Request
@@ -98,7 +98,7 @@ class Context:
         if length.isdigit() and int(length[:20]) > limit:
             raise TooLargeError(limit)
         try:
-            with anyio.fail_after(BODY_SECONDS):
+            async with asyncio.timeout(BODY_SECONDS):
                 return await _gather(self.request.receive, limit)
         except TimeoutError:
             raise SlowBodyError(f"the body did not arrive within {BODY_SECONDS:.0f} s") from None
@@ -225,7 +225,7 @@ class App:
         )
         if route.deadline_seconds is None:
             return await route.endpoint(context)
-        with anyio.fail_after(route.deadline_seconds):
+        async with asyncio.timeout(route.deadline_seconds):
             return await route.endpoint(context)
 
 

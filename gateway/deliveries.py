@@ -1,8 +1,8 @@
 """Delivers the messages of a request to an agent: once, however often the request is sent."""
 
+import asyncio
 from datetime import timedelta
 
-import anyio
 from msgspec.structs import replace
 
 from actors import clock
@@ -46,7 +46,7 @@ async def deliver(
     if command.model is not None:
         ctx.host.catalog.resolve(command.model)
     request_hash = inputs.hash_of(agent_id, command)
-    with anyio.fail_after(ACCEPT_SECONDS):
+    async with asyncio.timeout(ACCEPT_SECONDS):
         known = await _known_key(ctx, agent_id, command, request_hash)
         envelope = Envelope(
             # What is known already must be answered, not refused: its own run is what keeps it busy.

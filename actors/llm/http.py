@@ -1,5 +1,6 @@
 """Calls models over HTTP: aiohttp on the wire, the official client for URLs, headers and errors."""
 
+import asyncio
 import importlib
 import io
 from collections.abc import AsyncGenerator
@@ -136,7 +137,7 @@ class OpenAIChat:
         try:
             payload = openai_chat.body(self.ref, request)
             target = await self._endpoint.target(self._path)
-            with anyio.fail_after(timeouts.first_token):
+            async with asyncio.timeout(timeouts.first_token):
                 try:
                     response = await self._send(target, payload, request.key)
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
