@@ -10,7 +10,7 @@ from storage import checkpoints, inbox
 from storage.checkpoints import Checkpoint
 from storage.errors import FencedError, StorageError, UnavailableError
 from storage.inbox import Accepted, Submission
-from storage.pool import Pool, connection
+from storage.pool import Pool, connection, distrust
 
 # Deadlines of what every message costs use asyncio.timeout: anyio.fail_after took 5 % of the CPU here.
 COMMIT_DEADLINE = 10.0  # seconds for one round trip, then its answer counts as lost
@@ -49,6 +49,7 @@ class Committer:
             async with asyncio.timeout(ACCEPT_DEADLINE), connection(self._pool) as conn:
                 return await inbox.accept(conn, batch)
         except TimeoutError as error:
+            await distrust(self._pool)
             raise UnavailableError(f"no answer within {ACCEPT_DEADLINE:g} s") from error
 
     async def _accept_apart(self, batch: list[Submission]) -> list[Accepted | Exception]:
@@ -84,6 +85,7 @@ class Committer:
             async with asyncio.timeout(COMMIT_DEADLINE), connection(self._pool) as conn:
                 return await checkpoints.commit(conn, batch)
         except TimeoutError as error:
+            await distrust(self._pool)
             raise UnavailableError(f"no answer within {COMMIT_DEADLINE:g} s") from error
 
     async def _outlast(self, batch: list[Checkpoint], error: UnavailableError) -> Sequence[Exception | None]:
@@ -120,4 +122,5 @@ class Committer:
             async with asyncio.timeout(COMMIT_DEADLINE), connection(self._pool) as conn:
                 return await checkpoints.landed(conn, batch)
         except TimeoutError as error:
+            await distrust(self._pool)
             raise UnavailableError(f"no answer within {COMMIT_DEADLINE:g} s") from error

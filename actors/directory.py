@@ -10,7 +10,7 @@ from actors.errors import DrainingError
 from storage import ownership
 from storage.errors import StorageError, UnavailableError
 from storage.ownership import LEASE, Lease
-from storage.pool import Pool, connection
+from storage.pool import Pool, connection, distrust
 
 log = logging.getLogger("wakeful.directory")
 
@@ -67,6 +67,8 @@ class Directory:
                         mine = await ownership.renew(conn, self.lease)
             except (UnavailableError, TimeoutError) as error:
                 log.warning("lease not renewed", extra={"reason": str(error)})
+                if isinstance(error, TimeoutError):
+                    await distrust(self._pool)
                 continue
             if mine:
                 self.deadline = before + LEASE.total_seconds()

@@ -14,7 +14,7 @@ from storage.records import Message, RunError, RunStatus, StopReason, Timing, To
 
 
 class RunStarted(Struct, frozen=True, tag_field="type", tag="run_started"):
-    """A run began (or began again: `attempt` counts its activations) with these inputs."""
+    """A run began, or began again: `attempt` counts the activations that found its command waiting."""
 
     run_id: str
     conversation_id: str

@@ -151,7 +151,7 @@ class Intake:
             run_id=row.run_id,
             command=msgspec.json.decode(command, type=SendMessages),
             since=clock.monotonic(),
-            attempt=max(1, attempt),
+            attempt=attempt,
             applied=applied,
         )
         self._population.deliver(row.agent_id, waiting)

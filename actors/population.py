@@ -154,7 +154,7 @@ class Population:
                 run_id=row.run_id,
                 command=msgspec.json.decode(row.command, type=SendMessages),
                 since=now,
-                attempt=max(1, row.attempt),
+                attempt=row.attempt,
                 applied=row.state == "applied",
                 usage=row.usage,
             )

@@ -145,9 +145,8 @@ class Life:
                 await self._catalog.list()
 
     def _announce(self) -> None:
-        # What is alive now stays so: later collections need not look at it again.
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # what is alive now stays so: collections need not look at it again
+        gc.enable()  # see `serve`
         announcement = {
             "address": config.url(self._settings),
             "database": self._database.shown,

@@ -7,6 +7,7 @@ was acknowledged is in the database, and the embedded Postgres stops by itself.
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import resource
 import socket
@@ -15,7 +16,7 @@ from collections.abc import Generator, Mapping
 
 import uvloop
 
-from actors.llm.providers import Provider, providers_from_env
+from actors.llm.providers import Provider, provider_for, providers_from_env
 from gateway import database, logs
 from gateway.config import Settings, SettingsError
 from gateway.database import Database
@@ -34,10 +35,7 @@ def serve(settings: Settings, env: Mapping[str, str]) -> int:
     """
     logs.set_up(settings.log_level)
     _allow_many_connections()
-    try:
-        providers = providers_from_env(env)
-    except ValueError as error:
-        raise SettingsError("model providers", str(error)) from error
+    providers = _providers(settings, env)
     with (
         _listening(settings.host, settings.port) as sockets,
         _importing(with_sdk=bool(providers) or settings.default_base_url is not None),
@@ -46,6 +44,18 @@ def serve(settings: Settings, env: Mapping[str, str]) -> int:
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         return runner.run(_live(settings, opened, name, providers, env, sockets))
+
+
+def _providers(settings: Settings, env: Mapping[str, str]) -> tuple[Provider, ...]:
+    source = "model providers"
+    try:
+        providers = providers_from_env(env)
+        if settings.default_base_url is not None:
+            source = "--default-base-url"
+            provider_for("default", settings.default_base_url)
+    except ValueError as error:
+        raise SettingsError(source, str(error)) from error
+    return providers
 
 
 async def _live(
@@ -71,9 +81,12 @@ def _importing(*, with_sdk: bool) -> Generator[None]:
             if with_sdk:
                 importlib.import_module("actors.llm.openai_sdk")
 
-    thread = threading.Thread(target=load, name="imports", daemon=True)
-    thread.start()
-    yield
+    gc.disable()  # until the server is up: imports make no garbage that is worth looking for
+    try:
+        threading.Thread(target=load, name="imports", daemon=True).start()
+        yield
+    finally:
+        gc.enable()
 
 
 def _allow_many_connections() -> None:

@@ -13,6 +13,7 @@ from storage.errors import ConflictError, RefusedError, StorageError, Unavailabl
 WARM_CONNECTIONS = 2  # a new one costs about 13 ms: these never wait for it
 CONNECT_SECONDS = 10.0  # the library's own bound on one attempt; callers set shorter deadlines around it
 RELEASE_SECONDS = 5.0  # a connection that cannot be tidied up in this time is cut instead
+COMMAND_SECONDS = 15.0  # above the server's own timeouts: only a connection that fell silent gets there
 
 # Milliseconds. Below the deadlines of callers nothing is promised; above them nothing may linger.
 SERVER_SETTINGS: Mapping[str, str] = {
@@ -83,6 +84,7 @@ class Pool(Protocol):
     async def release(self, connection: Conn, *, timeout: float | None = None) -> None: ...
     async def close(self) -> None: ...
     def terminate(self) -> None: ...
+    async def expire_connections(self) -> None: ...
     def get_size(self) -> int: ...
     def get_idle_size(self) -> int: ...
     def get_max_size(self) -> int: ...
@@ -124,6 +126,7 @@ async def _open(dsn: str, *, size: int, settings: Mapping[str, str]) -> Pool:
             max_size=size,
             init=_set_codecs,
             reset=_keep_session,
+            command_timeout=COMMAND_SECONDS,
             **{**_CONNECT_OPTIONS, "server_settings": settings},
         )
     except (*_OUTSIDE, ValueError) as error:
@@ -168,10 +171,21 @@ async def connection(pool: Pool) -> AsyncGenerator[Conn]:
         finally:
             await pool.release(conn, timeout=RELEASE_SECONDS)
     except _OUTSIDE as error:
+        if isinstance(error, TimeoutError):
+            await distrust(pool)
         known = translate(error)
         if known is None:
             raise
         raise known from error
+
+
+async def distrust(pool: Pool) -> None:
+    """Have every connection replaced before its next use: one fell silent, so the others may have, too.
+
+    Call it when a statement did not answer within a deadline. A network that swallows packets breaks no
+    connection; without this each one would cost its user a deadline of its own.
+    """
+    await pool.expire_connections()
 
 
 def plain_dsn(dsn: str) -> str:

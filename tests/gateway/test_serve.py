@@ -58,5 +58,11 @@ def test_a_wrong_provider_variable_is_named(reachable: Path) -> None:
         serve(Settings(data_dir=str(reachable / "never")), {"OPENAI_BASE_URL": "ftp://x"})
 
 
+def test_a_base_url_that_cannot_be_understood_is_named(reachable: Path) -> None:
+    settings = Settings(data_dir=str(reachable / "never"), default_base_url="http://host:many/v1")
+    with pytest.raises(SettingsError, match="--default-base-url: "):
+        serve(settings, {})
+
+
 def test_a_vanished_peer_is_given_as_long_as_a_stalled_stream() -> None:
     assert PEER_SECONDS == STALL_SECONDS
