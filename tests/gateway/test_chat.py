@@ -57,7 +57,7 @@ class Screen:
             left = deadline - time.monotonic()
             assert left > 0, f"{pattern!r} is not on the screen:\n{self.text}"
             self.press(pressing)
-            if select.select([self._master], [], [], min(left, 0.2) if pressing else left)[0]:
+            if select.select([self._master], [], [], min(left, 2.0) if pressing else left)[0]:
                 assert self._read(), f"the chat ended:\n{self.text}"
         self._seen = match.end()
 
