@@ -35,12 +35,11 @@ class Intake:
         """Accept a command; see `AgentRef.tell`."""
         load, command = self._commons.load, envelope.command
         conversation_id = command.conversation_id
-        load.reserve(agent_id, conversation_id)
-        ahead = load.waiting(conversation_id) - 1
-        if command.when_busy == "reject" and ahead > 0 and not await self._known(agent_id, envelope.key):
-            load.give_back(agent_id, conversation_id)
-            raise BusyError(conversation_id, self._run_in(agent_id, conversation_id))
         submission = _submission(agent_id, envelope)
+        ahead = load.waiting(conversation_id)
+        if command.when_busy == "reject" and ahead > 0 and not await self._known(agent_id, envelope.key):
+            raise BusyError(conversation_id, self._run_in(agent_id, conversation_id))
+        load.reserve(agent_id, conversation_id)  # from here on nothing may fail before it is given back
         self._commands[submission.run_id] = command
         accepted: Accepted | None = None
         # Shielded, and bounded by the committer's deadlines: a caller that leaves must not take the

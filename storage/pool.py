@@ -12,7 +12,7 @@ from storage.errors import ConflictError, RefusedError, StorageError, Unavailabl
 
 WARM_CONNECTIONS = 2  # a new one costs about 13 ms: these never wait for it
 CONNECT_SECONDS = 10.0  # the library's own bound on one attempt; callers set shorter deadlines around it
-RELEASE_SECONDS = 5.0  # a connection that cannot be tidied up in this time is cut instead
+RELEASE_SECONDS = 1.0  # a connection that cannot be tidied up in this time is cut instead
 COMMAND_SECONDS = 15.0  # above the server's own timeouts: only a connection that fell silent gets there
 
 # Milliseconds. Below the deadlines of callers nothing is promised; above them nothing may linger.

@@ -56,3 +56,11 @@ async def test_a_repeat_of_a_command_that_nobody_was_told_of_is_handled_before_t
         finish(await w.events(second, agent_id))
         assert [t for r, t in await w.history(agent_id) if r == "user"] == ["wakes it", "one", "two"]
         assert w.host.health().unfinished_runs == 0
+
+
+async def test_a_text_that_is_no_unicode_is_not_counted(pool: Pool, provider: Provider) -> None:
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        with pytest.raises(UnicodeEncodeError):
+            await w.tell(agent_id, "lone surrogate \ud800")
+        assert w.host.health().unfinished_runs == 0

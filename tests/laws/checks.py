@@ -25,8 +25,10 @@ _BREACHES = {
     "a command and its run disagree": """
         select i.run_id || ': inbox ' || i.state || ', run ' || r.status
           from inbox i join runs r on r.id = i.run_id
-         where r.status <> all (case i.state when 'new' then array['created'] when 'applied' then array['running']
-                                when 'dead' then array['failed'] else array['completed', 'failed', 'cancelled'] end)
+         where r.status <> all (
+                 case i.state when 'new' then array['created'] when 'applied' then array['running']
+                              when 'dead' then array['failed']
+                              else array['completed', 'failed', 'cancelled'] end)
     """,
     "a run has no command": "select id from runs r where not exists (select from inbox where run_id = r.id)",
     "a command's input is stored too often, or not when it should be": """
@@ -34,7 +36,8 @@ _BREACHES = {
           from inbox i
          cross join lateral (select count(*) as stored from messages m
                               where m.run_id = i.run_id and m.role <> 'assistant' and m.role <> 'tool') n
-         where n.stored <> case when i.state = 'new' then 0 else jsonb_array_length(i.command -> 'messages') end
+         where n.stored <>
+               case when i.state = 'new' then 0 else jsonb_array_length(i.command -> 'messages') end
     """,
     "an unbegun run has steps": """
         select s.id from steps s join inbox i on i.run_id = s.run_id where i.state = 'new'
@@ -86,7 +89,7 @@ def _calls(conversation_id: str, messages: Iterable[Message]) -> list[str]:
 
 
 async def memory_is_that_of_the_history(pool: Pool) -> list[str]:
-    """Return the agents whose block `human` is not what the successful insertions of their steps make of it."""
+    """Return the agents whose block `human` is not what the insertions in their histories make of it."""
     found: list[str] = []
     async with connection(pool) as conn:
         rows = await conn.fetch(
@@ -146,7 +149,8 @@ async def all_is_handled(pool: Pool) -> list[str]:
             " where i.state <> 'done' or r.status <> 'completed' order by i.seq"
         )
     return [
-        f"run {row['run_id']} is {row['status']} ({row['stop_reason']}, {row['error']}), its command {row['state']}"
+        f"run {row['run_id']} is {row['status']} ({row['stop_reason']}, {row['error']}),"
+        f" its command {row['state']}"
         for row in rows
     ]
 
@@ -165,12 +169,13 @@ async def acked_is_kept(pool: Pool, acked: Mapping[str, list[Acked]]) -> list[st
 
 
 def _kept(conversation_id: str, sent: list[Acked], messages: list[Message]) -> list[str]:
-    found: list[str] = []
     asked = [text_of(m) for m in messages if m.role == "user"]
     wanted = {item.text for item in sent}
-    for item in sent:
-        if (times := asked.count(item.text)) != 1:
-            found.append(f"{item.text!r} was acknowledged and is {times} times in {conversation_id}")
+    found = [
+        f"{item.text!r} was acknowledged and is {asked.count(item.text)} times in {conversation_id}"
+        for item in sent
+        if asked.count(item.text) != 1
+    ]
     order = [text for text in asked if text in wanted]
     if order != [item.text for item in sent if item.text in set(order)]:
         found.append(f"{conversation_id} is out of order: {order}")

@@ -1,4 +1,4 @@
-"""Clients that talk to whatever host is there: each in its own conversation, repeating what was not acknowledged."""
+"""Clients that talk to whatever host is there, each in its own conversation, until they are acknowledged."""
 
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -25,7 +25,7 @@ T = TypeVar("T")
 OUTAGE = frozenset({"UnavailableError", "DrainingError"})  # 503: what a client may see, and repeats after
 OVER = "LogTrimmedError"  # the run is over and its events are gone
 PAUSE = 0.05  # seconds before a client repeats what was refused
-BURST = 3  # messages that a client sends before it waits for the last one's end
+BURST = 3  # at most so many messages does a client send before it waits for the end of the last one
 
 
 class Place(Struct, frozen=True):
@@ -38,13 +38,14 @@ class Place(Struct, frozen=True):
 class Crowd:
     """What clients were promised (`acked`), and what they were told that they must not be (`wrong`)."""
 
-    def __init__(self, *, seed: int = 0) -> None:
+    def __init__(self, *, burst: int = BURST) -> None:
         self.acked: dict[str, list[Acked]] = {}
         self.wrong: list[str] = []
         self.refusals: list[str] = []
         self.waits: list[float] = []
         self.enough = anyio.Event()
-        self._random = Random(seed)
+        self._burst = burst
+        self._random = Random(burst)
         self._host: HostProcess | None = None
         self._talking = 0
         self._stirred = anyio.Event()
@@ -67,10 +68,16 @@ class Crowd:
         """Talk until there is enough; everything that was sent is acknowledged when this returns."""
         self._talking += 1
         while not self.enough.is_set():
-            receipts = [await self.say(place) for _ in range(self._random.randint(1, BURST))]
+            receipts = [await self.say(place) for _ in range(self._random.randint(1, self._burst))]
             await self.hear_out(place, receipts[-1])
         self._talking -= 1
         self._stir()
+
+    async def acknowledged(self, more: int) -> None:
+        """Wait until so many more messages are acknowledged."""
+        enough = self.messages + more
+        while self.messages < enough:
+            await self._stirred.wait()
 
     async def quiet(self) -> None:
         """Wait until every client has ended."""
@@ -93,6 +100,7 @@ class Crowd:
             receipt = await self._attempt(lambda line: line.tell(asked))
         self.waits.append(time.monotonic() - begun)
         sent.append(Acked(text, asked.key, receipt.run_id))
+        self._stir()
         return receipt
 
     async def hear_out(self, place: Place, receipt: Receipt) -> None:

@@ -148,7 +148,7 @@ class PlantedError(Exception):
 
 
 def crashing_turn() -> None:
-    """The second turn of the process crashes: its agent is hot, so no activation counted an attempt for it."""
+    """The second turn of the process crashes: its agent is hot, so no activation counted an attempt."""
     begin = TurnRunner._begin
     turns = 0
 

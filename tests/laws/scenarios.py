@@ -1,6 +1,7 @@
 """What a host does when it dies at a failpoint, and what its database must look like then and at the end."""
 
 import signal
+from contextlib import suppress
 from typing import Any, ClassVar
 
 import anyio
@@ -38,7 +39,7 @@ class Talk:
     """A message whose turn takes three steps: a memory edit, a search, an answer."""
 
     planted: tuple[str, ...] = ()
-    settings: dict[str, float] = {}  # noqa: RUF012 - never written
+    settings: ClassVar[dict[str, float]] = {}
     REPLIES: tuple[dict[str, Any], ...] = (
         {"tool_calls": [{"name": "memory_insert", "arguments": {"label": "human", "new_string": "tea"}}]},
         {"tool_calls": [{"name": "conversation_search", "arguments": {"query": "coffee"}}]},
@@ -70,7 +71,8 @@ class Talk:
         async with connection(self._pool) as conn:
             said = await conn.fetchval("select count(*) from steps where agent_id = $1", self.agent_id)
             await conn.execute(
-                "update agents set settings = jsonb_set(settings, '{model}', to_jsonb($2::text)) where id = $1",
+                "update agents set settings = jsonb_set(settings, '{model}', to_jsonb($2::text))"
+                " where id = $1",
                 self.agent_id,
                 f"openai/{model}",
             )
@@ -149,7 +151,7 @@ class LostWakeups(Talk):
 class Drain(Talk):
     """A message whose turn is under way when the host is asked to end."""
 
-    settings = {"drain_seconds": 0}  # noqa: RUF012 - never written
+    settings: ClassVar[dict[str, float]] = {"drain_seconds": 0}
     ENDS = (("user", "I like tea"), ("assistant", "noted"))
 
     async def prepare(self) -> None:
@@ -202,20 +204,32 @@ class Reject(Talk):
         async with host.line() as line:
             first = await line.tell(self._message("a"))
             hasty = replace(self._message("b", 1), when_busy="reject")
-            try:
+            with suppress(RefusedError):  # once the first is over it is accepted
                 await line.tell(hasty)
-            except RefusedError as error:
-                assert error.kind == "BusyError"
             await self._provider.open(self._gate)
             await hear_out(host, self.agent_id, first)
             await hear_out(host, self.agent_id, await line.tell(hasty))
+
+
+class State(Struct, frozen=True):
+    """What edits change of an agent; `shown` are the values of blocks that its prompt contains."""
+
+    version: int
+    name: str
+    tags: list[str]
+    description: str | None
+    blocks: list[str]
+    tools: list[str]
+    conversations: int
+    shown: list[str]
 
 
 class Edits:
     """Every kind of edit, one after the other. What an agent is follows from how many were committed."""
 
     planted: tuple[str, ...] = ()
-    settings: dict[str, float] = {}  # noqa: RUF012 - never written
+    settings: ClassVar[dict[str, float]] = {}
+    STATES: ClassVar[list[State | None]] = []  # by version; see `learn_states`
 
     def __init__(self, pool: Pool, _: Provider) -> None:
         self._pool = pool
@@ -269,31 +283,17 @@ class Edits:
         state = await self._state()
         return [] if state is None else [f"the agent was deleted and is {state}"]
 
-    async def _state(self) -> "State | None":
+    async def _state(self) -> State | None:
         async with connection(self._pool) as conn:
             row = await conn.fetchrow(_STATE, self.agent_id)
         return None if row is None else State(*row)
-
-    STATES: "ClassVar[list[State | None]]" = []
-
-
-class State(Struct, frozen=True):
-    """What edits change of an agent; `shown` are the values of blocks that its prompt contains."""
-
-    version: int
-    name: str
-    tags: list[str]
-    description: str | None
-    blocks: list[str]
-    tools: list[str]
-    conversations: int
-    shown: list[str]
 
 
 _STATE = """
 select a.version, a.name, a.tags, a.settings ->> 'description',
        array(select b.label || ' = ' || b.value || ' (' || b.version || ')'
-               from agents_blocks h join blocks b on b.id = h.block_id where h.agent_id = a.id order by h.label),
+               from agents_blocks h join blocks b on b.id = h.block_id
+              where h.agent_id = a.id order by h.label),
        array(select t.name from agents_tools h join tools t on t.id = h.tool_id
               where h.agent_id = a.id order by t.name),
        (select count(*) from conversations c where c.agent_id = a.id and c.deleted_at is null),

@@ -238,7 +238,7 @@ def everything_said(world: World, conversation_id: str) -> list[Event]:
 async def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
     """Return when the condition holds, or when the time is up: the caller's checks say which."""
     with anyio.move_on_after(seconds):
-        while not condition():  # noqa: ASYNC110 - conditions on state that has no event of its own
+        while not condition():
             await anyio.sleep(0.001)
 
 

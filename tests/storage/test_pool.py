@@ -11,6 +11,7 @@ import anyio
 import asyncpg
 import pytest
 
+import storage.pool
 from storage.errors import ConflictError, NotFoundError, RefusedError, StorageError, UnavailableError
 from storage.pool import Pool, address, connect, connection, open_pool, plain_dsn, translate
 
@@ -130,6 +131,25 @@ async def test_a_killed_session_is_unavailable_and_the_next_borrower_works(singl
 async def test_a_statement_that_takes_too_long_is_unavailable(pool: Pool) -> None:
     with pytest.raises(UnavailableError, match="the statement took too long"):
         await _run(pool, "set local statement_timeout = 20", "select pg_sleep(10)")
+
+
+async def test_a_session_that_falls_silent_is_unavailable_and_every_connection_replaced(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.pool, "COMMAND_SECONDS", 0.05)
+    pool = await open_pool(dsn)
+    async with connection(pool) as one, connection(pool) as two:
+        before = {
+            await one.fetchval("select pg_backend_pid()"),
+            await two.fetchval("select pg_backend_pid()"),
+        }
+    with pytest.raises(UnavailableError, match="did not answer in time"):
+        async with connection(pool) as conn:
+            await conn.fetchval("select pg_sleep(5)")
+    async with connection(pool) as one, connection(pool) as two:
+        after = {await one.fetchval("select pg_backend_pid()"), await two.fetchval("select pg_backend_pid()")}
+    assert not before & after
+    await pool.close()
 
 
 async def test_a_lock_that_is_not_free_in_time_is_unavailable(pool: Pool) -> None:
