@@ -50,12 +50,14 @@ async def apply(actor: "Actor", edit: Edit) -> None:
     """Apply an edit and return once it is durable. Shielded: it is never half told.
 
     A commit whose answer was lost is looked up before anything else; until then the actor is silent.
+    What fails before COMMIT is sent fails at once.
 
     Raises:
         NotFoundError, ConflictError, InvalidEditError, UnavailableError, FencedError
     """
     checkpoint_id = clock.new_id("ckpt")
     outcome = _Outcome(actor)
+    committing = False
     actor.commons.check_lease()
     with actor.commons.hearing() as heard:
         try:
@@ -69,8 +71,9 @@ async def apply(actor: "Actor", edit: Edit) -> None:
                 )
                 async with gate as tx:
                     await _write(tx, actor, edit, outcome)
+                    committing = True
         except UnavailableError:
-            if not await _landed(actor, checkpoint_id):
+            if not committing or not await _landed(actor, checkpoint_id):
                 raise
         actor.version += 1
         _take(actor, edit, outcome)
@@ -92,7 +95,7 @@ async def _landed(actor: "Actor", checkpoint_id: str) -> bool:
         except UnavailableError:
             if clock.monotonic() > deadline:
                 break
-    actor.dead = True  # nobody knows what it holds: the next activation reads the truth
+    actor.population.drop(actor)  # nobody knows what it holds: the next activation reads the truth
     return False
 
 

@@ -21,6 +21,7 @@ from actors.llm.catalog import Catalog
 from actors.mailbox import Waiting
 from actors.population import Population
 from actors.ref import AgentRef
+from actors.thread import Thread
 from storage import inbox
 from storage.errors import FencedError, StorageError
 from storage.pool import Pool, connection
@@ -170,8 +171,16 @@ class Host:
             async for _ in thread.turn.channel.follow(run_id):
                 pass
         elif (waiting := thread.remove(run_id)) is not None:
-            with anyio.CancelScope(shield=True):
-                await self._population.settle(actor, thread, waiting, stop_reason="cancelled")
+            # A child of the host: it ends in its own time, whether or not anybody waits for it.
+            settling = self._commons.spawn(self._settle, actor, thread, waiting)
+            if settling is not None:
+                await asyncio.wait((settling,))
+
+    async def _settle(self, actor: Actor, thread: Thread, waiting: Waiting) -> None:
+        try:
+            await self._population.settle(actor, thread, waiting, stop_reason="cancelled")
+        except (StorageError, DrainingError) as error:
+            log.warning("queued run not cancelled", extra={"run_id": waiting.run_id, "reason": str(error)})
 
     def running_step(self, agent_id: str, run_id: str) -> Step | None:
         """Return the step that is under way in a run, if this host runs it."""

@@ -187,8 +187,28 @@ class Population:
     ) -> None:
         """End a command that no turn handles: cancelled while it waited, or a dead letter.
 
-        Its input stays, listed and excluded from what models see, if no step stored it before.
+        Its input stays, listed and excluded from what models see, if no step stored it before. Where
+        that cannot be committed the activation ends: no mailbox holds the command, the next one finds it.
+
+        Raises:
+            StorageError, DrainingError
         """
+        try:
+            await self._settle(actor, thread, waiting, stop_reason=stop_reason, error=error, state=state)
+        except StorageError:
+            await self._stop(actor, None, guilty=set())
+            raise
+
+    async def _settle(
+        self,
+        actor: Actor,
+        thread: Thread,
+        waiting: Waiting,
+        *,
+        stop_reason: StopReason,
+        error: RunError | None,
+        state: str,
+    ) -> None:
         status: RunStatus = "cancelled" if stop_reason == "cancelled" else "failed"
         run = RunUpdate(
             id=waiting.run_id,
@@ -257,14 +277,16 @@ class Population:
         if not self.closed:
             await self._wake_quietly(agent_id)
 
-    async def _stop(self, actor: Actor, thread: Thread, *, guilty: set[int]) -> None:
-        """End an activation. Commands that are not at fault get the attempt back that it counted.
+    async def _stop(self, actor: Actor, thread: Thread | None, *, guilty: set[int]) -> None:
+        """End an activation, asked for by the task of `thread`, which may be nobody's.
 
-        Waits for the commit that is under way: whoever it belongs to is told before being stopped.
+        Commands that are not at fault get the attempt back that it counted. Waits for the commit that
+        is under way: whoever it belongs to is told before being stopped.
         """
-        thread.scheduled = True  # nobody else may go on with this conversation meanwhile
-        if thread.turn is not None:
-            thread.turn.retract()
+        if thread is not None:
+            thread.scheduled = True  # nobody else may go on with this conversation meanwhile
+            if thread.turn is not None:
+                thread.turn.retract()
         async with actor.commit_turn:
             for other in actor.threads.values():
                 if other is not thread and other.task is not None:

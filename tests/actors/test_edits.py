@@ -207,13 +207,34 @@ async def test_an_edit_whose_answer_was_lost_is_looked_up(
             patch.setattr(edits, "_write", cut)
             with pytest.raises(UnavailableError):
                 await ref.edit(UpdateBlock(label="human", changes=BlockChanges(value="lost")))
-        assert looked == 1
+        assert looked == 0  # nothing can have landed
         assert await w.value(agent_id) == ""
         with monkeypatch.context() as patch:
             patch.setattr(rows, "commit", _committed_but_cut(rows.commit))
             await ref.edit(UpdateBlock(label="human", changes=BlockChanges(value="landed")))
-        assert looked == 2
+        assert looked == 1
         assert await w.value(agent_id) == "landed"
+        await hot_equals_stored(w, agent_id)
+
+
+async def test_an_agent_whose_last_edit_stays_unknown_reads_the_truth_and_goes_on(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any) -> list[bool]:
+        raise UnavailableError("away")
+
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        with monkeypatch.context() as patch:
+            patch.setattr(edits, "RETRY_DELAYS", (0.001,))
+            patch.setattr(edits, "OUTAGE_DEADLINE", 0)
+            patch.setattr(checkpoints, "landed", away)
+            patch.setattr(rows, "commit", _committed_but_cut(rows.commit))
+            with pytest.raises(UnavailableError):
+                await w.host.ref(agent_id).edit(
+                    UpdateBlock(label="human", changes=BlockChanges(value="who knows"))
+                )
+        assert finish(await w.ask(agent_id)).status == "completed"
         await hot_equals_stored(w, agent_id)
 
 

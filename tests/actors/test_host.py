@@ -2,12 +2,14 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from actors import committer
 from actors.commands import DeleteAgent, UpdateBlock
 from actors.commons import HostSettings
 from actors.errors import BusyError, MailboxFullError, NothingToCancelError
 from actors.events import BlockChanged, RunStarted, RunSteered, TextDelta
 from bench.provider import Provider
-from storage.errors import KeyReusedError, NotFoundError
+from storage import checkpoints
+from storage.errors import KeyReusedError, NotFoundError, UnavailableError
 from storage.pool import Pool, connection
 from storage.records import BlockChanges, ToolReturnPart
 from tests.actors.worlds import World, committed, finish, new_block, world
@@ -252,6 +254,30 @@ async def test_cancel_ends_running_and_queued_runs(pool: Pool, provider: Provide
         assert [t for r, t in await w.history(agent_id) if r == "user"] == ["a", "b", "c"] or [
             t for r, t in await w.history(agent_id) if r == "user"
         ] == ["b", "a", "c"]
+
+
+async def test_a_cancel_while_the_database_is_away_is_acknowledged_and_loses_nothing(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await provider.script([{"fault": "hang", "match": "a"}])
+    failed = anyio.Event()
+
+    async def away(*_: object) -> object:
+        failed.set()
+        raise UnavailableError("away")
+
+    async with world(pool, provider, settings=HostSettings(drain_seconds=0)) as w:
+        agent_id = await w.agent()
+        running, queued = await w.tell(agent_id, "a"), await w.tell(agent_id, "b")
+        await until_asked(provider)
+        with monkeypatch.context() as patch:
+            patch.setattr(committer, "OUTAGE_DEADLINE", 0)
+            patch.setattr(checkpoints, "commit", away)
+            with anyio.fail_after(2):
+                assert await w.host.ref(agent_id).cancel((queued.run_id,)) == {queued.run_id: "cancelled"}
+                await failed.wait()
+        await w.host.ref(agent_id).cancel((running.run_id,))
+        finish(await w.events(queued, agent_id))
 
 
 async def test_a_restart_goes_on_where_the_last_step_ended(pool: Pool, provider: Provider) -> None:
