@@ -78,6 +78,8 @@ class Intake:
                 if not isinstance(verdict, Accepted) or verdict.replayed:
                     self._commons.load.give_back(item.agent_id, item.conversation_id)
                     continue
+                if self._commons.load.held(item.run_id):  # the poll was faster, and counted it as well
+                    self._commons.load.give_back(item.agent_id, item.conversation_id)
                 self._commons.load.hold(item.run_id, item.agent_id, item.conversation_id)
                 waiting = Waiting(
                     seq=verdict.seq, run_id=item.run_id, command=command, since=clock.monotonic()

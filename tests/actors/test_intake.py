@@ -64,3 +64,22 @@ async def test_a_text_that_is_no_unicode_is_not_counted(pool: Pool, provider: Pr
         with pytest.raises(UnicodeEncodeError):
             await w.tell(agent_id, "lone surrogate \ud800")
         assert w.host.health().unfinished_runs == 0
+
+
+async def test_a_poll_that_is_faster_than_the_acknowledgement_counts_nothing_twice(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        accept = inbox.accept
+
+        async def polled(conn: Conn, batch: list[Submission]) -> object:
+            verdicts = await accept(conn, batch)
+            await w.host._intake.poll_once()
+            return verdicts
+
+        monkeypatch.setattr(inbox, "accept", polled)
+        finish(await w.ask(agent_id, "one"))
+        finish(await w.ask(agent_id, "two"))
+        assert w.host.health().unfinished_runs == 0
+        assert [t for r, t in await w.history(agent_id) if r == "user"] == ["one", "two"]
