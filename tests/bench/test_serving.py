@@ -255,7 +255,9 @@ async def test_times_are_recorded_on_the_shared_clock(provider: Provider, client
     assert record.ended_ns is not None
     assert before < record.arrived_ns < record.first_ns < record.ended_ns < after
     assert record.first_ns - record.arrived_ns >= 49e6
-    assert record.ended_ns - record.first_ns >= 39e6
+    assert (
+        record.ended_ns - record.arrived_ns >= 89e6
+    )  # the pace is kept from the arrival, so a late first piece shortens the rest
     assert record.tokens == 5
 
 
