@@ -32,34 +32,34 @@ _BREACHES = {
     """,
     "a run has no command": "select id from runs r where not exists (select from inbox where run_id = r.id)",
     "a command's input is stored too often, or not when it should be": """
-        select i.run_id || ': inbox ' || i.state || ', ' || n.stored || ' inputs'
+        select i.run_id || ': inbox ' || i.state || ', ' || coalesce(n.stored, 0) || ' inputs'
           from inbox i
-         cross join lateral (select count(*) as stored from messages m
-                              where m.run_id = i.run_id and m.role <> 'assistant' and m.role <> 'tool') n
-         where n.stored <>
+          left join (select run_id, count(*) as stored from messages
+                      where role not in ('assistant', 'tool') group by run_id) n on n.run_id = i.run_id
+         where coalesce(n.stored, 0) <>
                case when i.state = 'new' then 0 else jsonb_array_length(i.command -> 'messages') end
     """,
     "an unbegun run has steps": """
         select s.id from steps s join inbox i on i.run_id = s.run_id where i.state = 'new'
     """,
     "a run's usage is not that of its steps": """
-        select r.id || ': ' || r.usage::text || ', steps ' || s.n || ', prompt ' || s.prompt
+        select r.id || ': ' || r.usage::text || ', steps ' || coalesce(s.n, 0)
           from runs r
-         cross join lateral (select count(*) as n, coalesce(sum((usage ->> 'prompt')::int), 0) as prompt
-                               from steps where run_id = r.id) s
+          left join (select run_id, count(*) as n, sum((usage ->> 'prompt')::int) as prompt
+                       from steps group by run_id) s on s.run_id = r.id
          where (coalesce((r.usage ->> 'steps')::int, 0), coalesce((r.usage ->> 'prompt')::int, 0))
-               is distinct from (s.n::int, s.prompt::int)
+               is distinct from (coalesce(s.n, 0)::int, coalesce(s.prompt, 0)::int)
     """,
     "a message belongs to no step": """
         select m.id from messages m
          where m.step_id is not null and not exists (select from steps s where s.id = m.step_id)
     """,
     "a step has not one assistant message": """
-        select s.id || ': ' || s.status || ', ' || n.written
+        select s.id || ': ' || s.status || ', ' || coalesce(n.written, 0)
           from steps s
-         cross join lateral (select count(*) as written from messages m
-                              where m.step_id = s.id and m.role = 'assistant') n
-         where n.written > 1 or n.written = 0 and s.status = 'success'
+          left join (select step_id, count(*) as written from messages
+                      where role = 'assistant' group by step_id) n on n.step_id = s.id
+         where n.written > 1 or n.written is null and s.status = 'success'
     """,
     "positions have a gap, or the window's end is not theirs": """
         select c.id || ': end ' || c.end_position || ', last ' || max(m.position) || ', rows ' || count(*)
@@ -122,19 +122,42 @@ def _inserted(messages: list[Message]) -> list[str]:
 # --- no version is lost ------------------------------------------------------------------------------
 
 _VERSIONS = """
-select a.id, a.version, (select count(*) from steps s where s.agent_id = a.id) as steps from agents a
+select a.id, a.version, (select count(*) from steps s where s.agent_id = a.id) as steps,
+       (select coalesce(sum(b.version), 0)::int from agents_blocks h join blocks b on b.id = h.block_id
+         where h.agent_id = a.id)
+       - (select count(*) from messages m cross join lateral jsonb_array_elements(m.content) p
+           where m.agent_id = a.id and p ->> 'type' = 'tool_return' and p ->> 'name' = 'memory_insert'
+             and p ->> 'status' = 'success') as edits
+  from agents a
 """
 
 
-async def versions_are_counted(pool: Pool, *, edits: Mapping[str, int] | None = None) -> list[str]:
-    """Return the agents whose version is not the number of their commits: of two, one was lost."""
+async def versions_are_counted(pool: Pool) -> list[str]:
+    """Return the agents whose version is not the number of their commits: of two, one was lost.
+
+    A commit is a step, or an edit of a block: one that no step of the agent made.
+    """
     async with connection(pool) as conn:
         rows = await conn.fetch(_VERSIONS)
     return [
         f"agent {row['id']} has version {row['version']} after {commits} commits"
         for row in rows
-        if row["version"] != (commits := row["steps"] + (edits or {}).get(row["id"], 0))
+        if row["version"] != (commits := row["steps"] + row["edits"])
     ]
+
+
+async def edits_are_kept(pool: Pool, agent_id: str, written: list[str]) -> list[str]:
+    """Return what contradicts that the last acknowledged edit of a block, or a later one, is in force."""
+    async with connection(pool) as conn:
+        row = await conn.fetchrow(
+            "select b.value, b.version from agents_blocks h join blocks b on b.id = h.block_id"
+            " where h.agent_id = $1 and h.label = 'human'",
+            agent_id,
+        )
+    assert row is not None
+    if not written or (row["value"] == written[-1] and row["version"] >= len(written)):
+        return []
+    return [f"{len(written)} edits were acknowledged; version {row['version']} is {row['value']!r}"]
 
 
 # --- nothing accepted is lost ------------------------------------------------------------------------
@@ -171,13 +194,15 @@ async def acked_is_kept(pool: Pool, acked: Mapping[str, list[Acked]]) -> list[st
 def _kept(conversation_id: str, sent: list[Acked], messages: list[Message]) -> list[str]:
     asked = [text_of(m) for m in messages if m.role == "user"]
     wanted = {item.text for item in sent}
+    times = Counter(asked)
     found = [
-        f"{item.text!r} was acknowledged and is {asked.count(item.text)} times in {conversation_id}"
+        f"{item.text!r} was acknowledged and is {times[item.text]} times in {conversation_id}"
         for item in sent
-        if asked.count(item.text) != 1
+        if times[item.text] != 1
     ]
     order = [text for text in asked if text in wanted]
-    if order != [item.text for item in sent if item.text in set(order)]:
+    found_there = set(order)
+    if order != [item.text for item in sent if item.text in found_there]:
         found.append(f"{conversation_id} is out of order: {order}")
     for question, answers in _exchanges(messages):
         expected = f"[{question.position + 1} messages] {text_of(question)}"

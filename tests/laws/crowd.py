@@ -10,19 +10,20 @@ import anyio
 from msgspec import Struct
 
 from actors import clock
-from actors.commands import Receipt
+from actors.commands import Receipt, UpdateBlock
 from actors.events import RunFinished
 from storage import edits
 from storage.pool import Pool, connection, open_pool
-from storage.records import TextPart
+from storage.records import BlockChanges, TextPart
 from tests.actors.worlds import create_agent
 from tests.laws.checks import Acked
-from tests.laws.host_process import Tell
+from tests.laws.host_process import Change, Look, Looked, Tell
 from tests.laws.nursery import GoneError, HostProcess, Line, RefusedError
 
 T = TypeVar("T")
 
-OUTAGE = frozenset({"UnavailableError", "DrainingError"})  # 503: what a client may see, and repeats after
+# 503: what a client may see, and repeats after. An edit is fenced when one before it landed unnoticed.
+OUTAGE = frozenset({"UnavailableError", "DrainingError", "FencedError"})
 OVER = "LogTrimmedError"  # the run is over and its events are gone
 PAUSE = 0.05  # seconds before a client repeats what was refused
 BURST = 3  # at most so many messages does a client send before it waits for the end of the last one
@@ -40,6 +41,7 @@ class Crowd:
 
     def __init__(self, *, burst: int = BURST) -> None:
         self.acked: dict[str, list[Acked]] = {}
+        self.written: list[str] = []
         self.wrong: list[str] = []
         self.refusals: list[str] = []
         self.waits: list[float] = []
@@ -70,6 +72,18 @@ class Crowd:
         while not self.enough.is_set():
             receipts = [await self.say(place) for _ in range(self._random.randint(1, self._burst))]
             await self.hear_out(place, receipts[-1])
+        self._talking -= 1
+        self._stir()
+
+    async def write(self, place: Place) -> None:
+        """Edit the agent's memory until there is enough, each edit until it is acknowledged."""
+        self._talking += 1
+        while not self.enough.is_set():
+            value = f"edit {len(self.written)}"
+            change = Change.of(place.agent_id, UpdateBlock(label="human", changes=BlockChanges(value=value)))
+            while await self._attempt(lambda line: line.ask(change)) is None:  # noqa: B023 - awaited here
+                pass
+            self.written.append(value)
         self._talking -= 1
         self._stir()
 
@@ -179,3 +193,14 @@ async def open_conversation(pool: Pool, agent_id: str) -> Place:
             system_tokens=4,
         )
     return Place(agent_id, conversation_id)
+
+
+async def counts_nothing(host: HostProcess) -> list[str]:
+    """Return what a host still counts as unfinished, when nothing is."""
+    async with host.line() as line:
+        looked = await line.ask(Look())
+    assert isinstance(looked, Looked)
+    health = looked.health
+    if (health.status, health.unfinished_runs) == ("ok", 0):
+        return []
+    return [f"the host is {health.status} and counts {health.unfinished_runs} runs that are over"]

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from bench.provider import Provider
 from tests.laws import checks, failpoints
-from tests.laws.crowd import Crowd, opened, places
+from tests.laws.crowd import Crowd, counts_nothing, opened, places
 from tests.laws.failpoints import Failpoint
 from tests.laws.host_process import Spec
 from tests.laws.nursery import Home, HostProcess, Nursery
@@ -113,10 +113,12 @@ async def violations(
                 group.start_soon(crowd.talk, place)
             for number in range(kills):
                 await killer.kill(number)
-            await killer.start()
+            last = await killer.start()
             crowd.enough.set()
             if not await _settled(watcher, crowd, settle):
                 found.append(f"not everything was over {settle:g} s after the last kill")
+            else:
+                found += await counts_nothing(last)
             group.cancel_scope.cancel()
         found += home.crashes
     found += crowd.wrong

@@ -17,7 +17,7 @@ from storage.pool import Pool, connection
 from storage.records import DEFAULT_ORGANIZATION, Message, TextPart
 from tests.actors.worlds import create_agent
 from tests.laws import checks
-from tests.laws.crowd import BURST, Crowd, opened, places
+from tests.laws.crowd import BURST, Crowd, counts_nothing, opened, places
 from tests.laws.faults import Fault, Server
 from tests.laws.host_process import Spec
 from tests.laws.nursery import Nursery
@@ -83,6 +83,7 @@ async def violations(
         async with anyio.create_task_group() as group:
             for place in where:
                 group.start_soon(crowd.talk, place)
+            group.start_soon(crowd.write, probe)
             for fault in faults:
                 await crowd.acknowledged(WARM)
                 await fault()
@@ -102,6 +103,8 @@ async def violations(
                     await watcher.nothing_pending()
             if scope.cancelled_caught:
                 found.append(f"not everything was over {settle:g} s after the last fault")
+            else:
+                found += await counts_nothing(host)
             group.cancel_scope.cancel()
         if host.status is not None:
             found.append(f"the host ended with {host.status}")
@@ -109,11 +112,14 @@ async def violations(
     found += crowd.wrong
     async with opened(dsn) as pool:
         found += await checks.acked_is_kept(pool, crowd.acked)
+        found += await checks.edits_are_kept(pool, probe.agent_id, crowd.written)
         found += await checks.all_is_handled(pool)
         found += await checks.steps_are_whole(pool)
         found += await checks.versions_are_counted(pool)
     if figures is not None:
-        figures.append(f"{crowd.messages} messages, {len(crowd.refusals)} refusals")
+        figures.append(
+            f"{crowd.messages} messages, {len(crowd.written)} edits, {len(crowd.refusals)} refusals"
+        )
     return found
 
 
