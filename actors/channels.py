@@ -169,6 +169,12 @@ class Channel:
         elif segment.run_id is None:
             segment.aliases = {run_id: segment.start, **(segment.aliases or {})}
 
+    def awaits(self, run_id: str) -> bool:
+        """Say whether the log lacks the end of this run: it has begun here, or is expected to."""
+        if self.running is not None and self.running.run_id == run_id:
+            return True
+        return run_id in self.expected and self.find(run_id) is None
+
     def find(self, run_id: str) -> int | None:
         """Return the offset at which a run's events begin, or None where the log has none of it."""
         for segment in reversed(self.segments):

@@ -11,14 +11,15 @@ from msgspec.structs import replace
 
 from actors import clock
 from actors.agent import Actor
+from actors.channels import Channel
 from actors.commands import SendMessages
 from actors.commons import Commons
 from actors.entries import inputs_of
 from actors.errors import DrainingError
-from actors.events import RunFinished
+from actors.events import MessageCommitted, RunFinished
 from actors.mailbox import Waiting
 from actors.thread import Thread
-from storage import activation
+from storage import activation, messages, runs
 from storage.activation import MAX_ATTEMPTS, Activated, PendingCommand
 from storage.agents import shard_of
 from storage.checkpoints import Checkpoint, InboxUpdate, RunUpdate, WindowUpdate
@@ -135,13 +136,28 @@ class Population:
         return None
 
     def _reconcile(self, agent_id: str, unfinished: set[str]) -> None:
-        """Take runs off the counts that ended between a look at the inbox and this activation."""
+        """Take runs off the counts that ended without our hearing of it, and tell who follows them."""
         for run_id in self.commons.load.runs_of(agent_id):
             if run_id not in unfinished:
                 where = self.commons.load.where(run_id)
                 assert where is not None
-                self.commons.logs.channel(where[1]).expected.discard(run_id)
+                channel = self.commons.logs.channel(where[1])
+                if channel.awaits(run_id):
+                    self.commons.spawn(self._tell_end, run_id, channel)
+                channel.expected.discard(run_id)
                 self.commons.load.finish(run_id)
+
+    async def _tell_end(self, run_id: str, channel: Channel) -> None:
+        """Publish what a run committed and how it ended, as the database has it."""
+        try:
+            async with connection(self.commons.pool) as conn:
+                ended = await runs.end_of(conn, run_id)
+                stored = await messages.whole_run(conn, run_id)
+        except StorageError as error:
+            log.warning("end of run not told", extra={"run_id": run_id, "reason": str(error)})
+            return
+        if ended is not None:
+            channel.publish(*(MessageCommitted(run_id, m) for m in stored), RunFinished(run_id, *ended))
 
     async def _deliver_pending(self, actor: Actor, state: Activated) -> None:
         now = clock.monotonic()

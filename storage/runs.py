@@ -7,7 +7,7 @@ import msgspec
 from storage.errors import NotFoundError
 from storage.keyset import Order, Page, Select
 from storage.pool import Conn, Row
-from storage.records import Run, RunError, Usage
+from storage.records import Run, RunError, RunStatus, StopReason, Usage
 
 ACTIVE = ("created", "running")
 
@@ -108,8 +108,23 @@ async def find_by_key(conn: Conn, *, agent_id: str, key: str) -> str | None:
     return await conn.fetchval(_BY_KEY, agent_id, key)
 
 
-def _run(row: Row) -> Run:
+_END = "select status, stop_reason, usage, error from runs where id = $1 and completed_at is not null"
+
+
+async def end_of(conn: Conn, run_id: str) -> tuple[RunStatus, StopReason, Usage, RunError | None] | None:
+    """Return how a run ended, if it is over."""
+    row = await conn.fetchrow(_END, run_id)
+    if row is None:
+        return None
+    return row["status"], row["stop_reason"] or "error", _usage.decode(row["usage"]), _failure(row)
+
+
+def _failure(row: Row) -> RunError | None:
     error = row["error"]
+    return None if error is None or error == b"null" else _error.decode(error)
+
+
+def _run(row: Row) -> Run:
     return Run(
         id=row["id"],
         organization_id=row["organization_id"],
@@ -123,7 +138,7 @@ def _run(row: Row) -> Run:
         usage=_usage.decode(row["usage"]),
         request_config=_object.decode(row["request_config"]),
         metadata=_object.decode(row["metadata"]),
-        error=None if error is None or error == b"null" else _error.decode(error),
+        error=_failure(row),
         attempt=row["attempt"],
         ttft_ns=row["ttft_ns"],
         total_duration_ns=row["total_duration_ns"],

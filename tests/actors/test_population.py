@@ -4,15 +4,17 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from actors import committer
 from actors.commons import HostSettings
 from actors.errors import DrainingError
 from actors.population import Population
 from bench.provider import Provider
-from storage import activation, blocks
+from storage import activation, blocks, checkpoints
+from storage.checkpoints import Checkpoint
 from storage.errors import NotFoundError, UnavailableError
 from storage.pool import Conn, Pool, connection
 from storage.records import DEFAULT_ORGANIZATION, BlockChanges
-from tests.actors.worlds import World, finish, new_block, world
+from tests.actors.worlds import World, committed, finish, new_block, world
 
 
 def population(w: World) -> Population:
@@ -148,3 +150,24 @@ async def test_a_block_that_is_written_while_an_agent_wakes_is_not_missed(
             await w.host.block_written(written)
             go_on.set()
         assert population(w).hot[agent_id].blocks["human"].value == "new"
+
+
+async def test_an_end_that_was_committed_unheard_is_told_to_those_who_follow(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = checkpoints.commit
+
+    async def deaf(conn: Conn, batch: list[Checkpoint]) -> object:
+        monkeypatch.setattr(checkpoints, "commit", commit)
+        await commit(conn, batch)
+        raise UnavailableError("the answer was lost, and nobody could ask")
+
+    monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0)
+    monkeypatch.setattr(checkpoints, "commit", deaf)
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        events = await w.ask(agent_id, "hello")
+        assert (finish(events).status, finish(events).stop_reason) == ("completed", "end_turn")
+        assert finish(events).usage.steps == 1
+        assert committed(events) == await w.history(agent_id)
+        assert w.host.health().unfinished_runs == 0

@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from actors import clock
+from actors import clock, committer
 from actors.agent import Actor
 from actors.batch import Batcher
 from actors.commands import Envelope, Receipt
@@ -198,6 +198,11 @@ def lost_commit_answers() -> None:
     checkpoints.commit = lossy
 
 
+def no_patience() -> None:
+    """A commit whose answer is lost is given up at once, as after a long outage."""
+    committer.OUTAGE_DEADLINE = 0.0
+
+
 _ALL: dict[str, Callable[[], None]] = {
     function.__name__: function
     for function in (
@@ -210,5 +215,6 @@ _ALL: dict[str, Callable[[], None]] = {
         crashing_turn,
         lost_wakeups,
         lost_commit_answers,
+        no_patience,
     )
 }

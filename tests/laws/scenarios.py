@@ -127,6 +127,12 @@ class LostAnswer(Talk):
     planted = ("lost_commit_answers",)
 
 
+class UnheardEnd(Talk):
+    """The same, where nobody can ask what became of the last commit: the next activation finds out."""
+
+    planted = ("lost_commit_answers", "no_patience")
+
+
 class LostWakeups(Talk):
     """Two messages whose deliveries are lost, so that the poll finds them: one asleep, one awake."""
 
@@ -331,4 +337,6 @@ def scenario_for(point: str) -> type[Scenario]:
         return Reject
     if name in ("inbox.get", "ownership.renew"):
         return LostWakeups
+    if name in ("runs.end_of", "messages.whole_run"):
+        return UnheardEnd
     return LostAnswer if name == "checkpoints.landed" else Talk

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.law
 
 TAKEOVER = 30.0  # seconds: a lease of 5, and a busy machine
 STOPS_WITHIN = 10.0  # seconds after SIGCONT
-AT_ONCE = 8  # rounds: each waits most of its time for a lease to run out
+AT_ONCE = 4  # rounds: each waits most of its time for a lease to run out
 
 Kind = Literal["streaming", "committing", "beginning", "editing"]
 KINDS: tuple[Kind, ...] = ("streaming", "committing", "beginning", "editing")
