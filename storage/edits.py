@@ -11,8 +11,15 @@ from typing import Any
 import msgspec
 
 from storage.errors import ConflictError, FencedError, NotFoundError
-from storage.pool import Conn
-from storage.records import AgentSettings, BlockChanges, JsonObject, Part
+from storage.pool import Conn, transaction
+from storage.records import (
+    AgentSettings,
+    BlockChanges,
+    Conversation,
+    ConversationChanges,
+    JsonObject,
+    Part,
+)
 
 # Fencing: zero rows updated means another owner activated the agent after us, or a step of ours that
 # we believed lost did commit; in both cases the caller's state is not the truth.
@@ -32,7 +39,7 @@ async def commit(
     Raises:
         FencedError: The agent has a newer owner or version.
     """
-    async with conn.transaction():
+    async with transaction(conn):
         if await conn.fetchrow(_ADVANCE, agent_id, fence, version, checkpoint_id) is None:
             raise FencedError(agent_id, fence)
         yield conn
@@ -232,6 +239,39 @@ async def create_conversation(
         msgspec.json.encode(system),
         system_tokens,
     )
+
+
+_UPDATE_CONVERSATION = """
+update conversations
+   set summary = $3, description = $4, model = $5, model_settings = $6, archived_at = $7,
+       last_message_at = case when $8 then $9 else last_message_at end, updated_at = now()
+ where id = $2 and agent_id = $1 and deleted_at is null
+returning id
+"""
+
+
+async def update_conversation(conn: Conn, conversation: Conversation, changes: ConversationChanges) -> None:
+    """Write what people may change about `conversation`, which holds the changes already.
+
+    Its last message's time is the steps' to write unless `changes` name it.
+
+    Raises:
+        NotFoundError: It is closed.
+    """
+    row = await conn.fetchrow(
+        _UPDATE_CONVERSATION,
+        conversation.agent_id,
+        conversation.id,
+        conversation.summary,
+        conversation.description,
+        conversation.model,
+        _json(conversation.model_settings),
+        conversation.archived_at,
+        changes.last_message_at is not msgspec.UNSET,
+        None if changes.last_message_at is msgspec.UNSET else changes.last_message_at,
+    )
+    if row is None:
+        raise NotFoundError("conversation", conversation.id)
 
 
 _DELETE_CONVERSATION = """

@@ -5,7 +5,7 @@ from datetime import timedelta
 from msgspec import Struct
 
 from storage.errors import OwnedError
-from storage.pool import Conn
+from storage.pool import Conn, transaction
 
 LEASE = timedelta(seconds=5)
 
@@ -59,7 +59,7 @@ async def claim(conn: Conn, *, name: str, instance: str, lease: timedelta = LEAS
     Raises:
         OwnedError: A host of another name is alive; the error names it and its remaining lease.
     """
-    async with conn.transaction():
+    async with transaction(conn):
         await conn.execute(_LOCK)
         owner = await conn.fetchrow(_OWNER, name)
         if owner is not None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Protocol, cast
 from urllib.parse import parse_qs, urlsplit
 
@@ -66,13 +66,13 @@ class Conn(Protocol):
         self, *, isolation: str | None = None, readonly: bool = False, deferrable: bool = False
     ) -> AbstractAsyncContextManager[Any]: ...
     def is_closed(self) -> bool: ...
+    def terminate(self) -> None: ...
 
 
 class OwnConn(Conn, Protocol):
     """A connection outside any pool: its opener closes it."""
 
     async def close(self, *, timeout: float | None = None) -> None: ...
-    def terminate(self) -> None: ...
     def get_server_version(self) -> Any: ...
     def get_settings(self) -> Any: ...
 
@@ -92,6 +92,19 @@ class Pool(Protocol):
 
 _create_pool = cast("Callable[..., Awaitable[Pool]]", asyncpg.create_pool)  # pyright: ignore[reportUnknownMemberType]
 _connect = cast("Callable[..., Awaitable[OwnConn]]", asyncpg.connect)  # pyright: ignore[reportUnknownMemberType]
+
+
+class _Connection(asyncpg.Connection):
+    """A connection that is cut when nobody answers its goodbye.
+
+    The pool says goodbye to expired connections in a task that nobody waits for, so a timeout there
+    would only be reported as an exception that was never retrieved.
+    """
+
+    async def close(self, *, timeout: float | None = None) -> None:
+        with suppress(TimeoutError):
+            await super().close(timeout=timeout)  # pyright: ignore[reportUnknownMemberType]
+
 
 _OUTSIDE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 
@@ -126,6 +139,7 @@ async def _open(dsn: str, *, size: int, settings: Mapping[str, str]) -> Pool:
             max_size=size,
             init=_set_codecs,
             reset=_keep_session,
+            connection_class=_Connection,
             command_timeout=COMMAND_SECONDS,
             **{**_CONNECT_OPTIONS, "server_settings": settings},
         )
@@ -177,6 +191,20 @@ async def connection(pool: Pool) -> AsyncGenerator[Conn]:
         if known is None:
             raise
         raise known from error
+
+
+@asynccontextmanager
+async def transaction(conn: Conn) -> AsyncGenerator[None]:
+    """Open a transaction; it commits when the block ends without an error, else it is rolled back.
+
+    A connection that fell silent is cut instead: asked to roll back, it would cost one more deadline.
+    """
+    async with conn.transaction():
+        try:
+            yield
+        except TimeoutError:
+            conn.terminate()
+            raise
 
 
 async def distrust(pool: Pool) -> None:

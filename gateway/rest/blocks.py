@@ -19,7 +19,7 @@ from gateway.rest import agents as agent_routes
 from storage import blocks
 from storage.blocks import BlockFilter
 from storage.keyset import Page
-from storage.pool import connection
+from storage.pool import connection, transaction
 from storage.records import Block
 
 # A direct write is finished and announced to the agents that hold the block even when the caller has
@@ -145,7 +145,7 @@ async def update(ctx: Context) -> Response:
     changes = requests.changes(await ctx.body(UpdateBlock), caller=ctx.caller)
     organization_id = ctx.caller.organization_id
     with anyio.fail_after(WRITE_SECONDS, shield=True):
-        async with connection(ctx.host.pool) as conn, conn.transaction():
+        async with connection(ctx.host.pool) as conn, transaction(conn):
             block = await blocks.update(
                 conn, ctx.params["block_id"], changes, organization_id=organization_id
             )

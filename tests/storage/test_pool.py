@@ -13,7 +13,8 @@ import pytest
 
 import storage.pool
 from storage.errors import ConflictError, NotFoundError, RefusedError, StorageError, UnavailableError
-from storage.pool import Pool, address, connect, connection, open_pool, plain_dsn, translate
+from storage.pool import Pool, address, connect, connection, open_pool, plain_dsn, transaction, translate
+from tests.laws.proxy import proxying
 
 
 @pytest.fixture
@@ -150,6 +151,24 @@ async def test_a_session_that_falls_silent_is_unavailable_and_every_connection_r
         after = {await one.fetchval("select pg_backend_pid()"), await two.fetchval("select pg_backend_pid()")}
     assert not before & after
     await pool.close()
+
+
+async def test_a_transaction_on_a_silent_connection_costs_one_deadline_and_not_one_more_for_its_rollback(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.pool, "COMMAND_SECONDS", 1.0)
+    async with proxying(dsn) as proxy:
+        pool = await open_pool(proxy.dsn, size=1)
+        with pytest.raises(UnavailableError):  # noqa: PT012 - the second statement, and leaving it
+            async with connection(pool) as conn, transaction(conn):
+                await conn.fetchval("select 1")
+                proxy.stall()
+                begun = anyio.current_time()
+                await conn.fetchval("select 2")
+        assert anyio.current_time() - begun < 2
+        async with connection(pool) as conn:
+            assert await conn.fetchval("select 3") == 3
+        pool.terminate()
 
 
 async def test_a_lock_that_is_not_free_in_time_is_unavailable(pool: Pool) -> None:
