@@ -10,17 +10,13 @@ from msgspec.structs import replace
 
 from actors import clock, loop, prompt, toolrun
 from actors.answer import Answer
-from actors.draft import Draft
-from actors.entries import inputs_of, tokens_of
+from actors.entries import inputs_of
 from actors.errors import ModelError, UnknownModelError
 from actors.events import (
     Event,
     MessageCommitted,
     Retracted,
-    RunFinished,
     RunStarted,
-    RunSteered,
-    StepFinished,
     StepStarted,
 )
 from actors.llm import openai_chat
@@ -28,18 +24,15 @@ from actors.llm.model import Model
 from actors.loop import CallModel, Finish, Turn
 from actors.mailbox import Waiting
 from actors.modelcall import ModelCall
+from actors.stepdraft import apply, draft_of
 from actors.thread import Thread, compile_for, text_parts
-from storage.checkpoints import InboxUpdate, MessageRewrite, RunUpdate
+from storage.checkpoints import MessageRewrite
 from storage.records import (
     Message,
-    Part,
     RunError,
-    RunStatus,
     Step,
     StepStatus,
-    StopReason,
     Timing,
-    Usage,
 )
 
 if TYPE_CHECKING:
@@ -48,17 +41,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("wakeful.turn")
 
 STOPPED = "interrupted: the run was stopped before this call ran"
-
-
-def status_of(stop_reason: StopReason) -> RunStatus:
-    """Return the status of a run that ended for this reason."""
-    match stop_reason:
-        case "end_turn" | "max_steps" | "tool_rule" | "requires_approval":
-            return "completed"
-        case "cancelled":
-            return "cancelled"
-        case _:
-            return "failed"
 
 
 class TurnRunner:
@@ -130,7 +112,7 @@ class TurnRunner:
         command = self.waiting.command
         now = clock.now()
         if not self.waiting.applied:
-            self.inputs = self._inputs_of(self.waiting, self.thread.end_position)
+            self.inputs = self.inputs_of(self.waiting, self.thread.end_position)
         self._refresh_system(now)
         if command.system is not None:
             self._system_override = openai_chat.encode_system(command.system)
@@ -172,7 +154,8 @@ class TurnRunner:
             self.rewrites.append(MessageRewrite(id=thread.system_id, content=text_parts(text), tokens=tokens))
         thread.compiled_for = actor.memory_version
 
-    def _inputs_of(self, waiting: Waiting, position: int) -> list[Message]:
+    def inputs_of(self, waiting: Waiting, position: int) -> list[Message]:
+        """Return the messages of a command as they would be stored from `position` on."""
         count = self.actor.commons.counter.count
         return inputs_of(self.actor.agent, waiting.command, position, run_id=waiting.run_id, count=count)
 
@@ -284,145 +267,5 @@ class TurnRunner:
         begun = time.monotonic_ns()
         with anyio.CancelScope(shield=True):
             async with self.actor.commit_turn:
-                draft = await self.actor.commit(self.thread, lambda: self._draft(answer, prepared, status))
-                self._apply(draft, time.monotonic_ns() - begun)
-
-    def _draft(self, answer: Answer | None, prepared: list[toolrun.Prepared], status: StepStatus) -> Draft:
-        """Return what this step changes, against the blocks as they are committed now. Pure but for ids."""
-        actor, thread = self.actor, self.thread
-        draft = Draft(actor.blocks)
-        results = [draft.settle(call) for call in prepared]
-        # A queued command that was cancelled meanwhile may have taken the place these had at first.
-        draft.messages += [replace(m, position=thread.end_position + i) for i, m in enumerate(self.inputs)]
-        position = thread.end_position + len(self.inputs)
-        if answer is not None and (parts := answer.parts()):
-            self._add(
-                draft, "assistant", parts, position, answer.message_id, ended=self.turn.ended is not None
-            )
-            position += 1
-        if results:
-            self._add(draft, "tool", tuple(results), position, clock.new_id("message"), ended=False)
-            position += 1
-        turn = self.turn
-        if turn.calls:
-            turn = loop.after_tools(turn, invalid=sum(p.invalid for p in prepared))
-        if turn.ended is None:
-            for waiting in thread.steering:
-                draft.joined.append(waiting)
-                fresh = self._inputs_of(waiting, position)
-                draft.messages += fresh
-                position += len(fresh)
-                turn = loop.after_input(turn)
-        draft.turn = turn
-        action = loop.next_action(turn)
-        draft.stop_reason = action.stop_reason if isinstance(action, Finish) else None
-        draft.rewrites += self.rewrites
-        self._account(draft, answer, status)
-        return draft
-
-    def _add(
-        self, draft: Draft, role: str, parts: tuple[Part, ...], position: int, message_id: str, *, ended: bool
-    ) -> None:
-        agent = self.actor.agent
-        assert self.step is not None
-        draft.messages.append(
-            Message(
-                id=message_id,
-                organization_id=agent.organization_id,
-                agent_id=agent.id,
-                conversation_id=self.thread.id,
-                position=position,
-                role="assistant" if role == "assistant" else "tool",
-                content=parts,
-                created_at=self.step.created_at if role == "assistant" else clock.now(),
-                run_id=self.run_id,
-                step_id=self.step.id,
-                tokens=tokens_of(parts, self.actor.commons.counter.count),
-                interrupted=ended,
-            )
-        )
-
-    def _account(self, draft: Draft, answer: Answer | None, status: StepStatus) -> None:
-        """Add usage, the step's row, and where its runs and commands stand."""
-        usage = self.usage
-        if answer is not None and self.step is not None:
-            reported = answer.usage or self._estimate(draft)
-            usage = usage + replace(reported, steps=1, context=reported.prompt)
-            draft.steps.append(
-                replace(self.step, status=status, usage=reported, stop_reason=draft.stop_reason or "end_turn")
-            )
-        draft.usage = usage
-        runs = [self.waiting, *self.joined, *draft.joined]
-        if draft.stop_reason is None:
-            draft.runs += [
-                RunUpdate(id=w.run_id, status="running", usage=usage, ttft_ns=self.ttft_ns) for w in runs
-            ]
-            draft.inbox += [InboxUpdate(seq=w.seq, state="applied") for w in runs]
-            return
-        now = clock.now()
-        spent = int((clock.monotonic() - self.waiting.since) * 1e9)
-        draft.runs += [
-            RunUpdate(
-                id=w.run_id,
-                status=status_of(draft.stop_reason),
-                usage=usage,
-                stop_reason=draft.stop_reason,
-                error=self.error,
-                completed_at=now,
-                ttft_ns=self.ttft_ns,
-                total_duration_ns=spent,
-            )
-            for w in runs
-        ]
-        draft.inbox += [InboxUpdate(seq=w.seq, state="done") for w in runs]
-        draft.duration_ms = spent // 1_000_000
-
-    def _estimate(self, draft: Draft) -> Usage:
-        """Return our own count where the provider reported none."""
-        prompt = self.thread.system_tokens + self.actor.toolbox.tokens + self.thread.tokens
-        prompt += sum(m.tokens for m in self.inputs)
-        completion = sum(m.tokens for m in draft.messages if m.role == "assistant" and m.step_id is not None)
-        return Usage(prompt=prompt, completion=completion, total=prompt + completion, estimated=True)
-
-    def _apply(self, draft: Draft, commit_ns: int) -> None:
-        """Take the committed step into hot state and publish it. No await: nobody sees half of it."""
-        thread, actor = self.thread, self.actor
-        if self.answer is not None and self.answer.usage is not None and self.step is not None:
-            ours = (
-                thread.system_tokens
-                + actor.toolbox.tokens
-                + thread.tokens
-                + sum(m.tokens for m in self.inputs)
-            )
-            actor.calibration = actor.calibration.observe(reported=self.answer.usage.prompt, ours=ours)
-        thread.append(draft.messages)
-        for waiting in draft.joined:
-            thread.steering.remove(waiting)
-            self.joined.append(waiting)
-        actor.take_blocks(draft.changed, run_id=self.run_id, but=self.channel)
-        sent = {m.id for m in self.inputs}
-        self.unproven = [m for m in draft.messages if m.id not in sent]
-        self.inputs, self.rewrites = [], []
-        self.turn, self.usage = draft.turn, draft.usage
-        actor.counted -= {w.seq for w in (self.waiting, *self.joined)}
-        events: list[Event] = [
-            MessageCommitted(self.run_id, m) for m in draft.messages if m.run_id == self.run_id
-        ]
-        events += draft.events(self.run_id)
-        events += [
-            StepFinished(self.run_id, s.id, s.usage, replace(s.timing, checkpoint=commit_ns))
-            for s in draft.steps
-        ]
-        for waiting in draft.joined:
-            events.append(RunSteered(waiting.run_id, self.run_id, waiting.command.messages))
-            events += [MessageCommitted(self.run_id, m) for m in draft.messages if m.run_id == waiting.run_id]
-        if draft.stop_reason is not None:
-            self.finished = True
-            status = status_of(draft.stop_reason)
-            events.append(RunFinished(self.run_id, status, draft.stop_reason, self.usage, self.error))
-            for waiting in (self.waiting, *self.joined):
-                actor.commons.load.finish(waiting.run_id)
-                actor.commons.finished_run(waiting, status)
-        self.answer = None
-        self.step = None
-        self.channel.publish(*events)
+                draft = await self.actor.commit(self.thread, lambda: draft_of(self, answer, prepared, status))
+                apply(self, draft, time.monotonic_ns() - begun)
