@@ -6,8 +6,10 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
+from storage import extras
 from storage.errors import FencedError, StaleBlocksError, StorageError
-from storage.pool import Conn
+from storage.extras import Extras
+from storage.pool import Conn, transaction
 from storage.records import Message, Part, RunError, Step, ToolCall, Usage
 
 
@@ -71,6 +73,7 @@ class Checkpoint(Struct, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCall, ...] = ()
     inbox: tuple[InboxUpdate, ...] = ()
     windows: tuple[WindowUpdate, ...] = ()
+    extras: Extras | None = None
     stop_reason: str | None = None
     duration_ms: int | None = None
 
@@ -89,7 +92,21 @@ async def commit(conn: Conn, batch: Sequence[Checkpoint]) -> list[Outcome]:
     `None` means committed. `FencedError`: a newer owner; stop. `StaleBlocksError`: reload the named
     blocks, apply the edits again, commit again. An error of the database itself is raised and then
     nothing of the batch is committed; see `landed` for a commit whose answer was lost.
+
+    Raises:
+        ConflictError: A block that one of the steps creates has a label that its agent has already.
     """
+    if all(c.extras is None for c in batch):
+        return await _commit_steps(conn, batch)
+    async with transaction(conn):
+        outcomes = await _commit_steps(conn, batch)
+        for checkpoint, outcome in zip(batch, outcomes, strict=True):
+            if outcome is None and checkpoint.extras is not None:
+                await extras.write(conn, checkpoint.agent_id, checkpoint.extras)
+    return outcomes
+
+
+async def _commit_steps(conn: Conn, batch: Sequence[Checkpoint]) -> list[Outcome]:
     rows = await conn.fetch(
         _COMMIT,
         _encoder.encode([_head(c) for c in batch]),
