@@ -29,7 +29,8 @@ class Committer:
         """Accept commands; every one of them is committed or refused when this returns.
 
         A lost answer is asked again: the key makes that safe. An error of the statement is shared out:
-        each command is tried alone, so only the guilty one fails.
+        each command is tried alone, so only the guilty one fails, and fails for what is wrong by then
+        (one whose agent was deleted meanwhile finds no agent).
 
         Raises:
             UnavailableError: The database did not answer twice; nothing may be acknowledged.
@@ -41,8 +42,8 @@ class Committer:
                 return await self._accept_once(batch)
         except UnavailableError:
             raise
-        except StorageError as error:
-            return [error] if len(batch) == 1 else await self._accept_apart(batch)
+        except StorageError:
+            return await self._accept_apart(batch)
 
     async def _accept_once(self, batch: list[Submission]) -> list[Accepted | StorageError]:
         try:

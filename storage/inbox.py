@@ -90,6 +90,24 @@ select i.found, e.seq, e.accepted_at,
  order by i.ordinal
 """
 
+# The same for one submission, as scalars: that halves what it costs where nobody else is in the batch.
+_ACCEPT_ONE = """
+with conversation as (
+  select from conversations
+   where id = $2 and agent_id = $1 and organization_id = $8 and deleted_at is null
+), entry as (
+  insert into inbox (agent_id, conversation_id, run_id, key, request_hash, caller, command)
+  select $1, $2, $3, $4, $5, $6, $7 from conversation
+   where not exists (select from inbox where agent_id = $1 and key = $4)
+  on conflict on constraint command_is_accepted_once do nothing
+  returning seq, accepted_at
+), run as (
+  insert into runs (id, organization_id, agent_id, conversation_id, background, request_config, callback_url)
+  select $3, $8, $1, $2, $9, $10, $11 from entry
+)
+select seq, accepted_at from entry
+"""
+
 _SETTLE = """
 select seq, run_id, conversation_id, accepted_at, request_hash = decode($3, 'hex') as same
   from inbox where agent_id = $1 and key = $2
@@ -104,6 +122,8 @@ async def accept(conn: Conn, submissions: Sequence[Submission]) -> list[Accepted
     A verdict is `Accepted`, or the error that refused this submission alone: `NotFoundError`
     (conversation or agent) or `KeyReusedError`. Order of `seq` is order of submission.
     """
+    if len(submissions) == 1:
+        return [await _accept_one(conn, submissions[0])]
     rows = await conn.fetch(_ACCEPT, _encoder.encode(submissions))
     verdicts: list[Accepted | StorageError] = []
     for item, row in zip(submissions, rows, strict=True):
@@ -128,11 +148,38 @@ async def accept(conn: Conn, submissions: Sequence[Submission]) -> list[Accepted
                 )
             )
         elif not row["found"]:
-            noun = "agent" if item.conversation_id == item.agent_id else "conversation"
-            verdicts.append(NotFoundError(noun, item.conversation_id))
+            verdicts.append(_missing(item))
         else:
             verdicts.append(await _settle(conn, item))
     return verdicts
+
+
+async def _accept_one(conn: Conn, item: Submission) -> Accepted | StorageError:
+    row = await conn.fetchrow(
+        _ACCEPT_ONE,
+        item.agent_id,
+        item.conversation_id,
+        item.run_id,
+        item.key,
+        bytes.fromhex(item.request_hash),
+        item.caller,
+        bytes(item.command),
+        item.organization_id,
+        item.background,
+        _encoder.encode(item.request_config),
+        item.callback_url,
+    )
+    if row is not None:
+        return Accepted(
+            seq=row["seq"],
+            run_id=item.run_id,
+            conversation_id=item.conversation_id,
+            accepted_at=row["accepted_at"],
+        )
+    known = await conn.fetchrow(_SETTLE, item.agent_id, item.key, item.request_hash)
+    if known is not None:
+        return _known(item, *known)
+    return _missing(item)
 
 
 async def _settle(conn: Conn, item: Submission) -> Accepted | StorageError:
@@ -141,6 +188,11 @@ async def _settle(conn: Conn, item: Submission) -> Accepted | StorageError:
     if row is None:
         return NotFoundError("agent", item.agent_id)
     return _known(item, row["seq"], row["run_id"], row["conversation_id"], row["accepted_at"], row["same"])
+
+
+def _missing(item: Submission) -> NotFoundError:
+    noun = "agent" if item.conversation_id == item.agent_id else "conversation"
+    return NotFoundError(noun, item.conversation_id)
 
 
 def _known(

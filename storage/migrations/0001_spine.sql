@@ -9,6 +9,16 @@
 --   * a finished run has its stop time, an unfinished one has none
 -- Invariants the one checkpoint statement guards (storage/checkpoints.py): fence, version, blocks.
 
+-- Words from a closed list. Domains, because a table's check is read and prepared again at every statement.
+create domain message_role as text constraint message_role_is_known
+  check (value in ('system', 'user', 'assistant', 'tool', 'approval', 'summary'));
+create domain run_status as text constraint run_status_is_known
+  check (value in ('created', 'running', 'completed', 'failed', 'cancelled'));
+create domain command_state as text constraint inbox_state_is_known
+  check (value in ('new', 'applied', 'done', 'dead'));
+create domain step_status as text constraint step_status_is_known
+  check (value in ('pending', 'success', 'failed', 'cancelled'));
+
 create table organizations (
   id          text primary key,
   name        text not null,
@@ -116,11 +126,13 @@ create table conversations (
   parent_position  bigint,
   from_position    bigint not null default 1, -- the window is [from_position, end_position)
   end_position     bigint not null default 1,
+  summary_position bigint,                    -- the message that stands for what is before the window
   summary          text,
   description      text,
   model            text,
   model_settings   jsonb,
   last_message_at  timestamptz,
+  archived_at      timestamptz,
   created_at       timestamptz not null default now(),
   updated_at       timestamptz not null default now(),
   deleted_at       timestamptz,
@@ -130,6 +142,19 @@ create table conversations (
 create index conversations_by_agent on conversations (agent_id, created_at, id);
 create index conversations_by_age on conversations (organization_id, created_at, id) where id <> agent_id;
 
+-- Words of what people and the model said, and the agent's id as one more word, so that one index finds
+-- an agent's messages by meaning of words without a scan over other agents'. A tsvector holds at most
+-- 1 MiB, or the insert fails: of longer texts the start of the first one can be found. Writers of messages
+-- call it: a generated column would have its expression read and planned again at every insert.
+create function words_of(role text, content jsonb, agent_id text) returns tsvector
+language sql immutable parallel safe as $$
+  select case when role in ('user', 'assistant', 'summary') then
+           case when octet_length(jsonb_path_query_array(content, '$[*].text')::text) <= 250000
+             then to_tsvector('english', jsonb_path_query_array(content, '$[*].text'))
+             else to_tsvector('english', left(jsonb_path_query_first(content, '$[*].text') #>> '{}', 100000)) end
+           || array_to_tsvector(array[agent_id]) end
+$$;
+
 create table messages (
   id               text primary key,
   conversation_id  text not null constraint message_has_a_conversation
@@ -137,7 +162,7 @@ create table messages (
   position         bigint not null,           -- 0 is the system prompt
   agent_id         text not null,
   organization_id  text not null,
-  role             text not null,
+  role             message_role not null,
   content          jsonb not null,            -- array of records.Part
   name             text,
   otid             text,
@@ -148,17 +173,7 @@ create table messages (
   excluded         boolean not null default false,
   interrupted      boolean not null default false,
   created_at       timestamptz not null default now(),
-  -- Words of what people and the model said, and the agent's id as one more word, so that one index
-  -- finds an agent's messages by meaning of words without a scan over other agents'. A tsvector holds
-  -- at most 1 MiB, or the insert fails: of longer texts the start of the first one can be found.
-  search           tsvector generated always as (
-                     case when role in ('user', 'assistant', 'summary') then
-                       case when octet_length(jsonb_path_query_array(content, '$[*].text')::text) <= 250000
-                         then to_tsvector('english', jsonb_path_query_array(content, '$[*].text'))
-                         else to_tsvector('english',
-                           left(jsonb_path_query_first(content, '$[*].text') #>> '{}', 100000)) end
-                       || array_to_tsvector(array[agent_id]) end) stored,
-  constraint message_role_is_known check (role in ('system', 'user', 'assistant', 'tool', 'approval', 'summary')),
+  search           tsvector,                  -- words_of(role, content, agent_id)
   constraint message_position_is_unique unique (conversation_id, position)
 );
 create index messages_by_run on messages (run_id) where run_id is not null;
@@ -170,7 +185,7 @@ create table runs (
   organization_id    text not null,
   agent_id           text not null constraint run_has_an_agent references agents (id) on delete cascade,
   conversation_id    text not null,
-  status             text not null default 'created',
+  status             run_status not null default 'created',
   background         boolean not null default false,
   stop_reason        text,
   usage              jsonb not null default '{}',
@@ -183,9 +198,8 @@ create table runs (
   callback_url       text,
   created_at         timestamptz not null default now(),
   completed_at       timestamptz,
-  constraint run_status_is_known check (status in ('created', 'running', 'completed', 'failed', 'cancelled')),
   constraint finished_run_has_its_time
-    check ((completed_at is not null) = (status in ('completed', 'failed', 'cancelled')))
+    check ((completed_at is null) = (status in ('created', 'running')))
 ) with (fillfactor = 70);
 create index runs_by_agent on runs (agent_id, created_at, id);
 create index runs_by_age on runs (organization_id, created_at, id);
@@ -199,12 +213,11 @@ create table inbox (
   request_hash     bytea not null,            -- same key, other hash: refused
   caller           text not null,
   command          jsonb not null,            -- an actors.commands Struct
-  state            text not null default 'new',
+  state            command_state not null default 'new',
   attempts         smallint not null default 0,
   accepted_at      timestamptz not null default now(),
   done_at          timestamptz,
-  constraint inbox_state_is_known check (state in ('new', 'applied', 'done', 'dead')),
-  constraint finished_command_has_its_time check ((done_at is not null) = (state in ('done', 'dead'))),
+  constraint finished_command_has_its_time check ((done_at is null) = (state in ('new', 'applied'))),
   constraint command_is_accepted_once unique (agent_id, key)
 ) with (fillfactor = 70);
 create index inbox_pending on inbox (agent_id, seq) where state in ('new', 'applied');
@@ -217,7 +230,7 @@ create table steps (
   agent_id               text not null,
   run_id                 text not null constraint step_has_a_run references runs (id) on delete cascade,
   position               int not null,
-  status                 text not null,
+  status                 step_status not null,
   model                  text not null,
   provider               text not null,
   context_window_tokens  int not null default 0,
@@ -225,8 +238,7 @@ create table steps (
   stop_reason            text,
   error                  jsonb,
   timing                 jsonb not null default '{}',
-  created_at             timestamptz not null default now(),
-  constraint step_status_is_known check (status in ('pending', 'success', 'failed', 'cancelled'))
+  created_at             timestamptz not null default now()
 );
 create index steps_by_run on steps (run_id, position);
 create index steps_by_agent on steps (agent_id, created_at, id);
@@ -245,6 +257,102 @@ create table tool_calls (
 );
 create index tool_calls_open on tool_calls (agent_id) where state = 'intended';
 create index tool_calls_by_agent on tool_calls (agent_id);
+
+create table pending_requests (
+  conversation_id  text primary key constraint request_has_a_conversation
+                     references conversations (id) on delete cascade,
+  agent_id         text not null constraint request_has_an_agent references agents (id) on delete cascade,
+  organization_id  text not null,
+  run_id           text not null,
+  step_id          text not null,
+  message_id       text not null,             -- the message that shows the calls to clients
+  position         bigint not null,           -- of the first message of the step
+  calls            jsonb not null,            -- array of pending.PendingCall
+  parked           jsonb not null default '[]', -- ids of calls that run after the answer
+  client_tools     jsonb not null default '[]', -- array of pending.ClientTool
+  created_at       timestamptz not null default now(),
+  expires_at       timestamptz not null
+);
+create index pending_requests_by_agent on pending_requests (agent_id);
+create index pending_requests_by_expiry on pending_requests (expires_at);
+
+-- Archival memory. Where the server has pgvector, vectors have its type and are found by index; elsewhere
+-- they are arrays that are compared one by one. Its absence, or a user who may not install it, is no error.
+do $$
+begin
+  create extension if not exists vector;
+exception when feature_not_supported or undefined_file or insufficient_privilege then
+  raise notice 'no pgvector: vectors are compared one by one';
+end
+$$;
+
+create table archives (
+  id                  text primary key,
+  organization_id     text not null constraint archive_has_an_organization references organizations (id),
+  name                text not null,
+  description         text,
+  embedding           text,                   -- handle of the model of new passages
+  dimensions          int,                    -- how many numbers its vectors have
+  metadata            jsonb not null default '{}',
+  created_at          timestamptz not null default now(),
+  updated_at          timestamptz not null default now(),
+  created_by_id       text,
+  last_updated_by_id  text
+);
+create index archives_by_age on archives (organization_id, created_at, id);
+
+create table archives_agents (
+  agent_id    text not null constraint archive_user_is_an_agent references agents (id) on delete cascade,
+  archive_id  text not null constraint archive_used_exists references archives (id) on delete cascade,
+  is_owner    boolean not null default false,
+  created_at  timestamptz not null default now(),
+  primary key (agent_id, archive_id)
+);
+create unique index agent_has_one_archive on archives_agents (agent_id) where is_owner;
+create index agents_by_archive on archives_agents (archive_id);
+
+create table passages (
+  id                  text primary key,
+  organization_id     text not null,
+  archive_id          text not null constraint passage_has_an_archive references archives (id) on delete cascade,
+  text                text not null,
+  tags                text[] not null default '{}',
+  metadata            jsonb not null default '{}',
+  embedding_model     text,
+  dimensions          int,
+  created_at          timestamptz not null default now(),
+  updated_at          timestamptz not null default now(),
+  created_by_id       text,
+  last_updated_by_id  text,
+  -- Words stemmed and as they stand, for codes; and the archive's id as one more word, so that one index
+  -- finds an archive's passages without a scan over other archives'. As for messages, a long text is
+  -- found by its start, because a tsvector holds at most 1 MiB.
+  words               tsvector generated always as (
+                        case when octet_length(text) <= 100000
+                          then to_tsvector('english', text) || to_tsvector('simple', text)
+                          else to_tsvector('english', left(text, 25000)) || to_tsvector('simple', left(text, 25000))
+                        end || array_to_tsvector(array[archive_id])) stored,
+  constraint passage_names_the_model_of_its_vector check ((embedding_model is null) = (dimensions is null))
+);
+create index passages_by_age on passages (archive_id, created_at, id);
+create index passages_by_words on passages using gin (words);
+create index passages_by_tag on passages using gin (tags);
+
+-- Vectors of any model stand in one column, in the row itself: a search that compares a whole archive would
+-- else fetch each from elsewhere. Each length has an index of its own; that of the local model is made here,
+-- others when they are first needed (storage/passage_indexes.py).
+do $$
+begin
+  if to_regtype('vector') is not null then
+    alter table passages add column embedding vector;
+    create index passages_by_meaning_384 on passages using hnsw ((embedding::vector(384)) vector_cosine_ops)
+     where dimensions = 384;
+  else
+    alter table passages add column embedding real[];
+  end if;
+  alter table passages alter column embedding set storage main;
+end
+$$;
 
 -- The one writer of steps. It decides nothing but whether a step may be written, and writes several
 -- agents' steps in one round trip; every argument is an array of rows, each with its `agent_id`.
@@ -312,9 +420,10 @@ begin
    where a.id = i.agent_id and i.agent_id = any (ok);
 
   insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
-                        sender_id, run_id, step_id, tokens, excluded, interrupted, created_at)
+                        sender_id, run_id, step_id, tokens, excluded, interrupted, created_at, search)
   select m.id, m.conversation_id, m.position, m.agent_id, m.organization_id, m.role, m.content, m.name,
-         m.otid, m.sender_id, m.run_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at
+         m.otid, m.sender_id, m.run_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at,
+         words_of(m.role, m.content, m.agent_id)
     from json_to_recordset(message_rows) as m (
            id text, conversation_id text, position bigint, agent_id text, organization_id text, role text,
            content jsonb, name text, otid text, sender_id text, run_id text, step_id text, tokens int,
@@ -336,8 +445,10 @@ begin
    where x.seq = u.seq and u.agent_id = any (ok);
 
   update conversations c
-     set from_position = u.from_position, end_position = u.end_position, last_message_at = now()
-    from json_to_recordset(window_rows) as u (agent_id text, id text, from_position bigint, end_position bigint)
+     set from_position = u.from_position, end_position = u.end_position, last_message_at = now(),
+         summary_position = nullif(coalesce(u.summary_position, c.summary_position), 0)
+    from json_to_recordset(window_rows) as u (
+           agent_id text, id text, from_position bigint, end_position bigint, summary_position bigint)
    where c.id = u.id and u.agent_id = any (ok);
 
   insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
@@ -356,7 +467,8 @@ begin
   if rewrite_rows is not null then
     update messages m
        set content = coalesce(w.content, m.content), tokens = coalesce(w.tokens, m.tokens),
-           excluded = coalesce(w.excluded, m.excluded)
+           excluded = coalesce(w.excluded, m.excluded),
+           search = case when w.content is null then m.search else words_of(m.role, w.content, m.agent_id) end
       from json_to_recordset(rewrite_rows) as w (
              agent_id text, id text, content jsonb, tokens int, excluded boolean)
      where m.id = w.id and w.agent_id = any (ok);
@@ -375,6 +487,65 @@ begin
     select i.agent_id, coalesce(i.agent_id = any (mine), false), null::text[]
       from json_to_recordset(heads) as i (agent_id text)
      where i.agent_id = any (ok) or (i.agent_id = any (mine)) is not true;
+end
+$$;
+
+-- What `commit_steps` does, for one step that writes no blocks, rewrites no message and has one run and one
+-- model call: nearly every step of a server that is not busy. Scalars in place of arrays of rows halve what
+-- such a step costs Postgres. Returns whether the caller owns the agent; only then is anything written.
+create function commit_step(step_agent text, of_fence bigint, of_version bigint, checkpoint text, reason text,
+                            duration_ms int, message_rows json, run text, run_status text, run_usage jsonb,
+                            run_error jsonb, run_completed timestamptz, run_ttft bigint, run_total bigint,
+                            command_seq bigint, command_state text, window_id text, window_from bigint,
+                            window_end bigint, step text, organization text, step_position int, step_status text,
+                            step_model text, step_provider text, step_window int, step_usage jsonb,
+                            step_reason text, step_error jsonb, step_timing jsonb, step_created timestamptz)
+returns boolean
+language plpgsql as $$
+begin
+  update agents a
+     set version = a.version + 1, checkpoint_id = checkpoint,
+         last_stop_reason = coalesce(reason, a.last_stop_reason),
+         last_run_completed_at = case when reason is null then a.last_run_completed_at else now() end,
+         last_run_duration_ms = coalesce(duration_ms, a.last_run_duration_ms)
+   where a.id = step_agent and a.fence = of_fence and a.version = of_version
+     and (select x.state from inbox x where x.seq = command_seq) in ('new', 'applied');
+  if not found then
+    return false;
+  end if;
+
+  insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
+                        sender_id, run_id, step_id, tokens, excluded, interrupted, created_at, search)
+  select m.id, m.conversation_id, m.position, m.agent_id, m.organization_id, m.role, m.content, m.name,
+         m.otid, m.sender_id, m.run_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at,
+         words_of(m.role, m.content, m.agent_id)
+    from json_to_recordset(message_rows) as m (
+           id text, conversation_id text, position bigint, agent_id text, organization_id text, role text,
+           content jsonb, name text, otid text, sender_id text, run_id text, step_id text, tokens int,
+           excluded boolean, interrupted boolean, created_at timestamptz);
+
+  update runs r
+     set status = run_status, usage = run_usage, stop_reason = reason, error = run_error,
+         completed_at = run_completed, ttft_ns = coalesce(r.ttft_ns, run_ttft), total_duration_ns = run_total
+   where r.id = run and r.status in ('created', 'running');
+
+  update inbox x
+     set state = command_state, attempts = 0,
+         done_at = case when command_state in ('done', 'dead') then now() end
+   where x.seq = command_seq;
+
+  update conversations c
+     set from_position = window_from, end_position = window_end, last_message_at = now()
+   where c.id = window_id;
+
+  insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
+                     context_window_tokens, usage, stop_reason, error, timing, created_at)
+  values (step, organization, step_agent, run, step_position, step_status, step_model, step_provider,
+          step_window, step_usage, step_reason, step_error, step_timing, step_created)
+  on conflict (id) do update
+     set status = excluded.status, usage = excluded.usage, stop_reason = excluded.stop_reason,
+         error = excluded.error, timing = excluded.timing;
+  return true;
 end
 $$;
 

@@ -15,6 +15,11 @@ from tests.actors.pieces import message
 from tests.actors.worlds import create_agent
 
 
+WAITING_FOR_A_LOCK = (
+    "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+)
+
+
 @pytest.fixture(autouse=True)
 def short_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(committer, "RETRY_DELAYS", (0.001,))
@@ -155,6 +160,25 @@ async def test_one_command_for_nobody_is_refused_alone(pool: Pool) -> None:
     good, bad = await Committer(pool).accept([submission(agent_id, "k"), submission("agent-none", "k")])
     assert isinstance(good, Accepted)
     assert isinstance(bad, NotFoundError)
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+async def test_a_command_for_an_agent_that_is_being_deleted_finds_no_agent(pool: Pool, beside: int) -> None:
+    going, staying = [await create_agent(pool, model="openai/echo") for _ in range(2)]
+    batch = [submission(going, "k"), *[submission(staying, "k")] * beside]
+    verdicts: list[object] = []
+
+    async def accept() -> None:
+        verdicts.extend(await Committer(pool).accept(batch))
+
+    async with connection(pool) as deleter, connection(pool) as probe, anyio.create_task_group() as group:
+        async with deleter.transaction():
+            await deleter.execute("delete from agents where id = $1", going)
+            group.start_soon(accept)
+            while not await probe.fetchval(WAITING_FOR_A_LOCK):
+                pass
+    assert isinstance(verdicts[0], NotFoundError)
+    assert all(isinstance(verdict, Accepted) for verdict in verdicts[1:])
 
 
 async def test_one_command_that_the_database_refuses_fails_alone(pool: Pool) -> None:

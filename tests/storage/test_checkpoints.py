@@ -8,7 +8,7 @@ from storage.checkpoints import BlockWrite, Checkpoint, InboxUpdate, MessageRewr
 from storage.errors import FencedError, RefusedError, StaleBlocksError
 from storage.inbox import Accepted
 from storage.pool import Conn, Pool, connection, open_lookup_pool
-from storage.records import DEFAULT_ORGANIZATION, Step, TextPart, ToolCall, Usage
+from storage.records import DEFAULT_ORGANIZATION, Step, TextPart, Timing, ToolCall, Usage
 from tests.storage import seeds
 
 
@@ -233,3 +233,102 @@ async def test_accepting_and_committing_read_no_more_rows_as_the_tables_grow(dsn
             assert await rows_read(150) <= few + 20
     finally:
         await pool.close()
+
+
+# --- the common shape, written by a statement of its own ---------------------------------------------
+
+
+def plain(agent_id: str, command: Accepted, **changes: object) -> Checkpoint:
+    """A step with everything that the common shape has: a run, a model call, messages, a window."""
+    step = Step(
+        id=clock.new_id("step"),
+        organization_id=DEFAULT_ORGANIZATION,
+        agent_id=agent_id,
+        run_id=command.run_id,
+        position=0,
+        status="success",
+        model="openai/echo",
+        provider="openai",
+        created_at=datetime(2026, 5, 6, 7, 8, 9, 123456, tzinfo=UTC),
+        context_window_tokens=8000,
+        usage=Usage(prompt=3, completion=4),
+        stop_reason="end_turn",
+        timing=Timing(queue=5, stream=6),
+    )
+    said = seeds.message(agent_id, 1, "hello", run_id=command.run_id)
+    replied = seeds.message(agent_id, 2, "good morning", role="assistant", run_id=command.run_id)
+    fields: dict[str, object] = {"steps": (step,), "messages": (said, replied), "duration_ms": 12}
+    return step_of(agent_id, command, **{**fields, **changes})
+
+
+async def rows_of(conn: Conn, agent_id: str) -> dict[str, list[dict[str, object]]]:
+    """Everything that is stored of an agent, but for what differs from one agent or moment to the next."""
+    tables = {"agents": "id", "conversations": "agent_id", "messages": "agent_id", "runs": "agent_id"}
+    found: dict[str, list[dict[str, object]]] = {}
+    for table, key in {**tables, "inbox": "agent_id", "steps": "agent_id"}.items():
+        order = "position" if table == "messages" else "1"
+        rows = await conn.fetch(f"select * from {table} where {key} = $1 order by {order}", agent_id)
+        found[table] = [_comparable(dict(row)) for row in rows]
+    return found
+
+
+def _comparable(row: dict[str, object]) -> dict[str, object]:
+    given = {"created_at": row.get("created_at")} if "timing" in row else {}
+    kept = {
+        name: value is not None if isinstance(value, datetime) else value
+        for name, value in row.items()
+        if name not in {"id", "seq", "shard", "name", "key", "command", "search"} and not name.endswith("_id")
+    }
+    return {**kept, **given}
+
+
+@pytest.mark.parametrize("running", [False, True])
+async def test_the_common_shape_is_written_as_the_general_statement_writes_it(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, *, running: bool
+) -> None:
+    async with connection(pool) as conn:
+        there, here = [await seeds.agent(conn) for _ in range(2)]
+        changes: dict[str, object] = {}
+        written = []
+        for agent_id in (there, here):
+            command = await accepted(conn, agent_id)
+            if running:
+                update = RunUpdate(id=command.run_id, status="running", ttft_ns=7)
+                applied = InboxUpdate(seq=command.seq, state="applied")
+                changes = {"runs": (update,), "inbox": (applied,), "stop_reason": None, "duration_ms": None}
+            step = plain(agent_id, command, **changes)
+            assert checkpoints.is_plain(step) == (agent_id == there)
+            assert await checkpoints.commit(conn, [step]) == [None]
+            written.append(await rows_of(conn, agent_id))
+            monkeypatch.setattr(checkpoints, "is_plain", lambda _: False)
+        searched = await conn.fetchval(
+            "select count(*) from messages where search @@ to_tsquery('english', 'morning')"
+        )
+    assert written[0] == written[1]
+    assert [len(rows) for rows in written[0].values()] == [1, 1, 3, 1, 1, 1]
+    assert searched == 2
+
+
+async def test_a_step_of_the_common_shape_is_fenced_like_any_other(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        command = await accepted(conn, agent_id)
+        untouched = await rows_of(conn, agent_id)
+        for wrong in ({"fence": 1}, {"version": 1}):
+            (outcome,) = await checkpoints.commit(conn, [plain(agent_id, command, **wrong)])
+            assert isinstance(outcome, FencedError)
+        assert await rows_of(conn, agent_id) == untouched
+        assert await checkpoints.commit(conn, [plain(agent_id, command)]) == [None]
+        (again,) = await checkpoints.commit(conn, [plain(agent_id, command, version=1)])
+        assert isinstance(again, FencedError), "its command is over"
+
+
+async def test_a_finished_run_is_not_changed_by_a_step_of_the_common_shape(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        command = await accepted(conn, agent_id)
+        await conn.execute(
+            "update runs set status = 'cancelled', completed_at = now() where id = $1", command.run_id
+        )
+        assert await checkpoints.commit(conn, [plain(agent_id, command)]) == [None]
+        assert await conn.fetchval("select status from runs where id = $1", command.run_id) == "cancelled"

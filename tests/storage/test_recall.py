@@ -31,7 +31,8 @@ async def say(
     )
     await conn.executemany(
         "insert into messages (id, conversation_id, position, agent_id, organization_id, role, content,"
-        " run_id, excluded, created_at) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        " run_id, excluded, created_at, search)"
+        " values ($1, $2, $3, $4, $5, $6::text, $7, $8, $9, $10, words_of($6::text, $7, $4))",
         [
             (
                 clock.new_id("message"),
@@ -229,11 +230,12 @@ async def test_messages_with_images_show_their_words(pool: Pool) -> None:
 
 AGENTS, EACH = 10, 2_000
 FILL = """
-insert into messages (id, conversation_id, position, agent_id, organization_id, role, content)
-select gen_random_uuid()::text, a, n, a, $2, case n % 2 when 0 then 'user' else 'assistant' end,
-       jsonb_build_array(jsonb_build_object('type', 'text', 'text',
-         'word' || n % 50 || ' thing' || n % 7 || ' rare' || n))
-  from generate_series(1, $3) n, unnest($1::text[]) a
+insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, search)
+select gen_random_uuid()::text, a, n, a, $2, role, content, words_of(role, content, a)
+  from generate_series(1, $3) n, unnest($1::text[]) a,
+       lateral (select case n % 2 when 0 then 'user' else 'assistant' end as role,
+                       jsonb_build_array(jsonb_build_object('type', 'text', 'text',
+                         'word' || n % 50 || ' thing' || n % 7 || ' rare' || n)) as content) said
 """
 
 
