@@ -9,8 +9,9 @@ from actors import clock
 from storage import checkpoints, inbox
 from storage.checkpoints import Checkpoint
 from storage.errors import FencedError, StorageError, UnavailableError
+from storage.held import Held
 from storage.inbox import Accepted, Submission
-from storage.pool import Pool, connection, distrust
+from storage.pool import Pool, distrust
 
 # Deadlines of what every message costs use asyncio.timeout: anyio.fail_after took 5 % of the CPU here.
 COMMIT_DEADLINE = 10.0  # seconds for one round trip, then its answer counts as lost
@@ -24,6 +25,19 @@ class Committer:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self._accepting = Held(pool)
+        self._committing = Held(pool)
+
+    async def close(self) -> None:
+        """Give the connections back. Nothing is under way any more."""
+        await self._accepting.close()
+        await self._committing.close()
+
+    async def _distrust(self) -> None:
+        """A statement did not answer: no connection is what it was."""
+        self._accepting.suspect()
+        self._committing.suspect()
+        await distrust(self._pool)
 
     async def accept(self, batch: list[Submission]) -> Sequence[Accepted | Exception]:
         """Accept commands; every one of them is committed or refused when this returns.
@@ -47,10 +61,10 @@ class Committer:
 
     async def _accept_once(self, batch: list[Submission]) -> list[Accepted | StorageError]:
         try:
-            async with asyncio.timeout(ACCEPT_DEADLINE), connection(self._pool) as conn:
+            async with asyncio.timeout(ACCEPT_DEADLINE), self._accepting as conn:
                 return await inbox.accept(conn, batch)
         except TimeoutError as error:
-            await distrust(self._pool)
+            await self._distrust()
             raise UnavailableError(f"no answer within {ACCEPT_DEADLINE:g} s") from error
 
     async def _accept_apart(self, batch: list[Submission]) -> list[Accepted | Exception]:
@@ -83,10 +97,10 @@ class Committer:
 
     async def _commit_once(self, batch: list[Checkpoint]) -> list[StorageError | None]:
         try:
-            async with asyncio.timeout(COMMIT_DEADLINE), connection(self._pool) as conn:
+            async with asyncio.timeout(COMMIT_DEADLINE), self._committing as conn:
                 return await checkpoints.commit(conn, batch)
         except TimeoutError as error:
-            await distrust(self._pool)
+            await self._distrust()
             raise UnavailableError(f"no answer within {COMMIT_DEADLINE:g} s") from error
 
     async def _outlast(self, batch: list[Checkpoint], error: UnavailableError) -> Sequence[Exception | None]:
@@ -120,8 +134,8 @@ class Committer:
 
     async def _landed(self, batch: list[Checkpoint]) -> list[bool]:
         try:
-            async with asyncio.timeout(COMMIT_DEADLINE), connection(self._pool) as conn:
+            async with asyncio.timeout(COMMIT_DEADLINE), self._committing as conn:
                 return await checkpoints.landed(conn, batch)
         except TimeoutError as error:
-            await distrust(self._pool)
+            await self._distrust()
             raise UnavailableError(f"no answer within {COMMIT_DEADLINE:g} s") from error

@@ -216,29 +216,33 @@ class Host:
         commons = self._commons
         await commons.directory.claim()
         failure: Exception | None = None
-        async with asyncio.TaskGroup() as group:
-            commons.group = group
-            tasks = [
-                group.create_task(task())
-                for task in (
-                    commons.checkpoints.run,
-                    self._intake.batcher.run,
-                    commons.directory.keep,
-                    self._intake.poll,
-                    self._population.sweep,
-                    self._purge,
-                )
-            ]
-            try:
-                await self._intake.poll_once()
-                yield self
-            except Exception as error:  # noqa: BLE001 - the caller's own, raised below outside of the group
-                failure = error
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await self.drain()
-                for task in tasks:
-                    task.cancel()
+        try:
+            async with asyncio.TaskGroup() as group:
+                commons.group = group
+                tasks = [
+                    group.create_task(task())
+                    for task in (
+                        commons.checkpoints.run,
+                        self._intake.batcher.run,
+                        commons.directory.keep,
+                        self._intake.poll,
+                        self._population.sweep,
+                        self._purge,
+                    )
+                ]
+                try:
+                    await self._intake.poll_once()
+                    yield self
+                except Exception as error:  # noqa: BLE001 - the caller's own, raised below outside of the group
+                    failure = error
+                finally:
+                    with anyio.CancelScope(shield=True):
+                        await self.drain()
+                    for task in tasks:
+                        task.cancel()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await commons.committer.close()
         if failure is not None:
             raise failure
 

@@ -125,6 +125,8 @@ class Population:
             for waiting in arrived:
                 actor.deliver(waiting)
             self._reconcile(agent_id, {p.run_id for p in state.pending} | {w.run_id for w in arrived})
+            if self.closed:  # the host was suspended meanwhile, and did not see this actor
+                await self.suspend()
         except (StorageError, DrainingError) as error:
             self._arrivals.pop(agent_id, None)
             if isinstance(error, NotFoundError):

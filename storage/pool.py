@@ -185,12 +185,17 @@ async def connection(pool: Pool) -> AsyncGenerator[Conn]:
         finally:
             await pool.release(conn, timeout=RELEASE_SECONDS)
     except _OUTSIDE as error:
-        if isinstance(error, TimeoutError):
-            await distrust(pool)
-        known = translate(error)
-        if known is None:
+        known = await failed(pool, error)
+        if known is error:
             raise
         raise known from error
+
+
+async def failed(pool: Pool, error: BaseException) -> BaseException:
+    """Return what an error on a connection of `pool` means to a caller; `error` itself where it is ours."""
+    if isinstance(error, TimeoutError):
+        await distrust(pool)
+    return (translate(error) if isinstance(error, _OUTSIDE) else None) or error
 
 
 @asynccontextmanager

@@ -1,3 +1,5 @@
+from collections.abc import AsyncGenerator
+
 import anyio
 import msgspec
 import pytest
@@ -14,10 +16,17 @@ from storage.records import DEFAULT_ORGANIZATION, TextPart
 from tests.actors.pieces import message
 from tests.actors.worlds import create_agent
 
-
 WAITING_FOR_A_LOCK = (
     "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
 )
+
+
+@pytest.fixture
+async def committing(pool: Pool) -> AsyncGenerator[Committer]:
+    """A committer on the pool, which it gives its connections back."""
+    committer = Committer(pool)
+    yield committer
+    await committer.close()
 
 
 @pytest.fixture(autouse=True)
@@ -61,10 +70,10 @@ def submission(agent_id: str, key: str) -> Submission:
     )
 
 
-async def test_one_bad_step_of_a_batch_fails_alone(pool: Pool) -> None:
+async def test_one_bad_step_of_a_batch_fails_alone(pool: Pool, committing: Committer) -> None:
     good, bad, late = await checkpoint(pool), await checkpoint(pool, text="nul \0"), await checkpoint(pool)
     fenced = replace(await checkpoint(pool), version=7)
-    verdicts = await Committer(pool).checkpoint([good, bad, fenced, late])
+    verdicts = await committing.checkpoint([good, bad, fenced, late])
     assert verdicts[0] is None
     assert isinstance(verdicts[1], RefusedError)
     assert isinstance(verdicts[2], FencedError)
@@ -73,7 +82,7 @@ async def test_one_bad_step_of_a_batch_fails_alone(pool: Pool) -> None:
 
 
 async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, committing: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit, asked = checkpoints.commit, 0
 
@@ -85,12 +94,14 @@ async def test_a_commit_whose_answer_was_lost_is_looked_up_and_not_repeated(
 
     monkeypatch.setattr(checkpoints, "commit", deaf)
     step = await checkpoint(pool)
-    assert await Committer(pool).checkpoint([step]) == [None]
+    assert await committing.checkpoint([step]) == [None]
     assert asked == 1
     assert await stored(pool, step) == 1
 
 
-async def test_a_step_outlasts_an_outage(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_step_outlasts_an_outage(
+    pool: Pool, committing: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     commit, asked = checkpoints.commit, 0
 
     async def away(conn: Conn, batch: list[Checkpoint]) -> object:
@@ -102,24 +113,24 @@ async def test_a_step_outlasts_an_outage(pool: Pool, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(checkpoints, "commit", away)
     step = await checkpoint(pool)
-    assert await Committer(pool).checkpoint([step]) == [None]
+    assert await committing.checkpoint([step]) == [None]
     assert asked == 4
 
 
 async def test_an_outage_that_does_not_end_is_said_to_every_step(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, committing: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def away(*_: object) -> object:
         raise UnavailableError("away")
 
     monkeypatch.setattr(checkpoints, "commit", away)
     monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0.02)
-    verdicts = await Committer(pool).checkpoint([await checkpoint(pool), await checkpoint(pool)])
+    verdicts = await committing.checkpoint([await checkpoint(pool), await checkpoint(pool)])
     assert [type(v) for v in verdicts] == [UnavailableError, UnavailableError]
 
 
 async def test_a_commit_that_does_not_answer_counts_as_lost(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, committing: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def silent(*_: object) -> object:
         await anyio.sleep_forever()
@@ -128,12 +139,12 @@ async def test_a_commit_that_does_not_answer_counts_as_lost(
     monkeypatch.setattr(checkpoints, "commit", silent)
     monkeypatch.setattr(committer, "COMMIT_DEADLINE", 0.02)
     monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0.05)
-    (verdict,) = await Committer(pool).checkpoint([await checkpoint(pool)])
+    (verdict,) = await committing.checkpoint([await checkpoint(pool)])
     assert isinstance(verdict, UnavailableError)
 
 
 async def test_an_acceptance_whose_answer_was_lost_is_asked_again_and_counts_once(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, committing: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accept, asked = inbox.accept, 0
 
@@ -148,31 +159,34 @@ async def test_an_acceptance_whose_answer_was_lost_is_asked_again_and_counts_onc
     monkeypatch.setattr(inbox, "accept", deaf)
     agent_id = await create_agent(pool, model="openai/echo")
     item = submission(agent_id, "k")
-    (verdict,) = await Committer(pool).accept([item])
+    (verdict,) = await committing.accept([item])
     assert isinstance(verdict, Accepted)
     assert verdict.run_id == item.run_id
     async with connection(pool) as conn:
         assert await conn.fetchval("select count(*) from inbox") == 1
 
 
-async def test_one_command_for_nobody_is_refused_alone(pool: Pool) -> None:
+async def test_one_command_for_nobody_is_refused_alone(pool: Pool, committing: Committer) -> None:
     agent_id = await create_agent(pool, model="openai/echo")
-    good, bad = await Committer(pool).accept([submission(agent_id, "k"), submission("agent-none", "k")])
+    good, bad = await committing.accept([submission(agent_id, "k"), submission("agent-none", "k")])
     assert isinstance(good, Accepted)
     assert isinstance(bad, NotFoundError)
 
 
 @pytest.mark.parametrize("beside", [0, 1])
-async def test_a_command_for_an_agent_that_is_being_deleted_finds_no_agent(pool: Pool, beside: int) -> None:
+async def test_a_command_for_an_agent_that_is_being_deleted_finds_no_agent(
+    pool: Pool, committing: Committer, beside: int
+) -> None:
     going, staying = [await create_agent(pool, model="openai/echo") for _ in range(2)]
     batch = [submission(going, "k"), *[submission(staying, "k")] * beside]
     verdicts: list[object] = []
 
     async def accept() -> None:
-        verdicts.extend(await Committer(pool).accept(batch))
+        verdicts.extend(await committing.accept(batch))
 
     async with connection(pool) as deleter, connection(pool) as probe, anyio.create_task_group() as group:
-        async with deleter.transaction():
+        deletion = deleter.transaction()
+        async with deletion:
             await deleter.execute("delete from agents where id = $1", going)
             group.start_soon(accept)
             while not await probe.fetchval(WAITING_FOR_A_LOCK):
@@ -181,15 +195,15 @@ async def test_a_command_for_an_agent_that_is_being_deleted_finds_no_agent(pool:
     assert all(isinstance(verdict, Accepted) for verdict in verdicts[1:])
 
 
-async def test_one_command_that_the_database_refuses_fails_alone(pool: Pool) -> None:
+async def test_one_command_that_the_database_refuses_fails_alone(pool: Pool, committing: Committer) -> None:
     agent_id = await create_agent(pool, model="openai/echo")
-    good, bad = await Committer(pool).accept([submission(agent_id, "k"), submission(agent_id, "nul \0")])
+    good, bad = await committing.accept([submission(agent_id, "k"), submission(agent_id, "nul \0")])
     assert isinstance(good, Accepted)
     assert isinstance(bad, RefusedError)
 
 
 async def test_a_lost_answer_is_resolved_for_each_step_where_another_one_is_refused(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, committing: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit, asked = checkpoints.commit, 0
     good, bad = await checkpoint(pool), await checkpoint(pool, text="nul \0")
@@ -203,14 +217,14 @@ async def test_a_lost_answer_is_resolved_for_each_step_where_another_one_is_refu
         return await commit(conn, batch)
 
     monkeypatch.setattr(checkpoints, "commit", half_deaf)
-    verdicts = await Committer(pool).checkpoint([good, bad])
+    verdicts = await committing.checkpoint([good, bad])
     assert verdicts[0] is None
     assert isinstance(verdicts[1], RefusedError)
     assert [await stored(pool, s) for s in (good, bad)] == [1, 0]
 
 
 async def test_a_lost_commit_that_lands_after_the_look_is_no_newer_owner(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, committing: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit, landed, looks = checkpoints.commit, checkpoints.landed, 0
     step = await checkpoint(pool)
@@ -229,12 +243,12 @@ async def test_a_lost_commit_that_lands_after_the_look_is_no_newer_owner(
 
     monkeypatch.setattr(checkpoints, "commit", late)
     monkeypatch.setattr(checkpoints, "landed", look)
-    assert await Committer(pool).checkpoint([step]) == [None]
+    assert await committing.checkpoint([step]) == [None]
     assert await stored(pool, step) == 1
 
 
 async def test_a_command_that_is_refused_at_the_second_try_fails_alone(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, committing: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accept = inbox.accept
 
@@ -244,13 +258,13 @@ async def test_a_command_that_is_refused_at_the_second_try_fails_alone(
 
     monkeypatch.setattr(inbox, "accept", away)
     agent_id = await create_agent(pool, model="openai/echo")
-    good, bad = await Committer(pool).accept([submission(agent_id, "k"), submission(agent_id, "nul \0")])
+    good, bad = await committing.accept([submission(agent_id, "k"), submission(agent_id, "nul \0")])
     assert isinstance(good, Accepted)
     assert isinstance(bad, RefusedError)
 
 
 async def test_commands_are_not_tried_one_by_one_while_the_database_is_away(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
+    pool: Pool, committing: Committer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
 
@@ -261,6 +275,6 @@ async def test_commands_are_not_tried_one_by_one_while_the_database_is_away(
 
     monkeypatch.setattr(inbox, "accept", away)
     agent_id = await create_agent(pool, model="openai/echo")
-    verdicts = await Committer(pool).accept([submission(agent_id, str(i)) for i in range(20)])
+    verdicts = await committing.accept([submission(agent_id, str(i)) for i in range(20)])
     assert {type(verdict) for verdict in verdicts} == {UnavailableError}
     assert asked == 2

@@ -171,3 +171,25 @@ async def test_an_end_that_was_committed_unheard_is_told_to_those_who_follow(
         assert finish(events).usage.steps == 1
         assert committed(events) == await w.history(agent_id)
         assert w.host.health().unfinished_runs == 0
+
+
+async def test_an_agent_that_wakes_while_the_host_is_suspended_begins_nothing(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate = activation.activate
+    waking, go_on = anyio.Event(), anyio.Event()
+
+    async def slow(conn: Conn, agent_id: str, *, fence: int) -> object:
+        waking.set()
+        await go_on.wait()
+        return await activate(conn, agent_id, fence=fence)
+
+    monkeypatch.setattr(activation, "activate", slow)
+    async with world(pool, provider, settings=HostSettings(drain_seconds=0)) as w:
+        await w.tell(await w.agent())
+        await waking.wait()
+        await w.host.drain()
+        go_on.set()
+    assert await provider.log() == []
+    async with connection(pool) as conn:
+        assert await conn.fetchval("select attempts from inbox") == 0

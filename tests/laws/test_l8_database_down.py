@@ -255,17 +255,22 @@ async def _step(pool: Pool, text: str) -> Checkpoint:
 
 
 async def test_of_32_steps_only_the_one_that_is_refused_fails(pool: Pool) -> None:
-    assert await one_guilty_step(pool, Committer(pool).checkpoint) == []
+    committer = Committer(pool)
+    assert await one_guilty_step(pool, committer.checkpoint) == []
+    await committer.close()
 
 
 async def test_the_law_catches_a_refusal_that_everybody_in_the_batch_gets(pool: Pool) -> None:
+    committer = Committer(pool)
+
     async def careless(batch: list[Checkpoint]) -> Sequence[Exception | None]:
         try:
-            return await Committer(pool)._commit_once(batch)
+            return await committer._commit_once(batch)
         except StorageError as error:
             return [error] * len(batch)
 
     assert len(await one_guilty_step(pool, careless)) == 62
+    await committer.close()
 
 
 @pytest.mark.timeout(60)

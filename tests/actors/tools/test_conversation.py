@@ -18,7 +18,8 @@ async def say(conn: Conn, agent_id: str, *said: tuple[datetime, str], role: str 
     for at, text in said:
         await conn.execute(
             "insert into messages (id, conversation_id, position, agent_id, organization_id, role, content,"
-            " created_at, search) select $1, $2, max(position) + 1, $2, $3, $4::text, $5, $6, words_of($4::text, $5, $2)"
+            " created_at, search)"
+            " select $1, $2, max(position) + 1, $2, $3, $4::text, $5, $6, words_of($4::text, $5, $2)"
             " from messages"
             " where conversation_id = $2",
             clock.new_id("message"),
