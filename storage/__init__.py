@@ -6,13 +6,16 @@ Tables (the whole of them, commented, in `schema.sql`; `migrations/` is the path
     agents                   the durable agent, with the fence and version that guard its commits
     blocks, agents_blocks    memory, perhaps shared by several agents; each block has its own version
     tools, agents_tools      what an agent may call
+    archives, archives_agents, passages
+                             what agents put away for good, perhaps shared; found by meaning and by words
     conversations, messages  ordered threads; a window is a range of positions, never a list
     inbox, runs              accepted commands, and the handling of each
     steps, tool_calls        model calls and what they asked for
     hosts, shards            who may run agents, under which fence
 
 Modules are nouns, with their statements above the functions that run them. A function takes an open
-connection first and opens no transaction; `edits.commit` is the one exception, and says so.
+connection first and opens no transaction; those that must (`edits.commit`, `checkpoints.commit`,
+`passage_indexes.make_missing`) say so.
 
 Who writes what:
 
@@ -22,10 +25,16 @@ Who writes what:
     activation.activate      the fence, and the count of attempts
     ownership                hosts and shards
     agents, blocks, tools    what belongs to no live agent: creating, and blocks by compare-and-set
+    archives, passages       as such directly; an agent's own inside its actor's step or edit
 
 Invariants: a command is accepted once and handled once; a step commits whole, under the newest fence
 and the version it started from, or not at all; a message never changes its position; a finished run
 never changes; the version of a block rises with every write of it.
+
+Vectors of every model stand in the one column `passages.embedding`, of pgvector's type where the server has
+it and `real[]` elsewhere; the driver's codec knows which (`pool.Conn.has_vectors`). Each length has a partial
+HNSW index (`passage_indexes`), and a search takes it only where comparing the whole archive would cost more
+(`passage_search`). Vectors of different models are never compared.
 
 Lock order: agents in order of id, then blocks in order of id, then everything else. The advisory lock
 `wakeful.ownership` is taken before any row. Nothing here is held across a model call, a tool or a socket.

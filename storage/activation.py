@@ -7,7 +7,9 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from storage.archives import Holdings
 from storage.errors import FencedError, NotFoundError
+from storage.pending_records import PendingRequest
 from storage.pool import Conn
 from storage.records import (
     Agent,
@@ -17,6 +19,7 @@ from storage.records import (
     Message,
     Part,
     Tool,
+    ToolCall,
     Usage,
 )
 
@@ -26,7 +29,8 @@ MAX_ATTEMPTS = 3
 class PendingCommand(Struct, frozen=True, kw_only=True):
     """A command that waits or was under way, with its run. `attempts` includes this activation.
 
-    More than `MAX_ATTEMPTS` means that it broke every activation so far and must be parked.
+    More than `MAX_ATTEMPTS` means that it broke every activation so far and must be parked. A `held` one
+    waits behind a request that somebody has to answer first; no activation counts for it.
     """
 
     seq: int
@@ -38,6 +42,7 @@ class PendingCommand(Struct, frozen=True, kw_only=True):
     attempt: int
     usage: Usage
     accepted_at: datetime
+    held: bool = False
 
 
 class Activated(Struct, frozen=True, kw_only=True):
@@ -48,23 +53,29 @@ class Activated(Struct, frozen=True, kw_only=True):
     tools: tuple[Tool, ...]
     conversations: tuple[Conversation, ...]
     pending: tuple[PendingCommand, ...]
+    requests: tuple[PendingRequest, ...] = ()
+    intended: tuple[ToolCall, ...] = ()
+    holdings: Holdings = Holdings()
 
 
 # Fencing: an agent that a newer owner has activated keeps its higher fence, and this returns no row.
 # Attempts count activations that had the command in hand: every applied command and the head of each
-# conversation. `runs.attempt` is never reset, because every seq_id of the run's stream contains it.
+# conversation, which is the answer where the conversation waits for one. `runs.attempt` is never reset,
+# because every seq_id of the run's stream contains it.
 _ACTIVATE = """
 with mine as materialized (
   update agents set fence = $2 where id = $1 and fence <= $2 returning *
 ), waiting as materialized (
-  select i.* from inbox i
+  select i.*, p.conversation_id is not null and i.state = 'new' and not i.command ? 'approvals' as held
+    from inbox i left join pending_requests p on p.conversation_id = i.conversation_id
    where i.agent_id = $1 and i.state in ('new', 'applied') and exists (select from mine)
 ), counted as (
   update inbox i set attempts = i.attempts + 1
    where i.seq in (
      select w.seq from waiting w
       where w.state = 'applied'
-         or w.seq = (select min(o.seq) from waiting o where o.conversation_id = w.conversation_id))
+         or w.seq = (select min(o.seq) from waiting o
+                      where o.conversation_id = w.conversation_id and not o.held))
   returning i.seq, i.run_id, i.attempts
 ), tried as (
   update runs r set attempt = r.attempt + 1 from counted c where r.id = c.run_id
@@ -80,11 +91,23 @@ select m.*,
   (select coalesce(jsonb_agg(jsonb_build_object(
             'seq', w.seq, 'conversation_id', w.conversation_id, 'run_id', w.run_id, 'state', w.state,
             'attempts', coalesce(c.attempts, w.attempts), 'command', w.command,
-            'attempt', coalesce(t.attempt, r.attempt), 'usage', r.usage, 'accepted_at', w.accepted_at)
+            'attempt', coalesce(t.attempt, r.attempt), 'usage', r.usage, 'accepted_at', w.accepted_at,
+            'held', w.held)
           order by w.seq), '[]')
      from waiting w join runs r on r.id = w.run_id
      left join counted c on c.seq = w.seq
-     left join tried t on t.id = w.run_id) as pending_rows
+     left join tried t on t.id = w.run_id) as pending_rows,
+  (select coalesce(jsonb_agg(to_jsonb(p)), '[]')
+     from pending_requests p where p.agent_id = $1) as request_rows,
+  (select coalesce(jsonb_agg(to_jsonb(t)), '[]')
+     from tool_calls t where t.agent_id = $1 and t.state = 'intended') as call_rows,
+  (select count(*)
+     from archives_agents aa join passages p on p.archive_id = aa.archive_id
+    where aa.agent_id = $1) as passages,
+  (select a.embedding
+     from archives_agents aa join archives a on a.id = aa.archive_id
+    where aa.agent_id = $1
+    order by aa.is_owner desc, aa.created_at, a.id limit 1) as embedding
   from mine m
 """
 
@@ -124,6 +147,9 @@ async def activate(conn: Conn, agent_id: str, *, fence: int) -> Activated:
         tools=msgspec.json.decode(row["tool_rows"], type=tuple[Tool, ...]),
         conversations=msgspec.json.decode(row["conversation_rows"], type=tuple[Conversation, ...]),
         pending=msgspec.json.decode(row["pending_rows"], type=tuple[PendingCommand, ...]),
+        requests=msgspec.json.decode(row["request_rows"], type=tuple[PendingRequest, ...]),
+        intended=msgspec.json.decode(row["call_rows"], type=tuple[ToolCall, ...]),
+        holdings=Holdings(passages=row["passages"], embedding=row["embedding"]),
     )
 
 
@@ -154,14 +180,24 @@ _WINDOW = """
 select id, position, role, content, tokens, run_id, step_id, name, otid, sender_id, created_at, excluded,
        interrupted, agent_id, organization_id, conversation_id
   from messages
- where conversation_id = $1 and (position = 0 or position between $2 and $3 - 1)
- order by position
+ where conversation_id = $1
+   and (position in (0, $4) or position between $2 and $3 - 1 and role <> 'summary')
+ order by position > 0, role <> 'summary', position
 """
 
 
 async def window(conn: Conn, conversation: Conversation) -> list[Message]:
-    """Return the system message and the messages of the window, in order, excluded ones included."""
-    rows = await conn.fetch(_WINDOW, conversation.id, conversation.from_position, conversation.end_position)
+    """Return the system message, the summary in force if there is one, and the messages of the window.
+
+    Those of the window are in order, excluded ones included.
+    """
+    rows = await conn.fetch(
+        _WINDOW,
+        conversation.id,
+        conversation.from_position,
+        conversation.end_position,
+        conversation.summary_position,
+    )
     return [
         Message(
             **{k: v for k, v in dict(row).items() if k != "content"},

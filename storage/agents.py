@@ -26,11 +26,13 @@ def shard_of(agent_id: str) -> int:
 class NewAgent(Struct, frozen=True, kw_only=True):
     """An agent to create. `blocks` are created with it, `held` exist already; labels are unique in both.
 
-    `tools` are names or ids of tools of the organisation. `system` is its message at position 0.
+    `tools` are names or ids of tools of the organisation. `system` is its message at position 0, `history`
+    are the messages that follow it, one position after the other.
     """
 
     agent: Agent
     system: Message
+    history: tuple[Message, ...] = ()
     blocks: tuple[Block, ...] = ()
     held: tuple[Block, ...] = ()
     tools: tuple[str, ...] = ()
@@ -57,6 +59,7 @@ class AgentFilter(Struct, frozen=True, kw_only=True):
     match_all_tags: bool = False
     query_text: str | None = None
     block_id: str | None = None
+    archive_id: str | None = None
     project_id: str | None = None
     template_id: str | None = None
     base_template_id: str | None = None
@@ -81,10 +84,17 @@ with wanted as materialized (
      select from wanted w where not exists (select from found f where f.id = w.key or f.name = w.key))
   returning id, created_at
 ), conversation as (
-  insert into conversations (id, organization_id, agent_id) select id, $2, id from agent
+  insert into conversations (id, organization_id, agent_id, end_position)
+  select id, $2, id, 1 + jsonb_array_length($16::jsonb) from agent
 ), system as (
   insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, tokens)
   select $11, id, 0, id, $2, 'system', $12, $13 from agent
+), history as (
+  insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
+         sender_id, tokens, created_at, search)
+  select m.id, agent.id, m.position, agent.id, $2, m.role, m.content, m.name, m.otid, m.sender_id, m.tokens,
+         m.created_at, words_of(m.role::text, m.content, agent.id)
+    from agent, jsonb_populate_recordset(null::messages, $16::jsonb) m
 ), block as (
   insert into blocks (id, organization_id, label, value, limit_chars, description, read_only, metadata,
          hidden, tags, project_id, template, created_by_id, last_updated_by_id)
@@ -144,6 +154,7 @@ async def create(conn: Conn, new: NewAgent) -> Profile:
         system.tokens,
         [block.id for block in attached],
         [block.label for block in attached],
+        _encode(new.history),
     )
     if row is None:
         missing = await conn.fetchval(_MISSING, list(new.tools), agent.organization_id)
@@ -152,7 +163,7 @@ async def create(conn: Conn, new: NewAgent) -> Profile:
     stamp = msgspec.structs.replace
     return Profile(
         agent=stamp(agent, created_at=at, updated_at=at, last_updated_by_id=agent.created_by_id),
-        message_ids=(system.id,),
+        message_ids=(system.id, *(message.id for message in new.history)),
         blocks=(*new.held, *(stamp(block, created_at=at, updated_at=at) for block in new.blocks)),
         tools=_tools.decode(row["tools"]),
     )
@@ -164,8 +175,9 @@ select a.id, a.organization_id, a.name, a.settings, a.created_at, a.updated_at, 
        a.created_by_id, a.last_updated_by_id,
        array(select m.id from conversations c join messages m on m.conversation_id = c.id
               where c.id = a.id and not m.excluded
-                and (m.position = 0 or m.position >= c.from_position and m.position < c.end_position)
-              order by m.position) as message_ids
+                and (m.position in (0, c.summary_position)
+                     or m.position >= c.from_position and m.position < c.end_position and m.role <> 'summary')
+              order by m.position > 0, m.role <> 'summary', m.position) as message_ids
 """
 
 _RELATED: dict[Relation, str] = {
@@ -261,6 +273,9 @@ def _filtered(head: str, where: AgentFilter) -> Select:
         select.where("strpos(lower(a.name), lower({}::text)) > 0", where.query_text)
     if where.block_id is not None:
         select.where("a.id in (select agent_id from agents_blocks where block_id = {})", where.block_id)
+    if where.archive_id is not None:
+        held = "a.id in (select agent_id from archives_agents where archive_id = {})"
+        select.where(held, where.archive_id)
     if where.last_stop_reason is not None:
         select.where("a.last_stop_reason = {}", where.last_stop_reason)
     if where.created_by_id is not None:

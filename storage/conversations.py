@@ -11,7 +11,9 @@ from storage.records import Conversation
 
 _READ = """
 select id, organization_id, agent_id, created_at, updated_at, parent_id, parent_position,
-       from_position, end_position, summary, description, model, model_settings, last_message_at
+       from_position, end_position, summary_position, summary, description, model, model_settings,
+       last_message_at,
+       archived_at
   from conversations
 """
 
@@ -56,9 +58,10 @@ async def list_page(
     organization_id: str,
     agent_id: str | None = None,
     summary_search: str | None = None,
+    archived: bool | None = None,
     order_by: Literal["created_at", "last_message_at"] = "created_at",
 ) -> list[Conversation]:
-    """Return a page of open conversations, without the default ones.
+    """Return a page of open conversations, without the default ones. `archived` None means both kinds.
 
     Raises:
         NotFoundError: The cursor names no such conversation.
@@ -69,6 +72,8 @@ async def list_page(
         select.where("agent_id = {}", agent_id)
     if summary_search:
         select.where("summary ilike {}", f"%{_literal(summary_search)}%")
+    if archived is not None:
+        select.where(f"archived_at is {'not ' if archived else ''}null")
     order = _BY_AGE if order_by == "created_at" else _BY_ACTIVITY
     return [_conversation(row) for row in await select.page(conn, page, order=order, scope=organization_id)]
 
@@ -77,14 +82,20 @@ _WINDOW = """
 select id
   from messages
  where conversation_id = $1 and not excluded
-   and (position = 0 or position >= $2 and position < $3)
- order by position
+   and (position in (0, $4) or position >= $2 and position < $3 and role <> 'summary')
+ order by position > 0, role <> 'summary', position
 """
 
 
 async def window_ids(conn: Conn, conversation: Conversation) -> list[str]:
-    """Return the ids of the messages that models see: the system prompt, then the window."""
-    rows = await conn.fetch(_WINDOW, conversation.id, conversation.from_position, conversation.end_position)
+    """Return the ids of the messages that models see: the system prompt, the summary, then the window."""
+    rows = await conn.fetch(
+        _WINDOW,
+        conversation.id,
+        conversation.from_position,
+        conversation.end_position,
+        conversation.summary_position,
+    )
     return [row["id"] for row in rows]
 
 
@@ -105,9 +116,11 @@ def _conversation(row: Row) -> Conversation:
         parent_position=row["parent_position"],
         from_position=row["from_position"],
         end_position=row["end_position"],
+        summary_position=row["summary_position"],
         summary=row["summary"],
         description=row["description"],
         model=row["model"],
         model_settings=None if settings is None else msgspec.json.decode(settings),
         last_message_at=row["last_message_at"],
+        archived_at=row["archived_at"],
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from storage import archives
 from storage.errors import ConflictError, FencedError, NotFoundError
 from storage.pool import Conn, transaction
 from storage.records import (
@@ -18,6 +19,7 @@ from storage.records import (
     Conversation,
     ConversationChanges,
     JsonObject,
+    Message,
     Part,
 )
 
@@ -294,11 +296,46 @@ async def delete_conversation(conn: Conn, agent_id: str, conversation_id: str) -
         raise NotFoundError("conversation", conversation_id)
 
 
+_RESET = """
+update conversations
+   set from_position = end_position, end_position = end_position + $3, summary_position = null,
+       updated_at = now()
+ where id = $2 and agent_id = $1 and deleted_at is null
+returning id
+"""
+
+_BEGIN = """
+insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, tokens,
+                      created_at)
+select m.id, m.conversation_id, m.position, m.agent_id, m.organization_id, m.role, m.content, m.tokens,
+       m.created_at
+  from jsonb_to_recordset($1) as m (
+         id text, conversation_id text, position bigint, agent_id text, organization_id text, role text,
+         content jsonb, tokens int, created_at timestamptz)
+"""
+
+
+async def reset_messages(conn: Conn, agent_id: str, conversation_id: str, initial: Sequence[Message]) -> None:
+    """Empty a conversation's window and let it begin with `initial`; what it held stays stored.
+
+    Raises:
+        NotFoundError: There is no such open conversation.
+    """
+    if await conn.fetchrow(_RESET, agent_id, conversation_id, len(initial)) is None:
+        raise NotFoundError("conversation", conversation_id)
+    if initial:
+        await conn.execute(_BEGIN, msgspec.json.encode(initial))
+
+
 _DELETE_AGENT = "delete from agents where id = $1"
 
 
 async def delete_agent(conn: Conn, agent_id: str) -> None:
-    """Delete the agent with its conversations, messages, runs and inbox. Its blocks survive."""
+    """Delete the agent with its conversations, messages, runs, inbox and own archive. Its blocks survive.
+
+    An archive that other agents hold survives as well.
+    """
+    await archives.delete_own(conn, agent_id)
     await conn.execute(_DELETE_AGENT, agent_id)
 
 

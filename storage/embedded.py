@@ -230,6 +230,13 @@ def start(data_dir: Path, *, durability_off: bool = False) -> Embedded:
     return server
 
 
+def running_dsn(data_dir: Path) -> str | None:
+    """Return the address of the server that another process runs in `data_dir`; None if it is not ready."""
+    home = data_dir.resolve() / "pg"
+    sockets = processes.socket_dir(home)
+    return None if sockets is None else cluster.dsn(home, sockets)
+
+
 def _require_main_thread() -> None:
     if threading.current_thread() is not threading.main_thread():
         raise EmbeddedError(

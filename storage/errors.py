@@ -24,6 +24,20 @@ class ConflictError(StorageError):
         self.constraint = constraint
 
 
+class LabelTakenError(ConflictError):
+    """A step gives a block a label that its agent, or another holder of the block, has already.
+
+    Reload the agent's blocks, apply the edits again, and commit again.
+    """
+
+    def __init__(self, label: str) -> None:
+        super().__init__(
+            f"the label {label!r} is taken on an agent that holds the block",
+            constraint="block_label_is_unique_per_agent",
+        )
+        self.label = label
+
+
 class KeyReusedError(ConflictError):
     """An idempotency key came again with another body. The first command stands."""
 

@@ -30,6 +30,21 @@ async def get(conn: Conn, message_id: str, *, organization_id: str) -> Message:
     return _message(row)
 
 
+_SYSTEM = _READ + " where conversation_id = $1 and position = 0"
+
+
+async def system_of(conn: Conn, conversation_id: str) -> Message:
+    """Return the system message of a conversation.
+
+    Raises:
+        NotFoundError: There is no such conversation.
+    """
+    row = await conn.fetchrow(_SYSTEM, conversation_id)
+    if row is None:
+        raise NotFoundError("conversation", conversation_id)
+    return _message(row)
+
+
 _POSITION = "select position from messages where id = $1 and conversation_id = $2"
 _EVERYWHERE = (-1, 2**62)
 

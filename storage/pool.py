@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it ships none; the protocols below are its types
 
+from storage import vectors
 from storage.errors import ConflictError, RefusedError, StorageError, UnavailableError
 
 WARM_CONNECTIONS = 2  # a new one costs about 13 ms: these never wait for it
@@ -23,6 +24,9 @@ SERVER_SETTINGS: Mapping[str, str] = {
     "idle_in_transaction_session_timeout": "15000",
     "jit": "off",
     "timezone": "UTC",
+    # pgvector's: an index goes on looking when its nearest rows are filtered away. Elsewhere without effect.
+    "hnsw.iterative_scan": "relaxed_order",
+    "hnsw.ef_search": "64",
 }
 
 
@@ -48,10 +52,14 @@ class Row(Protocol):
 
 
 class Conn(Protocol):
-    """A connection, borrowed or owned. `json` and `jsonb` are `bytes` both ways.
+    """A connection, borrowed or owned. `json` and `jsonb` are `bytes` both ways, `vector` numbers.
 
     Session state is not reset between borrowers: use `set local`, never `set`, `listen` or session locks.
+    `has_vectors` says whether the database keeps vectors in pgvector's type; else they are `real[]`.
     """
+
+    @property
+    def has_vectors(self) -> bool: ...
 
     async def execute(self, query: str, /, *args: object, timeout: float | None = None) -> str: ...
     async def executemany(
@@ -100,6 +108,8 @@ class _Connection(asyncpg.Connection):
     The pool says goodbye to expired connections in a task that nobody waits for, so a timeout there
     would only be reported as an exception that was never retrieved.
     """
+
+    has_vectors = False
 
     async def close(self, *, timeout: float | None = None) -> None:
         with suppress(TimeoutError):
@@ -156,10 +166,14 @@ async def connect(dsn: str) -> OwnConn:
         UnavailableError: as `open_pool`.
     """
     try:
-        conn = await _connect(plain_dsn(dsn), **_CONNECT_OPTIONS)
+        conn = await _connect(plain_dsn(dsn), connection_class=_Connection, **_CONNECT_OPTIONS)
+        try:
+            await _set_codecs(conn)
+        except BaseException:
+            conn.terminate()
+            raise
     except (*_OUTSIDE, ValueError) as error:
         raise _unreachable(dsn, error) from error
-    await _set_codecs(conn)
     return conn
 
 
@@ -237,6 +251,16 @@ def address(dsn: str) -> str:
     except ValueError:
         return "an address that is not a URL like postgresql://user:password@host:5432/database"
     return f"host {host}, port {port}, database {database}"
+
+
+def password(dsn: str | None) -> str | None:
+    """Return the password in `dsn`, so that it can be kept out of what is shown."""
+    try:
+        parts = urlsplit(plain_dsn(dsn or ""))
+        given = parse_qs(parts.query).get("password", [None])[0] or parts.password
+    except ValueError:
+        return dsn  # nobody can tell which part it is
+    return given
 
 
 def translate(error: BaseException) -> StorageError | None:
@@ -329,12 +353,34 @@ _CONNECT_OPTIONS: Mapping[str, Any] = {
 }
 
 
+# The column decides, not the extension: it may have been installed after the table was made without it.
+_VECTOR_SCHEMA = """
+select n.nspname
+  from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
+ where a.attrelid = to_regclass('passages') and a.attname = 'embedding' and t.typname = 'vector'
+"""
+
+
 async def _set_codecs(conn: Any) -> None:
-    """Let JSON pass as bytes. Both types are built in, so this asks the server nothing."""
+    """Let JSON pass as bytes, and vectors as numbers where the database has them.
+
+    The types of JSON are built in; that of vectors is not, so its place is asked for.
+    """
     await conn.set_type_codec(
         "jsonb", schema="pg_catalog", format="binary", encoder=_to_jsonb, decoder=_from_jsonb
     )
     await conn.set_type_codec("json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes)
+    schema = await conn.fetchval(_VECTOR_SCHEMA)
+    if schema is not None:
+        await conn.set_type_codec(
+            "vector", schema=schema, format="binary", encoder=vectors.encode, decoder=vectors.decode
+        )
+        _reached(conn).has_vectors = True
+
+
+def _reached(conn: Any) -> _Connection:
+    """Return the connection behind a pool's proxy."""
+    return getattr(conn, "_con", conn)
 
 
 def _to_jsonb(document: bytes) -> bytes:

@@ -32,6 +32,16 @@ def status(home: Path) -> tuple[int, str]:
         return 0, ""
 
 
+def socket_dir(home: Path) -> Path | None:
+    """Return the directory of the socket of a server that is ready, as it noted it itself."""
+    try:
+        lines = (home / "postmaster.pid").read_text(encoding="utf-8", errors="replace").splitlines()
+    except FileNotFoundError:
+        return None
+    ready = len(lines) > 7 and lines[7].strip() == "ready" and lines[4].strip() != ""
+    return Path(lines[4].strip()) if ready else None
+
+
 def belongs(pid: int, home: Path) -> bool:
     """Return whether `pid` is a live Postgres process of the cluster in `home`.
 

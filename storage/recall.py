@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from storage.pool import Conn, Row
-from storage.records import Part, Role, TextPart
+from storage.records import Part, Role, TextPart, ToolCallPart
 
 SEARCHED: tuple[Role, ...] = ("user", "assistant", "summary")
 QUERY_CHARS = 500  # what of a query counts; nobody looks for more words than that
@@ -30,7 +30,7 @@ class Hit(Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """Return the words of the message; parts are lines."""
-        return "\n".join(part.text for part in self.content if isinstance(part, TextPart))
+        return "\n".join(words for part in self.content if (words := _words(part)))
 
 
 async def search(
@@ -51,8 +51,9 @@ async def search(
     punctuation), or whose words nobody used, is looked for as it stands, in any case and also within
     words: that is how scripts without spaces are found. Without a query the newest messages come.
 
-    Tool rows, system messages, excluded messages, deleted conversations and assistant messages that
-    themselves called `conversation_search` are left out, and so is the run `but_run_id` that asks.
+    What an agent says by calling `send_message` counts as its words. Tool rows, heartbeats, system
+    messages, excluded messages, deleted conversations and assistant messages that themselves called
+    `conversation_search` are left out, and so is the run `but_run_id` that asks.
     `query` is data: no operator in it has a meaning. Both ends of the time span are included.
     """
     text = (query or "")[:QUERY_CHARS].translate(_UNSENDABLE).strip()
@@ -89,6 +90,7 @@ with hits as materialized (
      and ($3::timestamptz is null or m.created_at >= $3)
      and ($4::timestamptz is null or m.created_at <= $4)
      and ($5::text is null or m.run_id is distinct from $5)
+     and (m.role <> 'user' or m.step_id is null)
      and not m.content @> '[{"type": "tool_call", "name": "conversation_search"}]'
      and m.conversation_id <> all (
            array(select c.id from conversations c where c.agent_id = $1 and c.deleted_at is not null))
@@ -120,16 +122,39 @@ select found.*
       and ($3::timestamptz is null or m.created_at >= $3)
       and ($4::timestamptz is null or m.created_at <= $4)
       and ($5::text is null or m.run_id is distinct from $5)
+      and (m.role <> 'user' or m.step_id is null)
       and not m.content @> '[{"type": "tool_call", "name": "conversation_search"}]'
       and ($7::text is null or exists (
             select from jsonb_array_elements(m.content) part
-             where part ->> 'type' = 'text' and part ->> 'text' ilike $7))
+             where part ->> 'type' = 'text' and part ->> 'text' ilike $7
+                or part ->> 'name' = 'send_message'
+                   and substring(part ->> 'arguments'
+                                 from '"message"\\s*:\\s*"((?:[^"\\\\]|\\\\.)*)') ilike $7))
     order by m.position desc
     limit $6) found
  where c.agent_id = $1 and c.deleted_at is null
  order by found.created_at desc, found.position desc
  limit $6
 """
+
+
+class _Spoken(Struct, frozen=True):
+    """The arguments of a call by which an agent speaks."""
+
+    message: str = ""
+
+
+def _words(part: Part) -> str:
+    match part:
+        case TextPart(text):
+            return text
+        case ToolCallPart(name="send_message", arguments=arguments):
+            try:
+                return msgspec.json.decode(arguments, type=_Spoken).message
+            except msgspec.DecodeError:
+                return ""
+        case _:
+            return ""
 
 
 def _lexeme(word: str) -> str:

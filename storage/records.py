@@ -1,12 +1,21 @@
 """What is at rest: one frozen Struct for each table."""
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-JsonObject = dict[str, Any]
+from storage.parts import ApprovalPart as ApprovalPart
+from storage.parts import ImagePart as ImagePart
+from storage.parts import JsonObject as JsonObject
+from storage.parts import Part as Part
+from storage.parts import ReasoningPart as ReasoningPart
+from storage.parts import ReasoningSource as ReasoningSource
+from storage.parts import TextPart as TextPart
+from storage.parts import ToolCallPart as ToolCallPart
+from storage.parts import ToolReturnPart as ToolReturnPart
+from storage.parts import ToolStatus as ToolStatus
 
 DEFAULT_ORGANIZATION = "org-00000000-0000-4000-8000-000000000000"
 DEFAULT_USER = "user-00000000-0000-4000-8000-000000000000"
@@ -31,51 +40,6 @@ StopReason = Literal[
     "context_window_overflow_in_system_prompt",
 ]
 InboxState = Literal["new", "applied", "done", "dead"]
-ToolStatus = Literal["success", "error"]
-
-
-# --- content parts of a message -------------------------------------------------------------
-
-
-class TextPart(Struct, frozen=True, tag_field="type", tag="text", gc=False):
-    """Plain text written by a person or the model."""
-
-    text: str
-
-
-class ImagePart(Struct, frozen=True, tag_field="type", tag="image"):
-    """An image: `source` is Letta's `{"type": "url" | "base64" | "letta", …}` object, unchanged."""
-
-    source: JsonObject
-
-
-class ReasoningPart(Struct, frozen=True, tag_field="type", tag="reasoning", gc=False):
-    """The model's thoughts, shown to people and never sent back to a model that did not sign them."""
-
-    reasoning: str
-    signature: str | None = None
-
-
-class ToolCallPart(Struct, frozen=True, tag_field="type", tag="tool_call", gc=False):
-    """One call the model asked for. `arguments` is the JSON text exactly as the model wrote it."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-class ToolReturnPart(Struct, frozen=True, tag_field="type", tag="tool_return"):
-    """The one result of one call. `text` is what the model reads and what clients see."""
-
-    tool_call_id: str
-    name: str
-    status: ToolStatus
-    text: str
-    stdout: tuple[str, ...] = ()
-    stderr: tuple[str, ...] = ()
-
-
-Part = TextPart | ImagePart | ReasoningPart | ToolCallPart | ToolReturnPart
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -231,7 +195,8 @@ class Tool(Struct, frozen=True, kw_only=True):
 class Conversation(Struct, frozen=True, kw_only=True):
     """An ordered thread of messages. The default one has its agent's id.
 
-    The window that models see is `[from_position, end_position)` plus the system message at 0.
+    The window that models see is the system message at 0, the summary at `summary_position` if there is
+    one, and `[from_position, end_position)` without summaries.
     A fork reads `parent_id` up to `parent_position` and then its own rows.
     """
 
@@ -244,11 +209,24 @@ class Conversation(Struct, frozen=True, kw_only=True):
     parent_position: int | None = None
     from_position: int = 1
     end_position: int = 1
+    summary_position: int | None = None
     summary: str | None = None
     description: str | None = None
     model: str | None = None
     model_settings: JsonObject | None = None
     last_message_at: datetime | None = None
+    archived_at: datetime | None = None
+
+
+class ConversationChanges(Struct, frozen=True, kw_only=True):
+    """What an update changes; `UNSET` leaves a field as it is."""
+
+    summary: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    model: str | UnsetType | None = UNSET
+    model_settings: JsonObject | UnsetType | None = UNSET
+    last_message_at: datetime | UnsetType | None = UNSET
+    archived_at: datetime | UnsetType | None = UNSET
 
 
 # --- work -----------------------------------------------------------------------------------
@@ -325,6 +303,7 @@ class Timing(Struct, frozen=True, omit_defaults=True, gc=False):
     stream: int = 0
     tools: int = 0
     checkpoint: int = 0
+    compaction: int = 0
 
 
 class Step(Struct, frozen=True, kw_only=True):

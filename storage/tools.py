@@ -103,6 +103,14 @@ _BY_AGE = Order(
 )
 
 
+_NAMES = "select name from tools where organization_id = $1 and id = any ($2::text[])"
+
+
+async def names(conn: Conn, tool_ids: Iterable[str], *, organization_id: str) -> list[str]:
+    """Return the names of those tools that exist."""
+    return [row["name"] for row in await conn.fetch(_NAMES, organization_id, list(tool_ids))]
+
+
 async def list_page(conn: Conn, page: Page, *, where: ToolFilter) -> list[Tool]:
     """Return a page of tools by age.
 

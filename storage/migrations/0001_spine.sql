@@ -152,6 +152,12 @@ language sql immutable parallel safe as $$
            case when octet_length(jsonb_path_query_array(content, '$[*].text')::text) <= 250000
              then to_tsvector('english', jsonb_path_query_array(content, '$[*].text'))
              else to_tsvector('english', left(jsonb_path_query_first(content, '$[*].text') #>> '{}', 100000)) end
+           -- What an agent says by calling send_message: its argument, which may be cut off or no JSON.
+           || case when content @> '[{"type": "tool_call", "name": "send_message"}]'
+                then to_tsvector('english', coalesce(replace(substring(left(
+                       jsonb_path_query_first(content, '$[*] ? (@.name == "send_message").arguments') #>> '{}',
+                       100000) from '"message"\s*:\s*"((?:[^"\\]|\\.)*)'), '\n', ' '), ''))
+                else ''::tsvector end
            || array_to_tsvector(array[agent_id]) end
 $$;
 
@@ -335,6 +341,7 @@ create table passages (
   constraint passage_names_the_model_of_its_vector check ((embedding_model is null) = (dimensions is null))
 );
 create index passages_by_age on passages (archive_id, created_at, id);
+create index passages_by_organization on passages (organization_id, created_at, id);
 create index passages_by_words on passages using gin (words);
 create index passages_by_tag on passages using gin (tags);
 
@@ -350,7 +357,9 @@ begin
   else
     alter table passages add column embedding real[];
   end if;
-  alter table passages alter column embedding set storage main;
+  alter table passages
+    alter column embedding set storage main,
+    add constraint passage_knows_the_length_of_its_vector check ((embedding is null) = (dimensions is null));
 end
 $$;
 

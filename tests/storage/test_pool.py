@@ -1,8 +1,10 @@
 """Connections: codecs, settings, and the meaning of failures, each provoked on a real server."""
 
 import asyncio
+import math
 import os
 import signal
+from array import array
 from collections.abc import AsyncGenerator
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -39,6 +41,29 @@ async def test_arrays_and_times_come_back_as_python_has_them(pool: Pool) -> None
         assert await conn.fetchval("select array['a', 'b']::text[]") == ["a", "b"]
         moment = await conn.fetchval("select now()")
         assert moment.utcoffset().total_seconds() == 0
+
+
+async def test_vectors_travel_as_numbers_both_ways(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        assert conn.has_vectors
+        assert await conn.fetchval("select $1::vector", [1, 0.5, -2.25]) == (1.0, 0.5, -2.25)
+        assert await conn.fetchval("select $1::vector", array("f", [0.5])) == (0.5,)
+        assert await conn.fetchval("select vector_dims($1::vector)", [0.1] * 1536) == 1536
+        assert await conn.fetchval("select $1::vector <=> $2::vector", [1, 0], [0, 1]) == 1.0
+        assert await conn.fetchval("select $1::vector::text", [0.1, 2]) == "[0.1,2]"
+
+
+@pytest.mark.parametrize("numbers", [[], [math.nan], [math.inf], [1e39], [0.0] * 16_001])
+async def test_a_vector_that_is_none_is_refused(pool: Pool, numbers: list[float]) -> None:
+    with pytest.raises(RefusedError):
+        async with connection(pool) as conn:
+            await conn.fetchval("select $1::vector", numbers)
+
+
+async def test_a_database_without_passages_has_no_vectors(empty_dsn: str) -> None:
+    conn = await connect(empty_dsn)
+    assert not conn.has_vectors
+    await conn.close()
 
 
 async def test_the_session_is_bounded_in_every_wait(pool: Pool) -> None:

@@ -271,3 +271,31 @@ async def test_no_search_scans_the_messages_of_other_agents(pool: Pool) -> None:
         newest = (await plans_of(conn, agents[0], None))[0]
         assert "Index Scan Backward using message_position_is_unique" in newest
         assert await found(conn, agents[0], "rare77") == ["word27 thing0 rare77"]
+
+
+async def test_what_an_agent_says_by_a_call_is_found_and_heartbeats_are_not(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+
+        def spoken(arguments: str) -> tuple[Part, ...]:
+            return (ToolCallPart("c", "send_message", arguments),)
+
+        await say(
+            conn,
+            agent,
+            spoken('{"message": "Your \\"dentist\\"\\nis in Graz", "request_heartbeat": false}'),
+            spoken('{"message": "cut off by the lim'),
+            spoken("no json at all"),
+            (ToolCallPart("d", "memory_insert", '{"message": "Graz"}'),),
+            role="assistant",
+        )
+        await say(conn, agent, '{"type":"heartbeat","reason":"dentist in Graz"}')
+        await conn.execute(
+            "update messages set step_id = 'step-1' where role = 'user' and agent_id = $1", agent
+        )
+        expected = ['Your "dentist"\nis in Graz']
+        assert await found(conn, agent, "where is my dentist") == expected
+        assert await found(conn, agent, "graz") == expected
+        assert await found(conn, agent, "raz") == expected
+        assert await found(conn, agent, "request") == []
+        assert not any("heartbeat" in text for text in await found(conn, agent))

@@ -65,12 +65,12 @@ async def test_filters_hold_all_at_once(pool: Pool) -> None:
         agent_id = await seeds.agent(conn)
         tool_id = await conn.fetchval("select id from tools where name = 'memory_insert'")
         await conn.execute("insert into agents_tools values ($1, $2, 0)", agent_id, tool_id)
-        memory = {"memory_insert", "memory_replace"}
+        memory = {spec.name for spec in BUILTIN.values() if spec.tool_type == "letta_memory_core"}
         assert await found(conn, agent_id=agent_id) == {"memory_insert"}
         assert await found(conn, name="memory_replace") == {"memory_replace"}
         assert await found(conn, names=("memory_insert", "nothing")) == {"memory_insert"}
         assert await found(conn, tool_ids=(tool_id,)) == {"memory_insert"}
-        assert await found(conn, search="MEMORY_") == memory
+        assert await found(conn, search="Y_RE") == {"memory_replace", "memory_rethink", "core_memory_replace"}
         assert await found(conn, tool_types=("letta_memory_core",)) == memory
-        assert await found(conn, exclude_tool_types=("letta_memory_core",)) == {"conversation_search"}
+        assert await found(conn, exclude_tool_types=("letta_memory_core",)) == BUILTIN.keys() - memory
         assert await found(conn, built_in_only=True) == set(BUILTIN)
