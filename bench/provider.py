@@ -2,7 +2,8 @@
 
     python -m bench.provider --port 0        prints `ready <port>` once it listens
 
-What it answers is chosen per request: by the script (`POST /control/script`, a list of
+It speaks chat completions, responses and embeddings. What it answers is chosen per request: by the script
+(`POST /control/script`, a list of
 `bench.replies.Reply`), else by the model's name (`fixed-t20-d500-g20`, `echo`), else a fixed text. It
 records when each request arrived and when its first token was written (CLOCK_MONOTONIC, which processes
 share). It is written to be cheap, so that it is not what is measured: one protocol object per

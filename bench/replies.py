@@ -41,7 +41,8 @@ class Reply(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     `chunk` re-cuts the stream into pieces of those many bytes, over and over. At piece `gate_after` the
     answer waits until `gate` is opened. `raw` is a whole HTTP response, status line included, after
     which the socket closes; `sse` the verbatim body of an event stream. A `body` is the answer's whole
-    JSON, with any `status`.
+    JSON, with any `status`. `embeddings` gives it to requests for embeddings, which get no other; it may say
+    `status`, `headers`, `body`, `raw`, `delay_ms` and a fault.
     """
 
     text: str | None = None
@@ -68,6 +69,7 @@ class Reply(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     gate_after: int = 0
     match: str | None = None
     model: str | None = None
+    embeddings: bool = False
     repeat: Size | Literal["forever"] = 1
 
 
@@ -115,11 +117,19 @@ class Script:
 
     def take(self, model: str, user_text: str) -> Reply:
         """Choose the answer: the first queued one that fits, else what the model's name says."""
+        return self._next(model, user_text, embeddings=False) or named(model) or _DEFAULT
+
+    def take_embeddings(self, model: str) -> Reply | None:
+        """Choose what a request for embeddings gets: the first answer queued for one, or its vectors."""
+        return self._next(model, "", embeddings=True)
+
+    def _next(self, model: str, user_text: str, *, embeddings: bool) -> Reply | None:
         for index, reply in enumerate(self._replies):
-            if (reply.model or model) == model and (reply.match or "") in user_text:
+            fits = (reply.model or model) == model and (reply.match or "") in user_text
+            if fits and reply.embeddings == embeddings:
                 self._use(index)
                 return reply
-        return named(model) or _DEFAULT
+        return None
 
     def _use(self, index: int) -> None:
         reply = self._replies[index]

@@ -9,7 +9,7 @@ import httptools
 import msgspec
 from msgspec import UNSET, Raw, Struct
 
-from bench import framing, wire
+from bench import framing, responses, wire
 from bench.recording import Listed, Record, State
 from bench.replies import Reply
 
@@ -100,7 +100,7 @@ class Connection(asyncio.Protocol):
             self._control(path, query, body)
         elif path.endswith("/models"):
             self.send_json(200, {"object": "list", "data": [_shown(m) for m in self._state.models]})
-        elif path.endswith(("/chat/completions", "/embeddings")):
+        elif path.endswith(("/chat/completions", "/responses", "/embeddings")):
             self._record = self._state.begin(path, arrived_ns)
             self._respond(path, headers, body)
             self._state.look()
@@ -118,27 +118,58 @@ class Connection(asyncio.Protocol):
             if headers.get("authorization") == WRONG_KEY:
                 self._send_error(401, "Incorrect API key provided: sk-wrong.", code="invalid_api_key")
             elif path.endswith("/embeddings"):
-                self._send(200, wire.embeddings(msgspec.json.decode(body, type=wire.Embed)))
+                self._embed(record, msgspec.json.decode(body, type=wire.Embed))
+            elif path.endswith("/responses"):
+                asked = responses.read_request(body)
+                self._complete(record, asked, responses.refusal(asked.messages))
             else:
-                self._complete(record, wire.read_request(body), body)
+                asked = wire.read_request(body)
+                self._complete(record, asked, wire.refusal(asked.messages, body))
         except msgspec.MsgspecError as error:
             record.body = None
             self._send_error(400, f"We could not parse the JSON body of your request: {error}")
 
-    def _complete(self, record: Record, asked: wire.Asked, body: bytes) -> None:
+    def _complete(self, record: Record, asked: wire.Asked, refusal: str | None) -> None:
         record.model, record.messages, record.stream = asked.model, len(asked.messages), bool(asked.stream)
         record.user_text = wire.last_user_text(asked.messages)
-        record.refusal = wire.refusal(asked.messages, body)
+        record.refusal = refusal
         if record.refusal is not None:
             self._send_error(400, record.refusal)
             return
-        self._reply = reply = self._state.script.take(asked.model, record.user_text)
+        reply = self._state.script.take(asked.model, record.user_text)
+        if asked.response_format is not None and reply.status == 200 and not reply.echo:
+            reply = wire.in_schema(reply, asked)
+        self._reply = reply
         record.status = reply.status
-        self._answer, self._next = self._written(reply, asked, record), 0
-        self._stop = _stop(reply, len(self._answer.pieces))
         delay = reply.delay_ms / 1000
         if not (asked.stream or reply.raw is not None):
             delay += reply.gap_ms / 1000 * len(wire.words(wire.answer_text(reply, asked, record.user_text)))
+        self._begin(reply, self._written(reply, asked, record), delay)
+
+    def _embed(self, record: Record, asked: wire.Embed) -> None:
+        record.model = asked.model
+        reply = self._state.script.take_embeddings(asked.model)
+        if reply is None:
+            self._send(200, wire.embeddings(asked))
+            return
+        self._reply = reply
+        record.status = reply.status
+        self._begin(reply, Answer(self._embedded(reply, asked)), reply.delay_ms / 1000)
+
+    def _embedded(self, reply: Reply, asked: wire.Embed) -> list[bytes]:
+        if (raw := framing.raw_answer(reply)) is not None:
+            return [raw]
+        if reply.status != 200 or reply.body is not UNSET:
+            body = framing.error_body(reply.status) if reply.body is UNSET else reply.body
+            return [framing.response(reply.status, msgspec.json.encode(body), reply.headers)]
+        whole = {"empty_200": b"", "garbage": wire.GARBAGE}.get(str(reply.fault), wire.embeddings(asked))
+        data = framing.response(200, whole, reply.headers)
+        return [data[: len(data) // 2], data[len(data) // 2 :]]
+
+    def _begin(self, reply: Reply, answer: Answer, delay: float) -> None:
+        """Write an answer after a delay."""
+        self._answer, self._next = answer, 0
+        self._stop = _stop(reply, len(answer.pieces))
         self._due = time.monotonic() + delay
         if reply.fault == "hang":
             return
@@ -156,11 +187,12 @@ class Connection(asyncio.Protocol):
             return Answer([framing.response(reply.status, msgspec.json.encode(body), reply.headers)])
         if reply.fault == "empty_200":
             return Answer([framing.response(200, b"", reply.headers)])
+        spelling = responses if record.path.endswith("/responses") else wire
         numbers = {"number": record.number, "created": self._state.created}
         if not asked.stream:
             if reply.fault == "garbage":
                 return Answer([framing.response(200, wire.GARBAGE, reply.headers)])
-            whole = wire.completion(reply, asked, record.user_text, **numbers)
+            whole = spelling.completion(reply, asked, record.user_text, **numbers)
             data = framing.response(200, whole, reply.headers)
             return Answer([data[: len(data) // 2], data[len(data) // 2 :]])
         head = framing.stream_head(reply)
@@ -168,7 +200,7 @@ class Connection(asyncio.Protocol):
             return Answer([wire.GARBAGE], b"", head)
         if reply.sse is not None:
             return Answer([reply.sse.encode()], b"", head)
-        plan = wire.plan(reply, asked, record.user_text, **numbers)
+        plan = spelling.plan(reply, asked, record.user_text, **numbers)
         return Answer(plan.pieces, plan.closing, head)
 
     def _write(self) -> None:

@@ -313,6 +313,7 @@ def environment(provider: Provider | None = None) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(unwanted) and not name.upper().endswith(endings)
     }
+    env["WAKEFUL_DISCOVER"] = "off"  # other people's model servers on this machine are not meant
     if provider is not None:
         env |= {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "sk-bench"}
     return env

@@ -7,7 +7,7 @@ from itertools import cycle
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Raw, Struct
+from msgspec import UNSET, Raw, Struct, structs
 
 from bench.replies import DEFAULT_TEXT, Reply, ToolCall, words
 
@@ -29,7 +29,7 @@ class StreamOptions(Struct, frozen=True):
 class Message(Struct, frozen=True):
     """As much of a message as the provider looks at."""
 
-    role: str
+    role: str = ""
     content: str | list[dict[str, Any]] | None = None
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None
@@ -49,6 +49,7 @@ class Asked(Struct, frozen=True):
     messages: list[Raw]
     stream: bool | None = False
     stream_options: StreamOptions | None = None
+    response_format: dict[str, Any] | None = None
 
     @property
     def wants_usage(self) -> bool:
@@ -107,6 +108,25 @@ def refusal(messages: list[Raw], body: bytes) -> str | None:
     return None
 
 
+def in_schema(reply: Reply, asked: Asked) -> Reply:
+    """The answer of a model that is held to a schema of calls and replies: one JSON object, as text.
+
+    Its first call is `{"name", "arguments"}`, its text `{"reply"}`. Other schemas are answered as scripted.
+    """
+    described = (asked.response_format or {}).get("json_schema") or {}
+    schema = described.get("schema") or {}
+    kinds = [set(kind.get("properties") or ()) for kind in schema.get("anyOf") or [schema]]
+    if not any(kind in ({"reply"}, {"name", "arguments"}) for kind in kinds):
+        return reply
+    if reply.tool_calls:
+        call = reply.tool_calls[0]
+        inner = call.arguments if isinstance(call.arguments, dict) else Raw(call.arguments.encode() or b"{}")
+        text = _encode({"name": call.name, "arguments": inner}).decode()
+    else:
+        text = _encode({"reply": DEFAULT_TEXT if reply.text is None else reply.text}).decode()
+    return structs.replace(reply, text=text, tool_calls=())
+
+
 def answer_text(reply: Reply, asked: Asked, user_text: str) -> str:
     """The text of an answer; an echo names how many messages it saw, then repeats the last."""
     if reply.echo:
@@ -137,10 +157,10 @@ def plan(reply: Reply, asked: Asked, user_text: str, *, number: int, created: in
             nulls,
         )
     if (asked.wants_usage or reply.usage is not UNSET) and reply.usage is not None:
-        closing += head + b'"choices":[],"usage":%b}\n\n' % _encode(_usage(reply, asked, len(deltas)))
+        closing += head + b'"choices":[],"usage":%b}\n\n' % _encode(usage(reply, asked, len(deltas)))
     if reply.fault != "no_done":
         closing += DONE
-    return _recut(_flawed(reply, Plan([role + pieces[0], *pieces[1:]] if pieces else [role], closing)), reply)
+    return recut(flawed(reply, Plan([role + pieces[0], *pieces[1:]] if pieces else [role], closing)), reply)
 
 
 def _deltas(reply: Reply, text: str, number: int) -> list[bytes]:
@@ -164,27 +184,30 @@ def _thought(reply: Reply, word: str) -> dict[str, Any]:
 
 
 def _call_deltas(call: ToolCall, index: int, number: int) -> list[bytes]:
-    arguments = _arguments(call)
+    text = arguments(call)
     opening = {
         "index": index,
-        "id": _call_id(call, index, number),
+        "id": call_id(call, index, number),
         "type": "function",
         "function": {"name": call.name, "arguments": ""},
     }
-    parts = [arguments[i : i + FRAGMENT_CHARS] for i in range(0, len(arguments), FRAGMENT_CHARS)]
+    parts = [text[i : i + FRAGMENT_CHARS] for i in range(0, len(text), FRAGMENT_CHARS)]
     rest = [{"index": index, "function": {"arguments": part}} for part in parts]
     return [_encode({"tool_calls": [part]}) for part in (opening, *rest)]
 
 
-def _arguments(call: ToolCall) -> str:
+def arguments(call: ToolCall) -> str:
+    """The arguments of a call as text."""
     return call.arguments if isinstance(call.arguments, str) else _encode(call.arguments).decode()
 
 
-def _call_id(call: ToolCall, index: int, number: int) -> str:
+def call_id(call: ToolCall, index: int, number: int) -> str:
+    """The id of a call: its own, or one that no other answer uses."""
     return f"call_{number}_{index}" if call.id is None else call.id
 
 
-def _usage(reply: Reply, asked: Asked, completion: int) -> dict[str, Any]:
+def usage(reply: Reply, asked: Asked, completion: int) -> dict[str, Any]:
+    """The counts that an answer reports."""
     if reply.usage == "negative":
         return {"prompt_tokens": -5, "completion_tokens": -1, "total_tokens": -6}
     if isinstance(reply.usage, dict):
@@ -193,7 +216,8 @@ def _usage(reply: Reply, asked: Asked, completion: int) -> dict[str, Any]:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
-def _flawed(reply: Reply, whole: Plan) -> Plan:
+def flawed(reply: Reply, whole: Plan) -> Plan:
+    """The answer with an event that is none, or an error, where the script wants one."""
     at = reply.tokens
     match reply.fault:
         case "bad_json_event":
@@ -206,7 +230,8 @@ def _flawed(reply: Reply, whole: Plan) -> Plan:
             return whole
 
 
-def _recut(whole: Plan, reply: Reply) -> Plan:
+def recut(whole: Plan, reply: Reply) -> Plan:
+    """The answer with other line ends and in pieces of other sizes."""
     pieces, closing = whole.pieces, whole.closing
     if reply.crlf:
         pieces, closing = [p.replace(b"\n", b"\r\n") for p in pieces], closing.replace(b"\n", b"\r\n")
@@ -234,9 +259,9 @@ def completion(reply: Reply, asked: Asked, user_text: str, *, number: int, creat
     if reply.tool_calls:
         message["tool_calls"] = [
             {
-                "id": _call_id(call, index, number),
+                "id": call_id(call, index, number),
                 "type": "function",
-                "function": {"name": call.name, "arguments": _arguments(call)},
+                "function": {"name": call.name, "arguments": arguments(call)},
             }
             for index, call in enumerate(reply.tool_calls)
         ]
@@ -255,7 +280,7 @@ def completion(reply: Reply, asked: Asked, user_text: str, *, number: int, creat
         "choices": [choice],
     }
     if reply.usage is not None:
-        whole["usage"] = _usage(reply, asked, len(words(text)))
+        whole["usage"] = usage(reply, asked, len(words(text)))
     data = _encode(whole)
     return data[: len(data) // 2] if reply.fault == "bad_json_event" else data
 
@@ -282,8 +307,8 @@ def embeddings(asked: Embed) -> bytes:
             shown = vector
         data.append({"object": "embedding", "index": index, "embedding": shown})
     used = sum(len(words(text)) for text in texts)
-    usage = {"prompt_tokens": used, "total_tokens": used}
-    return _encode({"object": "list", "data": data, "model": asked.model, "usage": usage})
+    counts = {"prompt_tokens": used, "total_tokens": used}
+    return _encode({"object": "list", "data": data, "model": asked.model, "usage": counts})
 
 
 def _embed(text: str, size: int) -> list[float]:

@@ -5,9 +5,11 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
+from msgspec.structs import replace
 
-from actors import clock
-from actors.llm.demo_mind import MemoryBlock, Reply, ToolUse, View, reply
+from actors import clock, summary
+from actors.llm.demo_mind import MemoryBlock, Reply, ToolUse, View, reply, sum_up
+from actors.llm.dialects import CHAT, Dialect
 from actors.llm.model import (
     Finished,
     ModelRef,
@@ -19,7 +21,7 @@ from actors.llm.model import (
     UsageReported,
 )
 from actors.llm.openai_chat import short_call_id
-from storage.records import Usage
+from storage.records import JsonObject, ModelSettings, Usage
 
 BYTES_PER_TOKEN = 4
 
@@ -43,6 +45,7 @@ _BLOCK = re.compile(
 )
 _WORDS = re.compile(r"\S+\s*")
 _SEARCH = "conversation_search"
+_SPEAK = "send_message"
 
 
 class DemoModel:
@@ -52,9 +55,17 @@ class DemoModel:
         self.ref = DEMO
         self._pace = pace
 
+    def dialect(self, settings: ModelSettings) -> Dialect:  # noqa: ARG002 - the signature of models
+        """Return the one dialect that it reads."""
+        return CHAT
+
     async def stream(self, request: Request) -> AsyncGenerator[list[Piece], None]:
         """Yield the reply word by word: a thought, then text or one tool call. It never fails."""
-        answer = reply(read_view(request))
+        view = read_view(request)
+        leaving = summary.shown(view.said)
+        answer = reply(view) if leaving is None else sum_up(*leaving)
+        if request.tool_choice == "required" and _SPEAK in view.tools:
+            answer = _as_call(answer)
         written = 0
         for pieces in _pieces(answer):
             yield pieces
@@ -73,7 +84,7 @@ def read_view(request: Request) -> View:
     messages = [_object(message) for message in _split(request.messages)]
     system = _text(messages[0].get("content")) if messages else ""
     last = max(
-        (n for n, message in enumerate(messages) if n and message.get("role") in ("user", "system")),
+        (n for n, message in enumerate(messages) if n and _is_said(message)),
         default=0,
     )
     turn = messages[last + 1 :]
@@ -95,6 +106,22 @@ def read_view(request: Request) -> View:
         done=done,
         found=found,
     )
+
+
+def _is_said(message: Mapping[str, Any]) -> bool:
+    """Say whether somebody wrote this; a heartbeat only gives the model another turn."""
+    heartbeat = _text(message.get("content")).startswith('{"type":"heartbeat"')
+    return message.get("role") in ("user", "system") and not heartbeat
+
+
+def _as_call(answer: Reply) -> Reply:
+    """Return a reply as a model gives it that speaks by calls only."""
+    thought: JsonObject = {"thinking": answer.thought}
+    if answer.tool:
+        return replace(
+            answer, thought="", arguments=thought | dict(answer.arguments) | {"request_heartbeat": True}
+        )
+    return replace(answer, thought="", text="", tool=_SPEAK, arguments=thought | {"message": answer.text})
 
 
 def read_blocks(system: str) -> tuple[MemoryBlock, ...]:

@@ -20,6 +20,7 @@ from actors.llm.demo_words import (
 READ_CHARS = 20_000
 QUESTION_CHARS = 1_000
 MOST_FACTS = 8
+MOST_KEPT = 40  # facts in a summary
 
 CAPABILITIES = (
     "I am the scripted demo of this server; no language model answers here. "
@@ -67,7 +68,7 @@ class Reply(Struct, frozen=True):
     thought: str
     text: str = ""
     tool: str = ""
-    arguments: Mapping[str, str] = {}
+    arguments: Mapping[str, str | bool] = {}
 
 
 # Tools that add to a block, with the name of the argument that takes the words.
@@ -94,6 +95,15 @@ def reply(view: View) -> Reply:
     if not said:
         return Reply("There is nothing to note and no question I could look up.", CAPABILITIES)
     return Reply("I have what I need to answer.", " ".join(said))
+
+
+def sum_up(earlier: str, piece: str) -> Reply:
+    """Return the facts that people stated in a piece of a transcript, behind those of an earlier summary."""
+    said = (line.partition(": ")[2] for line in piece.splitlines() if line.startswith("user: "))
+    facts = [fact for text in said for s in split_sentences(text) if (fact := stated_fact(s))]
+    kept = {key(line): line for line in (*earlier.splitlines(), *facts) if line.strip()}
+    newest = list(kept.values())[-MOST_KEPT:]
+    return Reply("I sum up what was stated.", "\n".join(newest) or "Nothing was stated that should be kept.")
 
 
 def _note(view: View, facts: Sequence[str]) -> Reply | str:

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Struct
 
 from actors.errors import ModelError
+from actors.llm.lacks import lacking
 
 MESSAGE_CHARS = 500
 RETRY_AFTER_CAP = 3600.0
@@ -120,6 +121,12 @@ def classify(
 
     status, words = refusal.status, refusal.words
     vague = status in (None, 400)
+    overflows = _OVERFLOW.search(words) is not None
+    lacks = "" if overflows else lacking(status, words, refusal.param)
+    if lacks == "images":
+        return error("cannot look at images with this model", refused_content=True, lacks=lacks)
+    if lacks:
+        return error("refused the request", lacks=lacks)
     if status == 402 or _NO_CREDIT.search(words):
         return error("has no credit left for this key", stop_reason="insufficient_credits")
     if status in (None, 400, 403) and _FLAGGED.search(words):
@@ -132,7 +139,7 @@ def classify(
         return error(
             "limits the rate of requests", kind="llm_rate_limit", retryable=True, retry_after=retry_after
         )
-    if _OVERFLOW.search(words):
+    if overflows:
         return error("found the request longer than its window", refused_content=True, overflow=True)
     if status in (400, 413, 422) or (status is None and _BAD_REQUEST.search(words)):
         # A setting that the model does not know is no fault of the messages: they stay in the window.

@@ -1,8 +1,12 @@
-"""Calls models over HTTP: aiohttp on the wire, the official client for URLs, headers and errors."""
+"""Calls models over HTTP: aiohttp on the wire, the official client for URLs, headers and errors.
+
+What a refusal teaches about a model is kept here, per provider and for the life of the process.
+"""
 
 import asyncio
 import importlib
 import io
+import logging
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -15,19 +19,26 @@ from yarl import URL
 
 from actors import clock
 from actors.errors import ModelError
-from actors.llm import errors, openai_chat, wire
+from actors.llm import errors, habits, wire
+from actors.llm.calls import Call, prepare
+from actors.llm.dialects import Dialect
+from actors.llm.habits import Habits, Preferences
 from actors.llm.model import ModelRef, Piece, Request
-from actors.llm.openai_stream import ChatDecoder
 from actors.llm.providers import Provider
 from actors.llm.wire import Watch, Wire
+from storage.records import ModelSettings
 
 if TYPE_CHECKING:
     from actors.llm.openai_sdk import Sdk
+
+log = logging.getLogger("wakeful.llm")
 
 # Headers carry a credential: this stays far below the slack in which one is refreshed.
 HEADERS_TTL = 30.0
 # aiohttp warns about larger bodies given as bytes, and reads them in pieces from a file.
 LARGE_BODY_BYTES = 1024 * 1024
+# Names of models come from clients; what was learned of the first is forgotten beyond this many.
+MOST_HABITS = 1_000
 
 
 class Target(Struct, frozen=True):
@@ -42,11 +53,29 @@ class Target(Struct, frozen=True):
 class Endpoint:
     """A provider as its models share it: the official client, and what it built a short while ago."""
 
-    def __init__(self, provider: Provider, lines: Wire) -> None:
+    def __init__(self, provider: Provider, lines: Wire, chosen: Preferences | None = None) -> None:
         self.provider = provider
         self.wire = lines
+        self.chosen = chosen or Preferences()
+        self._habits: dict[str, Habits] = {}
         self._sdk: Sdk | None = None
         self._targets: dict[str, Target] = {}
+
+    def habits(self, ref: ModelRef) -> Habits:
+        """Return how a model of this provider is spoken to."""
+        return self._habits.get(ref.name) or habits.first(ref, self.chosen)
+
+    def learn(self, ref: ModelRef, lacks: str, *, asked_tools: bool) -> bool:
+        """Keep that a model lacks something; return whether it can be done without."""
+        before = self.habits(ref)
+        after = habits.learn(before, lacks, asked_tools=asked_tools)
+        if after == before:
+            return False
+        if ref.name not in self._habits and len(self._habits) >= MOST_HABITS:
+            del self._habits[next(iter(self._habits))]
+        self._habits[ref.name] = after
+        log.info("model lacks something", extra={"model": ref.handle, "lacks": lacks})
+        return True
 
     async def target(self, path: str) -> Target:
         """Return where and with which headers to send a request to `path`."""
@@ -83,82 +112,108 @@ class Endpoint:
 
 
 class OpenAIChat:
-    """A model behind an OpenAI-compatible endpoint."""
+    """A model behind an OpenAI-compatible endpoint, in whichever of its dialects."""
 
     def __init__(self, ref: ModelRef, endpoint: Endpoint) -> None:
         self.ref = ref
         self._endpoint = endpoint
-        self._path = "/chat/completions"
+        self._root = ""
         if endpoint.provider.type == "azure":
-            self._path = f"/deployments/{quote(ref.name, safe='')}/chat/completions"
+            self._root = f"/deployments/{quote(ref.name, safe='')}"
+
+    def dialect(self, settings: ModelSettings) -> Dialect:
+        """Return how this model is written to, as far as is known by now."""
+        return habits.dialect_of(self.ref, habits.chosen(self._endpoint.habits(self.ref), settings))
 
     async def stream(self, request: Request) -> AsyncGenerator[list[Piece], None]:
         """Yield the answer's pieces, as many at once as one network read brought.
 
-        A connection that the provider closed before its first byte is tried again once, at once.
-        Cancelling or closing the generator closes the connection.
+        A connection that the provider closed before its first byte is tried again once, at once; so is
+        an answer that ended for its length within a call of which nothing was given out, with twice the
+        length. Cancelling or closing the generator closes the connection.
 
         Raises:
             ModelError: The call failed; see its attributes for what to do.
         """
         provider, timeouts = self._endpoint.provider, self._endpoint.wire.timeouts
-        decoder = ChatDecoder(provider.name, secrets=provider.secrets)
-        watch = Watch(provider.name, timeouts)
-        response = await self._open(request)
-        try:
-            watch.begin(response)
-            while not decoder.done:
-                watch.wait()
-                chunk = await response.content.readany()
-                watch.got()
-                pieces = decoder.feed(chunk) if chunk else decoder.close()
-                if decoder.done:
-                    await wire.read_to_end(response)
-                elif decoder.ended:
-                    watch.finishing()
-                if pieces:
-                    watch.progress()
+        known = habits.chosen(self._endpoint.habits(self.ref), request.settings)
+        call = prepare(self.ref, request, known, provider)
+        while True:
+            decoder = call.decoder
+            watch = Watch(provider.name, timeouts)
+            response = await self._open(call, request)
+            try:
+                watch.begin(response)
+                while not decoder.done:
+                    watch.wait()
+                    chunk = await response.content.readany()
+                    watch.got()
+                    pieces = decoder.feed(chunk) if chunk else decoder.close()
+                    if decoder.done:
+                        await wire.read_to_end(response)
+                    elif decoder.ended:
+                        watch.finishing()
+                    if pieces:
+                        if call.watched is not None and call.watched.cut and call.longer is not None:
+                            break
+                        watch.progress()
+                        yield pieces
+                    if decoder.failure is not None:
+                        raise decoder.failure
+            except (aiohttp.ClientError, OSError) as error:
+                if not decoder.ended:
+                    raise watch.error() if watch.expired else errors.cut_short(provider.name) from error
+                if pieces := decoder.close():
                     yield pieces
-                if decoder.failure is not None:
-                    raise decoder.failure
-        except (aiohttp.ClientError, OSError) as error:
-            if not decoder.ended:
-                raise watch.error() if watch.expired else errors.cut_short(provider.name) from error
-            if pieces := decoder.close():
-                yield pieces
-        finally:
-            watch.end()
-            response.close()
+            except ModelError as error:
+                self._learn(error, request)
+                raise
+            finally:
+                watch.end()
+                response.close()
+            if call.watched is None or not call.watched.cut or call.longer is None:
+                break
+            call = prepare(self.ref, call.longer, known, provider, again=True)
+        if call.watched is not None and call.watched.strayed:
+            self._endpoint.learn(self.ref, "tools", asked_tools=True)
 
-    async def _open(self, request: Request) -> aiohttp.ClientResponse:
+    async def _open(self, call: Call, request: Request) -> aiohttp.ClientResponse:
         """Return the response once its headers are there. An error says how often the provider was asked."""
         provider, timeouts = self._endpoint.provider, self._endpoint.wire.timeouts
         requests = 1
+        path = self._root + call.path
         try:
-            payload = openai_chat.body(self.ref, request)
-            target = await self._endpoint.target(self._path)
+            target = await self._endpoint.target(path)
             async with asyncio.timeout(timeouts.first_token):
                 try:
-                    response = await self._send(target, payload, request.key)
+                    response = await self._send(target, call.payload, request.key)
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                     # A kept connection may die just as we write; nothing of an answer has come yet.
                     if isinstance(error, aiohttp.ClientConnectorError):
                         raise
                     requests = 2
-                    response = await self._send(target, payload, request.key)
+                    response = await self._send(target, call.payload, request.key)
                 if response.status < 300:
                     return response
                 try:
-                    raise await self._endpoint.refusal(self._path, response)
+                    raise await self._endpoint.refusal(path, response)
                 finally:
                     response.close()
         except ModelError as error:
             error.requests = requests
+            if request.dialect.api == "responses" and error.status in (404, 405, 501) and not error.lacks:
+                error.lacks = "responses"
+            self._learn(error, request)
             raise
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             failure = wire.broken(error, provider.name, timeouts)
             failure.requests = requests
             raise failure from error
+
+    def _learn(self, error: ModelError, request: Request) -> None:
+        """Keep what a refusal says that the model lacks, and mark the error if it can be done without."""
+        if error.lacks:
+            error.learned = self._endpoint.learn(self.ref, error.lacks, asked_tools=bool(request.tools))
 
     async def _send(self, target: Target, payload: bytes, key: str) -> aiohttp.ClientResponse:
         headers = target.headers

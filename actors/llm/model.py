@@ -5,6 +5,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from actors.llm.dialects import CHAT, Dialect
 from storage.records import ModelSettings, Usage
 
 
@@ -29,6 +30,13 @@ class ToolCallPiece(Struct, frozen=True, gc=False):
     arguments: str
 
 
+class SignaturePiece(Struct, frozen=True, gc=False):
+    """What the model wants back with its thoughts so far, or, with `index`, with that call."""
+
+    signature: str
+    index: int | None = None
+
+
 class UsageReported(Struct, frozen=True, gc=False):
     """The provider's own token counts for this call."""
 
@@ -41,13 +49,15 @@ class Finished(Struct, frozen=True, gc=False):
     reason: str
 
 
-Piece = TextPiece | ReasoningPiece | ToolCallPiece | UsageReported | Finished
+Piece = TextPiece | ReasoningPiece | ToolCallPiece | SignaturePiece | UsageReported | Finished
 
 
 class ModelRef(Struct, frozen=True, kw_only=True):
     """A model that can be called: `handle` is `provider/name`, `name` what the provider calls it.
 
-    `display_name` is what people are shown; empty means `name`.
+    `display_name` is what people are shown; empty means `name`. `window_source` says who named the
+    window: `server` (or what its server takes by default), `table` (ours), `default` (nobody: a
+    cautious guess). `native_tools` and `images` are what its server says it can do; `None` is unknown.
     """
 
     handle: str
@@ -58,13 +68,17 @@ class ModelRef(Struct, frozen=True, kw_only=True):
     context_window_tokens: int
     max_output_tokens: int | None = None
     display_name: str = ""
+    window_source: str = "table"
+    native_tools: bool | None = None
+    images: bool | None = None
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """One model call. `messages` and `tools` are already encoded in the chat-completions dialect.
+    """One model call. `messages` are already encoded in `dialect`, which must be the model's own.
 
     `messages` is the system message followed by the window, each one JSON object; `tools` is a JSON
-    array or `None`. `key` names the call for logs and for the provider's idempotency header.
+    array in the chat-completions dialect or `None`. `key` names the call for logs and for the
+    provider's idempotency header.
     """
 
     messages: list[bytes]
@@ -72,12 +86,17 @@ class Request(Struct, frozen=True, kw_only=True):
     tool_choice: str
     settings: ModelSettings
     key: str
+    dialect: Dialect = CHAT
 
 
 class Model(Protocol):
     """A model bound to its endpoint."""
 
     ref: ModelRef
+
+    def dialect(self, settings: ModelSettings) -> Dialect:
+        """Return how this model is written to. It may change when a failed call taught something."""
+        ...
 
     def stream(self, request: Request) -> AsyncGenerator[list[Piece], None]:
         """Yield the answer's pieces, as many at once as one network read brought.

@@ -12,8 +12,12 @@ import msgspec
 from msgspec import Struct
 
 from actors.commands import InputMessage
+from actors.llm import formats, text_calls
+from actors.llm.dialects import CHAT, Dialect
+from actors.llm.known import Quirks, quirks_of
 from actors.llm.model import ModelRef, Request
 from storage.records import (
+    ApprovalPart,
     ImagePart,
     JsonObject,
     Message,
@@ -25,34 +29,6 @@ from storage.records import (
     ToolReturnPart,
 )
 
-
-class Quirks(Struct, frozen=True, kw_only=True):
-    """Where a provider's dialect differs from OpenAI's. Unknown fields are an error to some of them."""
-
-    max_tokens_field: str = "max_tokens"
-    stream_options: bool = True
-    parallel_tool_calls: bool = True
-    fixed_temperature: re.Pattern[str] | None = None
-    short_call_ids: bool = False
-
-
-# OpenAI's reasoning models refuse any temperature but 1 (platform.openai.com/docs/guides/reasoning).
-_REASONING_MODELS = re.compile(r"(o\d|gpt-5)")
-_OPENAI = Quirks(max_tokens_field="max_completion_tokens", fixed_temperature=_REASONING_MODELS)
-
-QUIRKS: dict[str, Quirks] = {
-    "openai": _OPENAI,
-    "azure": _OPENAI,
-    "groq": Quirks(max_tokens_field="max_completion_tokens"),
-    "xai": Quirks(max_tokens_field="max_completion_tokens"),
-    # Mistral reports usage unasked and refuses fields that it does not know (422 extra_forbidden).
-    "mistral": Quirks(stream_options=False, short_call_ids=True),
-    # Google's compatible endpoint refused the field with 400 "Unknown name" (jackmpcollins/magentic#382).
-    "google_ai": Quirks(parallel_tool_calls=False),
-    "ollama": Quirks(parallel_tool_calls=False),
-}
-_PLAIN = Quirks()
-
 # Mistral's API and its chat templates on local servers take call ids of nine letters and digits only
 # (jundot/omlx#1997); OpenAI takes at most 40 characters (agno-agi/agno#5382).
 CALL_ID_CHARS = 9
@@ -60,6 +36,12 @@ _MISTRAL_NAMES = re.compile(r"mi(s|x|nis)tral|codestral|devstral|magistral", re.
 _SHORT_CALL_ID = re.compile(r"[A-Za-z0-9]{9}")
 _ANY_CALL_ID = re.compile(r"[\x21-\x7e]{1,40}")
 _ID_FIELDS = re.compile(rb'("(?:tool_call_)?id":")([^"\\]{1,40})(")')
+
+LOST_IMAGE = "[an image that is no longer available]"
+UNSEEN_IMAGE = "[an image that you cannot see]"
+# For calls that another model made (ai.google.dev/gemini-api/docs/thought-signatures, "FAQs").
+_UNSIGNED = "skip_thought_signature_validator"
+_NO_THOUGHTS = "(not recorded)"
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NOT_IN_TOOL_NAMES = re.compile(r"[^A-Za-z0-9_-]")
@@ -81,43 +63,39 @@ _EXTRA_FIELDS = (
 _OWN_FIELDS = frozenset({"model", "messages", "stream", "stream_options", "tools", "tool_choice"})
 
 
-def encode_message(message: Message) -> bytes:
+def encode_message(message: Message, dialect: Dialect = CHAT) -> bytes:
     """Return one stored message in the dialect, ready to be joined by commas.
 
-    Reasoning is never sent back. A tool message becomes one object for each of its results, joined
-    by commas. What has nothing to send (only reasoning) becomes `b""`, which `body` leaves out.
+    Reasoning is sent back only to the model that signed it. A tool message becomes one object for each
+    of its results, joined by commas. What has nothing to send (only reasoning) becomes `b""`, which
+    `body` leaves out.
     """
     match message.role:
         case "system":
-            return encode_system(_text(message.content))
+            return encode_system(joined_text(message.content))
         case "user" | "summary":
-            return _encode({"role": "user", "content": _user_content(message.content)})
+            return encode({"role": "user", "content": _user_content(message.content, dialect)})
         case "assistant" | "approval":
-            return _encode_assistant(message.content)
+            return _encode_assistant(message.content, dialect)
         case "tool":
             returns = (part for part in message.content if isinstance(part, ToolReturnPart))
-            return b",".join(
-                _encode(
-                    {"role": "tool", "tool_call_id": wire_call_id(part.tool_call_id), "content": part.text}
-                )
-                for part in returns
-            )
+            return b",".join(_encode_return(part, dialect) for part in returns)
 
 
-def encode_input(message: InputMessage) -> bytes:
+def encode_input(message: InputMessage, dialect: Dialect = CHAT) -> bytes:
     """Return an input message as `encode_message` would once it is stored."""
     match message.role:
         case "system":
-            return encode_system(_text(message.content))
+            return encode_system(joined_text(message.content))
         case "user":
-            return _encode({"role": "user", "content": _user_content(message.content)})
+            return encode({"role": "user", "content": _user_content(message.content, dialect)})
         case "assistant":
-            return _encode_assistant(message.content)
+            return _encode_assistant(message.content, dialect)
 
 
 def encode_system(text: str) -> bytes:
     """Return a system message."""
-    return _encode({"role": "system", "content": text})
+    return encode({"role": "system", "content": text})
 
 
 def system_text(wire: bytes) -> str:
@@ -129,14 +107,21 @@ class _System(Struct, frozen=True):
     content: str
 
 
-def body(ref: ModelRef, request: Request) -> bytes:
-    """Return the request body: encoded messages and tools are joined, never encoded again."""
-    quirks = QUIRKS.get(ref.provider_type, _PLAIN)
+def body(ref: ModelRef, request: Request, *, without: frozenset[str] = frozenset()) -> bytes:
+    """Return the request body: encoded messages and tools are joined, never encoded again.
+
+    `without` names settings that this model was found to refuse.
+    """
+    quirks = quirks_of(ref.provider_type)
     messages = b",".join(filter(None, request.messages))
     if quirks.short_call_ids or _MISTRAL_NAMES.search(ref.name):
         messages = _ID_FIELDS.sub(_shorten, messages)
-    head = _encode(_settings(ref, request, quirks))
-    usage = b',"stream_options":{"include_usage":true}' if quirks.stream_options else b""
+    head = encode(_settings(ref, request, quirks, without))
+    usage = (
+        b',"stream_options":{"include_usage":true}'
+        if quirks.stream_options and "stream_options" not in without
+        else b""
+    )
     pieces = [head[:-1], b',"stream":true', usage, b',"messages":[', messages, b"]"]
     if request.tools:
         pieces += [b',"tools":', request.tools, b',"tool_choice":', _tool_choice(request.tool_choice)]
@@ -173,7 +158,7 @@ def _shorten(found: re.Match[bytes]) -> bytes:
     return found[0] if _SHORT_CALL_ID.fullmatch(text) else head + short_call_id(text).encode() + tail
 
 
-def _settings(ref: ModelRef, request: Request, quirks: Quirks) -> JsonObject:
+def _settings(ref: ModelRef, request: Request, quirks: Quirks, without: frozenset[str]) -> JsonObject:
     settings: ModelSettings = request.settings
     extra = {name: settings.extra[name] for name in _EXTRA_FIELDS if settings.extra.get(name) is not None}
     raw = settings.extra.get("extra_body")
@@ -184,50 +169,91 @@ def _settings(ref: ModelRef, request: Request, quirks: Quirks) -> JsonObject:
         fields["temperature"] = settings.temperature
     if settings.max_output_tokens is not None:
         bound = settings.max_output_tokens
-        fields[quirks.max_tokens_field] = min(bound, ref.max_output_tokens or bound)
+        other = "max_completion_tokens" if "max_tokens" in without else "max_tokens"
+        field = other if quirks.max_tokens_field in without else quirks.max_tokens_field
+        fields[field] = min(bound, ref.max_output_tokens or bound)
     # Clients copy the effort from agent to agent; OpenAI refuses it where the model does not reason.
-    if settings.reasoning_effort is not None and (quirks is not _OPENAI or _REASONING_MODELS.match(ref.name)):
+    if settings.reasoning_effort is not None and (
+        quirks.effort_of is None or quirks.effort_of.match(ref.name)
+    ):
         fields["reasoning_effort"] = settings.reasoning_effort
     if request.tools and not settings.parallel_tool_calls and quirks.parallel_tool_calls:
         fields["parallel_tool_calls"] = False  # true is what every provider does by itself
-    if settings.response_format is not None and settings.response_format.get("type") != "text":
-        fields["response_format"] = settings.response_format
+    if (form := formats.wanted(settings)) is not None:
+        fields["response_format"] = form.chat
     if isinstance(raw, dict):
         fields |= {k: v for k, v in cast("JsonObject", raw).items() if k not in _OWN_FIELDS}
-    return fields
+    return {name: value for name, value in fields.items() if name not in without} if without else fields
 
 
 def _tool_choice(choice: str) -> bytes:
     if choice in ("auto", "none", "required"):
-        return _encode(choice)
-    return _encode({"type": "function", "function": {"name": choice}})
+        return encode(choice)
+    return encode({"type": "function", "function": {"name": choice}})
 
 
-def _encode_assistant(parts: Sequence[Part]) -> bytes:
+def _encode_assistant(parts: Sequence[Part], dialect: Dialect) -> bytes:
     text = "".join(part.text for part in parts if isinstance(part, TextPart))
-    calls = [_call(part) for part in parts if isinstance(part, ToolCallPart)]
+    calls = [part for part in parts if isinstance(part, ToolCallPart)]
     if not text and not calls:
         return b""
+    if dialect.calls == "text":
+        return encode({"role": "assistant", "content": text_calls.written(text, calls)})
     message: JsonObject = {"role": "assistant", "content": text or None}
     if calls:
-        message["tool_calls"] = calls
-    return _encode(message)
+        message["tool_calls"] = [_call(part, place, dialect) for place, part in enumerate(calls)]
+    if dialect.thoughts != "none":
+        message |= _thoughts(parts, dialect, calling=bool(calls))
+    return encode(message)
 
 
-def _call(part: ToolCallPart) -> JsonObject:
-    function = {"name": _tool_name(part.name), "arguments": _arguments(part.arguments)}
-    return {"id": wire_call_id(part.id), "type": "function", "function": function}
+def _encode_return(part: ToolReturnPart, dialect: Dialect) -> bytes:
+    if dialect.calls == "text":
+        return encode({"role": "user", "content": text_calls.result(part)})
+    return encode({"role": "tool", "tool_call_id": wire_call_id(part.tool_call_id), "content": part.text})
 
 
-def _tool_name(name: str) -> str:
-    """Providers refuse the whole history for one name outside this alphabet, whoever made it up."""
+def _thoughts(parts: Sequence[Part], dialect: Dialect, *, calling: bool) -> JsonObject:
+    """Return the fields that give a model its own thoughts back."""
+    thoughts = [part for part in parts if isinstance(part, ReasoningPart) and dialect.signed(part.signer)]
+    if dialect.thoughts == "reasoning_content":
+        # A message that calls tools is refused without the field, also one that another model wrote.
+        text = "".join(part.reasoning for part in thoughts) or (_NO_THOUGHTS if calling else "")
+        return {"reasoning_content": text} if text else {}
+    if dialect.thoughts == "reasoning_details":
+        details = [detail for part in thoughts for detail in _details(part.signature)]
+        return {"reasoning_details": details} if details else {}
+    return {}
+
+
+def _details(signature: str | None) -> list[object]:
+    try:
+        return msgspec.json.decode(signature or "", type=list[object])
+    except ValueError:
+        return []
+
+
+def _call(part: ToolCallPart, place: int, dialect: Dialect) -> JsonObject:
+    function = {"name": tool_name(part.name), "arguments": call_arguments(part.arguments)}
+    call: JsonObject = {"id": wire_call_id(part.id), "type": "function", "function": function}
+    if dialect.thoughts == "thought_signature":
+        signature = part.signature if dialect.signed(part.signer) else None
+        if signature is None and place == 0:
+            signature = _UNSIGNED
+        if signature is not None:
+            call["extra_content"] = {"google": {"thought_signature": signature}}
+    return call
+
+
+def tool_name(name: str) -> str:
+    """Return a name that may be sent: providers refuse the whole history for one outside of this alphabet."""
     if _TOOL_NAME.fullmatch(name):
         return name
     return _NOT_IN_TOOL_NAMES.sub("_", name)[:64] or "unnamed"
 
 
-def _arguments(text: str) -> str:
-    """Providers and chat templates parse old arguments: what is no JSON object is quoted inside one."""
+def call_arguments(text: str) -> str:
+    """Return arguments that may be sent: what is no JSON object, which everybody parses, is quoted in one."""
     if not text.strip():
         return "{}"
     try:
@@ -237,13 +263,16 @@ def _arguments(text: str) -> str:
     return text
 
 
-def _text(parts: Sequence[Part]) -> str:
+def joined_text(parts: Sequence[Part]) -> str:
+    """Return the texts of a message, each on lines of its own."""
     return "\n".join(part.text for part in parts if isinstance(part, TextPart))
 
 
-def _user_content(parts: Sequence[Part]) -> str | list[JsonObject]:
+def _user_content(parts: Sequence[Part], dialect: Dialect) -> str | list[JsonObject]:
     if not any(isinstance(part, ImagePart) for part in parts):
-        return _text(parts)
+        return joined_text(parts)
+    if not dialect.images:
+        return "\n".join(text for part in parts if (text := text_or_note(part)))
     return [content for part in parts if (content := _user_part(part)) is not None]
 
 
@@ -252,23 +281,37 @@ def _user_part(part: Part) -> JsonObject | None:
         case TextPart(text):
             return {"type": "text", "text": text}
         case ImagePart(source):
-            return _image(source)
-        case ReasoningPart() | ToolCallPart() | ToolReturnPart():
+            url = image_url(source)
+            if url is None:
+                return {"type": "text", "text": LOST_IMAGE}
+            detail = {"detail": source["detail"]} if source.get("detail") else {}
+            return {"type": "image_url", "image_url": {"url": url, **detail}}
+        case ReasoningPart() | ToolCallPart() | ToolReturnPart() | ApprovalPart():
             return None
 
 
-def _image(source: JsonObject) -> JsonObject:
+def text_or_note(part: Part) -> str:
+    """Return a part of a user's message for a model that cannot look at images."""
+    match part:
+        case TextPart(text):
+            return text
+        case ImagePart():
+            return UNSEEN_IMAGE
+        case _:
+            return ""
+
+
+def image_url(source: JsonObject) -> str | None:
+    """Return the address of an image, which holds the image itself where it came inline."""
     if source.get("url"):
-        url = source["url"]
-    elif source.get("data"):
-        url = f"data:{source.get('media_type') or 'image/png'};base64,{source['data']}"
-    else:
-        return {"type": "text", "text": "[an image that is no longer available]"}
-    detail = {"detail": source["detail"]} if source.get("detail") else {}
-    return {"type": "image_url", "image_url": {"url": url, **detail}}
+        return str(source["url"])
+    if source.get("data"):
+        return f"data:{source.get('media_type') or 'image/png'};base64,{source['data']}"
+    return None
 
 
-def _encode(value: object) -> bytes:
+def encode(value: object) -> bytes:
+    """Return a value as JSON; halves of surrogate pairs, which no JSON may hold, are mended."""
     try:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:

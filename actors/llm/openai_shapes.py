@@ -26,6 +26,7 @@ class ToolCallDelta(Struct):
     index: int | None = None
     id: str | None = None
     function: FunctionDelta | None = None
+    extra_content: dict[str, Any] | None = None
 
 
 class ContentPart(Struct):
@@ -35,11 +36,7 @@ class ContentPart(Struct):
     thinking: "str | list[ContentPart] | None" = None
 
 
-class ThoughtDetail(Struct):
-    """OpenRouter's way to say reasoning."""
-
-    text: str | None = None
-    summary: str | None = None
+Detail = dict[str, Any]  # OpenRouter's way to say reasoning; it is sent back unchanged
 
 
 class Delta(Struct):
@@ -48,7 +45,7 @@ class Delta(Struct):
     content: str | list[ContentPart] | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    reasoning_details: list[ThoughtDetail] | None = None
+    reasoning_details: list[Detail] | None = None
     refusal: str | None = None
     tool_calls: list[ToolCallDelta] | None = None
 
@@ -96,7 +93,7 @@ def read_chunk(value: object) -> Chunk | None:
     event = cast("Mapping[str, object]", value)
     usage = event.get("usage")
     return Chunk(
-        choices=[_read_choice(choice) for choice in _objects(event.get("choices"))],
+        choices=[_read_choice(choice) for choice in objects(event.get("choices"))],
         usage=cast("dict[str, Any]", usage) if isinstance(usage, dict) else None,
     )
 
@@ -137,10 +134,38 @@ def text_of(content: str | list[ContentPart] | None) -> str:
 def thought_of(delta: Delta) -> str:
     """Return the reasoning that hides in lists."""
     if delta.reasoning_details:
-        return "".join(detail.text or detail.summary or "" for detail in delta.reasoning_details)
+        said = (detail.get("text") or detail.get("summary") for detail in delta.reasoning_details)
+        return "".join(text for text in said if isinstance(text, str))
     if isinstance(delta.content, list):
         return "".join(text_of(part.thinking) for part in delta.content if part.thinking)
     return ""
+
+
+def call_signature(extra_content: Mapping[str, object]) -> str | None:
+    """Return Gemini's signature of a call."""
+    signature = _object(extra_content.get("google")).get("thought_signature")
+    return signature if isinstance(signature, str) and signature else None
+
+
+def joined_details(details: list[Detail]) -> list[Detail]:
+    """Return streamed reasoning details as the list that the whole answer would have held.
+
+    Fragments of one detail follow each other with the same type and index; their texts are joined,
+    and their other fields come with any of them.
+    """
+    whole: list[Detail] = []
+    for detail in details:
+        last = whole[-1] if whole else None
+        same = last is not None and all(last.get(key) == detail.get(key) for key in ("type", "index"))
+        if last is None or not same or detail.get("type") == "reasoning.encrypted":
+            whole.append(dict(detail))
+            continue
+        for key, value in detail.items():
+            if key in ("text", "summary") and isinstance(value, str):
+                last[key] = f"{last.get(key) or ''}{value}"
+            elif value is not None:
+                last[key] = value
+    return whole
 
 
 def _read_choice(choice: Mapping[str, object]) -> Choice:
@@ -160,12 +185,9 @@ def _read_delta(delta: Mapping[str, object]) -> Delta:
         else _string(content),
         reasoning_content=_string(delta.get("reasoning_content")),
         reasoning=_string(delta.get("reasoning")),
-        reasoning_details=[
-            ThoughtDetail(_string(detail.get("text")), _string(detail.get("summary")))
-            for detail in _objects(delta.get("reasoning_details"))
-        ],
+        reasoning_details=[dict(detail) for detail in objects(delta.get("reasoning_details"))],
         refusal=_string(delta.get("refusal")),
-        tool_calls=[_read_call(call) for call in _objects(delta.get("tool_calls"))],
+        tool_calls=[_read_call(call) for call in objects(delta.get("tool_calls"))],
     )
 
 
@@ -194,10 +216,12 @@ def _read_call(call: Mapping[str, object]) -> ToolCallDelta:
         index=int(index) if isinstance(index, (int, float)) else None,
         id=_string(call.get("id")),
         function=FunctionDelta(_string(function.get("name")), _string(arguments)),
+        extra_content=dict(_object(call.get("extra_content"))) or None,
     )
 
 
-def _objects(value: object) -> list[Mapping[str, object]]:
+def objects(value: object) -> list[Mapping[str, object]]:
+    """Return the objects of a JSON list, or none."""
     if not isinstance(value, list):
         return []
     items = cast("list[object]", value)

@@ -84,15 +84,28 @@ class Wire:
         Raises:
             ModelError: There is no usable answer.
         """
+        return await self.ask(provider, provider.call_url.rstrip("/") + "/models")
+
+    async def ask(self, provider: Provider, address: str, payload: object = None) -> object:
+        """Return the decoded answer of a provider to a small question: `GET`, or `POST` with a payload.
+
+        Raises:
+            ModelError: There is no usable answer.
+        """
         headers = {"accept": "application/json", "accept-encoding": "gzip"}
         if provider.type == "anthropic":
             headers |= {"x-api-key": provider.api_key, "anthropic-version": "2023-06-01"}
         elif provider.api_key:
             headers["authorization"] = f"Bearer {provider.api_key}"
         try:
-            url = URL(provider.call_url.rstrip("/") + "/models")
-            async with self.session.get(
-                url, headers=headers, proxy=self.proxy_for(url), allow_redirects=False
+            url = URL(address)
+            async with self.session.request(
+                "GET" if payload is None else "POST",
+                url,
+                headers=headers,
+                proxy=self.proxy_for(url),
+                allow_redirects=False,
+                json=payload,
             ) as response:
                 body = await read_body(response, LIST_BYTES)
                 if response.status != 200:

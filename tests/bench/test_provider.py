@@ -21,6 +21,18 @@ async def test_it_lists_models_and_embeds(provider: Provider) -> None:
     assert [len(item.embedding) for item in made.data] == [DIMENSIONS, DIMENSIONS]
 
 
+async def test_embeddings_fail_on_command_and_leave_other_answers_alone(provider: Provider) -> None:
+    await provider.script([{"text": "for the chat"}, {"status": 503, "embeddings": True}])
+    async with openai.AsyncOpenAI(base_url=provider.base_url, api_key="x", max_retries=0) as client:
+        with pytest.raises(openai.InternalServerError):
+            await client.embeddings.create(model="m", input="a")
+        made = await client.embeddings.create(model="m", input="a", dimensions=8)
+        messages = [{"role": "user", "content": "hi"}]
+        said = await client.chat.completions.create(model="m", messages=messages)  # type: ignore[arg-type]
+    assert len(made.data[0].embedding) == 8
+    assert said.choices[0].message.content == "for the chat"
+
+
 async def test_a_script_that_means_nothing_raises(provider: Provider) -> None:
     with pytest.raises(ValueError, match="explode"):
         await provider.script([{"fault": "explode"}])

@@ -86,3 +86,16 @@ def test_vectors_are_deterministic_and_near_where_words_are_shared() -> None:
     assert [cat, ran, flux] == vectors()
     assert len(cat) == wire.DIMENSIONS
     assert near(cat, ran) > 0.5 > abs(near(cat, flux))
+
+
+def test_a_model_held_to_a_schema_of_calls_and_replies_answers_in_it() -> None:
+    kinds = [{"properties": {"name": {}, "arguments": {}}}, {"properties": {"reply": {}}}]
+    held = asked(response_format={"type": "json_schema", "json_schema": {"schema": {"anyOf": kinds}}})
+    said = wire.in_schema(Reply(text="Hello"), held)
+    assert said.text is not None
+    assert msgspec.json.decode(said.text) == {"reply": "Hello"}
+    called = wire.in_schema(Reply(tool_calls=(ToolCall("f", {"a": 1}),)), held)
+    assert called.text is not None
+    assert (msgspec.json.decode(called.text), called.tool_calls) == ({"name": "f", "arguments": {"a": 1}}, ())
+    other = asked(response_format={"type": "json_schema", "json_schema": {"schema": {"type": "object"}}})
+    assert wire.in_schema(Reply(text="{}"), other).text == "{}"

@@ -1,6 +1,6 @@
 """What the demo decides to do next."""
 
-from actors.llm.demo_mind import CAPABILITIES, MemoryBlock, Reply, ToolUse, View, reply
+from actors.llm.demo_mind import CAPABILITIES, MemoryBlock, Reply, ToolUse, View, reply, sum_up
 
 HUMAN = MemoryBlock("human", "I live in Lisbon")
 PERSONA = MemoryBlock("persona", "My name is Ferdinand.")
@@ -83,3 +83,9 @@ def test_anything_else_gets_what_it_can_do() -> None:
         assert reply(View(said, (HUMAN,), TOOLS)).text == CAPABILITIES
     assert CAPABILITIES in reply(View("What can you do?", (HUMAN,), TOOLS)).text
     assert "Ferdinand" in reply(View("What is your name?", (HUMAN, PERSONA), TOOLS)).text
+
+
+def test_a_summary_keeps_what_was_stated_once_and_what_was_kept_before() -> None:
+    piece = "user: I like figs. Is it late?\nassistant: I like nothing.\nuser: My cat is Miu."
+    assert sum_up("I like figs.", piece).text == "I like figs.\nMy cat is Miu."
+    assert sum_up("", "user: What time is it?").text == "Nothing was stated that should be kept."

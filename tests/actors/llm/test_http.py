@@ -15,12 +15,13 @@ import pytest
 
 from actors.errors import ModelError
 from actors.llm import wire as wires
+from actors.llm.dialects import CHAT
 from actors.llm.http import Endpoint, OpenAIChat, warm
 from actors.llm.openai_chat import encode_system
 from actors.llm.providers import Provider, provider_for
 from actors.llm.wire import Timeouts, Watch, Wire
 from bench.provider import Provider as Scripted
-from storage.records import Usage
+from storage.records import ModelSettings, Usage
 from tests.actors.llm.servers import ANSWER, HEAD, Exchange, server
 from tests.actors.llm.streams import DONE, Decoded, event, ref, request
 
@@ -508,3 +509,67 @@ async def test_the_end_of_the_body_is_not_waited_for(wire: Wire) -> None:
     async with server(handler) as provider:
         with anyio.fail_after(QUICK.idle):
             assert (await call(model(provider, wire))).finish == "stop"
+
+
+# --- other dialects ---------------------------------------------------------------------------
+
+SYSTEM, USER = encode_system("s"), b'{"role":"user","content":"hi"}'
+TOOL = b'[{"type":"function","function":{"name":"f","parameters":{"type":"object","required":["a"]}}}]'
+JSON_TOOLS = ModelSettings(extra={"tool_mode": "json_schema"})
+FAULTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"status": 429, "headers": {"retry-after": "7"}}, {"kind": "llm_rate_limit", "retry_after": 7.0}),
+    ({"status": 500}, {"kind": "llm_error", "retryable": True}),
+    ({"text": "a b c", "fault": "cut_after", "tokens": 2}, {"kind": "stream_incomplete"}),
+    ({"text": "a b c", "fault": "rst_after", "tokens": 2}, {"kind": "stream_incomplete"}),
+    ({"fault": "garbage"}, {"retryable": True}),
+    ({"fault": "empty_200"}, {"kind": "llm_empty_response"}),
+    ({"text": "a b c", "fault": "bad_json_event", "tokens": 1}, {"stop_reason": "invalid_llm_response"}),
+    ({"text": "a b c", "fault": "error_event", "tokens": 1}, {"retryable": True}),
+    ({"text": "a b c", "fault": "hang_after", "tokens": 1}, {"kind": "llm_timeout"}),
+    ({"fault": "hang"}, {"kind": "llm_timeout"}),
+]
+
+
+def dialogue(provider: Scripted, wire: Wire, kind: str) -> tuple[OpenAIChat, dict[str, Any]]:
+    """Return a model that is spoken to in this dialect, and what a request to it has."""
+    made = model(
+        provider_for("openai", provider.base_url, "sk-test-secret"),
+        wire,
+        "gpt-5" if kind == "responses" else "m",
+    )
+    settings = JSON_TOOLS if kind == "json" else ModelSettings()
+    return made, {"tools": TOOL, "settings": settings, "dialect": made.dialect(settings)}
+
+
+@pytest.mark.parametrize("kind", ["chat", "responses", "json"])
+@pytest.mark.parametrize(("fault", "expected"), FAULTS)
+async def test_every_fault_has_the_same_class_in_every_dialect(
+    provider: Scripted, wire: Wire, kind: str, fault: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    asked, how = dialogue(provider, wire, kind)
+    await provider.script([fault, {"text": "Well again."}])
+    error = (await call(asked, SYSTEM, USER, **how)).error
+    assert error is not None
+    assert {key: getattr(error, key) for key in expected} == expected
+    assert (await call(asked, SYSTEM, USER, **how)).text == "Well again."
+
+
+@pytest.mark.parametrize("kind", ["chat", "responses", "json"])
+async def test_a_call_is_the_same_call_in_every_dialect(provider: Scripted, wire: Wire, kind: str) -> None:
+    asked, how = dialogue(provider, wire, kind)
+    await provider.script([{"tool_calls": [{"name": "f", "arguments": {"a": "ü"}}], "chunk": 7}])
+    decoded = await call(asked, SYSTEM, USER, **how)
+    assert [(name, json.loads(arguments)) for _, name, arguments in decoded.calls] == [("f", {"a": "ü"})]
+    assert (decoded.text, decoded.finish) == ("", "tool_calls")
+    assert decoded.usage is not None
+
+
+async def test_a_call_that_a_native_model_writes_as_text_changes_how_it_is_spoken_to(
+    provider: Scripted, wire: Wire
+) -> None:
+    asked = scripted(provider, wire, "weak")
+    assert asked.dialect(ModelSettings()) == CHAT
+    await provider.script([{"text": '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'}])
+    decoded = await call(asked, SYSTEM, USER, tools=TOOL)
+    assert [call[1:] for call in decoded.calls] == [["f", '{"a": 1}']]
+    assert asked.dialect(ModelSettings()).calls == "text"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from actors.commands import InputMessage
 from actors.llm import openai_chat
+from actors.llm.dialects import CHAT, Dialect
 from actors.llm.openai_chat import body, encode_input, encode_message, encode_system
 from storage.records import (
     ImagePart,
@@ -253,7 +254,73 @@ def test_mistral_s_models_get_ids_of_nine_letters_and_digits(of: dict[str, str])
 
 def test_a_thousand_messages_are_joined_without_encoding_them_again(monkeypatch: pytest.MonkeyPatch) -> None:
     encodings: list[object] = []
-    encode = openai_chat._encode  # pyright: ignore[reportPrivateUsage] - counts the work
-    monkeypatch.setattr(openai_chat, "_encode", lambda value: (encodings.append(value), encode(value))[1])
+    encode = openai_chat.encode
+    monkeypatch.setattr(openai_chat, "encode", lambda value: (encodings.append(value), encode(value))[1])
     body(ref(), request(*[b"{}"] * 1_000, tools=b"[]"))
     assert len(encodings) <= 2
+
+
+# --- what other models want -------------------------------------------------------------------
+
+TEXT = Dialect(calls="text")
+CALLED = (TextPart("Well."), ToolCallPart("c1", "f", '{"a":1}', "sig", "p/m"))
+
+
+def written(row: Message, dialect: Dialect) -> dict[str, Any]:
+    return json.loads(encode_message(row, dialect))
+
+
+def test_a_model_without_tools_reads_its_calls_as_it_wrote_them() -> None:
+    assert written(message("assistant", *CALLED), TEXT) == {
+        "role": "assistant",
+        "content": '{"reply":"Well."}\n{"name":"f","arguments":{"a":1}}',
+    }
+    broken = message("assistant", ToolCallPart("c1", "f", "{half"))
+    assert written(broken, TEXT)["content"] == '{"name":"f","arguments":"{half"}'
+    result = message("tool", ToolReturnPart("c1", "f", "success", "42"))
+    assert written(result, TEXT) == {"role": "user", "content": "[Result of f]\n42"}
+
+
+def test_a_thought_signature_goes_back_with_its_call_or_is_waived_for_the_first() -> None:
+    gemini = Dialect(thoughts="thought_signature", signer="p/m")
+    (own,) = written(message("assistant", *CALLED), gemini)["tool_calls"]
+    assert own["extra_content"] == {"google": {"thought_signature": "sig"}}
+    others = message("assistant", ToolCallPart("c1", "f", "{}", "sig", "x/y"), ToolCallPart("c2", "f", "{}"))
+    first, second = written(others, gemini)["tool_calls"]
+    assert first["extra_content"] == {"google": {"thought_signature": "skip_thought_signature_validator"}}
+    assert "extra_content" not in second
+    assert "extra_content" not in written(message("assistant", *CALLED), CHAT)["tool_calls"][0]
+
+
+def test_thoughts_go_back_as_text_where_a_model_insists() -> None:
+    deepseek = Dialect(thoughts="reasoning_content", signer="p/m")
+    own = message("assistant", ReasoningPart("why", None, "p/m"), TextPart("x"))
+    assert written(own, deepseek)["reasoning_content"] == "why"
+    other = message("assistant", ReasoningPart("why", None, "x/y"), *CALLED)
+    assert written(other, deepseek)["reasoning_content"] == "(not recorded)"
+    assert "reasoning_content" not in written(message("assistant", TextPart("x")), deepseek)
+    assert "reasoning_content" not in written(own, CHAT)
+
+
+def test_reasoning_details_go_back_unchanged() -> None:
+    router = Dialect(thoughts="reasoning_details", signer="p/m")
+    details = [{"type": "reasoning.encrypted", "data": "x", "id": "rs_1", "index": 0}]
+    own = message("assistant", ReasoningPart("", json.dumps(details), "p/m"), TextPart("x"))
+    assert written(own, router)["reasoning_details"] == details
+    assert "reasoning_details" not in written(own, CHAT)
+    spoilt = message("assistant", ReasoningPart("", "{", "p/m"), TextPart("x"))
+    assert "reasoning_details" not in written(spoilt, router)
+
+
+def test_a_model_that_cannot_see_reads_that_there_was_an_image() -> None:
+    row = message("user", TextPart("look"), ImagePart({"type": "url", "url": "https://h/x.png"}))
+    assert written(row, Dialect(images=False))["content"] == "look\n[an image that you cannot see]"
+
+
+def test_settings_that_were_refused_are_left_out() -> None:
+    settings = ModelSettings(temperature=0.2, max_output_tokens=9)
+    made = json.loads(
+        body(ref(), request(settings=settings), without=frozenset({"temperature", "max_completion_tokens"}))
+    )
+    assert "temperature" not in made
+    assert made["max_tokens"] == 9

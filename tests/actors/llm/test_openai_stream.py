@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.errors import ModelError
-from actors.llm import openai_stream, sse
+from actors.llm import decoding, sse
 from actors.llm.model import TextPiece
 from actors.llm.openai_stream import ChatDecoder
 from storage.records import Usage
@@ -206,7 +206,7 @@ def test_an_endless_event_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_endless_answer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_stream, "ANSWER_CHARS", 100)
+    monkeypatch.setattr(decoding, "ANSWER_CHARS", 100)
     decoded = decode([event({"content": "x" * 60}), event({"content": "x" * 60})])
     assert decoded.text == "x" * 60
     assert decoded.error is not None
@@ -214,7 +214,7 @@ def test_an_endless_answer_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_endless_tool_calls_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_stream, "CALLS", 3)
+    monkeypatch.setattr(decoding, "CALLS", 3)
     many = [{"index": i, "id": f"c{i}", "function": {"name": "f", "arguments": "{}"}} for i in range(4)]
     error = decode([event({"tool_calls": many})]).error
     assert error is not None

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.llm.providers import known_size, normalise_base_url, provider_for, providers_from_env
+from actors.llm.providers import normalise_base_url, provider_for, providers_from_env
+from actors.llm.windows import known_size
 
 
 @pytest.mark.parametrize(
