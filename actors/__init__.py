@@ -10,21 +10,31 @@ One message, through the modules:
     intake      count, accept durably in a batch, deliver in order of acceptance
     mailbox     wait for the conversation's turn; steering and interrupts go around the queue
     turn        ask `loop.next_action` what to do, do it, commit, tell
+    shortening  when the window is to shrink; `compaction` commits it, `summarise` asks models for the summary
+    offers      which tools the rules leave for this call; which calls they refuse, which arguments they set
     modelcall   fit the window, send, stream the answer onto the channel, retry while nothing was shown
+    answering   take the decisions that a conversation waited for, and go on with the step they belong to
+    acting      run a step's tools, the intent of those with outside effects committed first
     answer      pieces of the model's answer become events and, in the end, one message
     toolrun     calls become results; edits of memory are settled at the commit
     draft       what the step is about to change, against the blocks as they are committed
+    jobs        what is done to a conversation between its turns: compaction on demand, reset
     committer   many steps in one round trip; a lost answer is looked up before anything is repeated
     channels    the log that every stream is read from, by cursor
 
-Deciding is pure (`loop`, `prompt`, `window`, `memory`, `answer`, `tools.arguments`); doing is around it.
+Deciding is pure (`loop`, `rules`, `thoughts`, `prompt`, `window`, `memory_edits`, `answer`,
+`tools.arguments`); doing is around it. What an agent may do to its blocks is an edit (`memory_edits`;
+`memory` has those of one block, `memory_patch` reads patches): applied to blocks by label it gives the blocks
+afterwards, and it may be applied again to reloaded ones, so a step that lost a race for a block or a label is
+drafted anew.
 
 Invariants:
 
 * Whatever changes a live agent holds its `commit_turn`; hot state changes only after the commit, without
   an await in between, so nobody sees what is not durable. Deltas are the exception, and lossy.
 * Conversations of one agent run at once, each strictly serial. Their commits are ordered by the version.
-* A system prompt is fixed for a turn. An edit of memory is seen at the next one.
+* A system prompt is fixed for a turn. An edit of memory is seen at the next one; the commit that ends the
+  run stores the prompt that shows it.
 * Every task is a child of the host's one task group, under a supervisor. A crash in a turn ends the
   activation; the next one counts an attempt, and the fourth parks the command as a dead letter.
 * A host acts only while its lease runs (`directory`), on its own clock from before the renewal was sent.

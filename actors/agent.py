@@ -1,30 +1,33 @@
 """The actor: one live agent. Whatever changes it happens here, one commit after the other."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
-from actors import clock, prompt
+from actors import agent_types, clock, holding, prompt, reading, rules
 from actors.draft import Draft
-from actors.events import BlockChanged
+from actors.events import BlockChanged, Event
+from actors.jobs import Job, T
+from actors.loop import Policy
 from actors.mailbox import Waiting
 from actors.thread import Thread
 from actors.tokens import Calibration
-from actors.toolrun import Reader
+from actors.tools.reading import Reader
 from actors.turn import TurnRunner
 from storage import activation
 from storage.activation import Activated
-from storage.checkpoints import Checkpoint, WindowUpdate
-from storage.errors import FencedError, NotFoundError, StaleBlocksError
+from storage.archives import Holdings
+from storage.checkpoints import Checkpoint
+from storage.errors import ConflictError, FencedError, LabelTakenError, NotFoundError, StaleBlocksError
+from storage.pending_records import PendingRequest
 from storage.pool import connection
-from storage.records import Block, Conversation, Message, Tool
+from storage.records import Agent, Block, Conversation, Message, Tool
 
 if TYPE_CHECKING:
     from actors.channels import Channel
     from actors.population import Population
 
+CONFLICTS = 3  # that a step meets because something came or went at the moment of its commit
 BASE_BYTES = 6_000  # an actor with no conversation in memory
 
 
@@ -42,10 +45,16 @@ class Actor:
         self.version = state.agent.version
         self.blocks: dict[str, Block] = {b.label: b for b in state.blocks}
         self.memory_version = 0
-        self.toolbox = self.commons.toolbox(state.tools, strict=state.agent.settings.model_settings.strict)
+        self.holdings = state.holdings
+        self.policy = Policy()
+        self.bind(state.agent, state.tools)
         self.calibration = Calibration()
         self.commit_turn = asyncio.Lock()
         self.threads: dict[str, Thread] = {c.id: Thread(c) for c in state.conversations}
+        self.intended = {call.call_id: call for call in state.intended}  # may have run in an earlier life
+        requests = {request.conversation_id: request for request in state.requests}
+        for thread in self.threads.values():
+            self.awaits(thread, requests.get(thread.id))
         self.recovered: dict[str, list[Message]] = {}
         self.known: set[int] = set()
         self.counted: set[int] = set()  # commands whose attempt it counted and no commit has reset
@@ -67,57 +76,101 @@ class Actor:
         return Reader(
             pool=self.commons.pool,
             agent_id=self.agent.id,
+            organization_id=self.agent.organization_id,
             run_id=run_id,
             timezone=self.agent.settings.timezone,
             now=clock.now(),
+            count=self.commons.counter.count,
+            embeddings=self.commons.embeddings,
+            embedding=self.holdings.embedding or self.agent.settings.embedding,
         )
 
     def set_tools(self, tools: tuple[Tool, ...]) -> None:
         """Show models these tools from the next call on."""
-        strict = self.agent.settings.model_settings.strict
-        self.toolbox = self.commons.toolbox(tools, strict=strict)
+        self.bind(self.agent, tools)
         self.memory_version += 1
 
-    def take_blocks(
-        self, changed: dict[str, Block], *, run_id: str | None, but: "Channel | None" = None
-    ) -> None:
-        """Take committed block values into hot state and tell the other holders of the blocks."""
-        for label, block in changed.items():
-            if block.value == self.blocks[label].value:
-                continue
-            block = replace(block, version=self.blocks[label].version + 1)
-            self.commons.spread(block, but=self)
-            self.block_is(block, run_id=run_id, but=but)
+    def bind(self, agent: Agent, tools: tuple[Tool, ...]) -> None:
+        """Take the agent's settings and these tools: its turns follow them from the next step on."""
+        self.agent = agent
+        self.policy = Policy(
+            rules=rules.compiled(agent.settings.tool_rules),
+            attached=tuple(tool.name for tool in tools),
+            memgpt=agent_types.type_of(agent.settings.agent_type).memgpt,
+        )
+        self.toolbox = self.commons.toolbox(
+            tools,
+            strict=agent.settings.model_settings.strict,
+            terminal=self.policy.rules.exits if self.policy.memgpt else None,
+        )
 
-    def block_is(self, block: Block, *, run_id: str | None = None, but: "Channel | None" = None) -> None:
-        """A block has this committed value now, whoever wrote it. Older versions are ignored."""
-        held = next((label for label, b in self.blocks.items() if b.id == block.id), None)
-        if held is None or self.blocks[held].version >= block.version:
+    def take_memory(self, draft: Draft, *, run_id: str, but: "Channel") -> None:
+        """Take a committed step's blocks into hot state and tell the other holders of the blocks."""
+        if draft.passages:
+            chosen = self.holdings.embedding or draft.passages[0].embedding_model
+            stored = self.holdings.passages + len(draft.passages)
+            self.holds(Holdings(passages=stored, embedding=chosen))
+        written, created, detached = draft.written, draft.created, draft.detached
+        if not (written or created or detached):
             return
-        if held == block.label:
-            self.blocks[held] = block
-        else:
-            self.blocks = {block.label if label == held else label: b for label, b in self.blocks.items()}
-            self.blocks[block.label] = block
+        self._take_blocks(
+            holding.after_step(self.blocks, written=written, created=created, detached=detached)
+        )
+        for block in written:
+            self.commons.spread(block, but=self)
+        self._tell(*draft.events(run_id), but=but)
+
+    def block_is(self, block: Block) -> None:
+        """A block has this committed value now, whoever wrote it. Older versions are ignored."""
+        after = holding.after_write(self.blocks, block)
+        if after is None:
+            return
+        self.blocks = after
         self.memory_version += 1
-        event = BlockChanged(run_id, block.id, block.label, block.value, block.version)
+        self._tell(BlockChanged(None, block.id, block.label, block.value, block.version))
+
+    def _tell(self, *events: Event, but: "Channel | None" = None) -> None:
+        """Publish what became of memory where turns are running."""
         for thread in self.threads.values():
             if thread.turn is not None and thread.turn.channel is not but:
-                thread.turn.channel.publish(event)
+                thread.turn.channel.publish(*events)
 
     def hold_blocks(self, blocks: tuple[Block, ...]) -> None:
         """Take the agent's blocks as they were read; a newer value heard of meanwhile stays."""
-        held = {b.id: b for b in self.blocks.values()}
-        before = set(held)
-        newest = [max(b, held.get(b.id, b), key=lambda x: x.version) for b in blocks]
-        self.blocks = {b.label: b for b in newest}
+        self._take_blocks(holding.after_read(self.blocks, blocks))
+
+    def _take_blocks(self, blocks: dict[str, Block]) -> None:
+        before = {b.id for b in self.blocks.values()}
+        self.blocks = blocks
         self.memory_version += 1
-        self.commons.hold(self, before, {b.id for b in blocks})
+        self.commons.hold(self, before, {b.id for b in blocks.values()})
+
+    def holds(self, holdings: Holdings) -> None:
+        """Its archives hold this now; every prompt says how much from its next turn on."""
+        if holdings.passages != self.holdings.passages:
+            for thread in self.threads.values():
+                thread.compiled_for = -1
+        self.holdings = holdings
 
     def block_gone(self, block_id: str) -> None:
         """A block was deleted: it leaves the prompt."""
         self.blocks = {label: b for label, b in self.blocks.items() if b.id != block_id}
         self.memory_version += 1
+
+    def reset(self, thread: Thread, initial: Sequence[Message]) -> None:
+        """Take a committed reset: models see nothing of what was said but `initial`, nobody has to answer."""
+        thread.open = None
+        thread.clear()
+        thread.append(list(initial))
+        self.awaits(thread, None)
+
+    def awaits(self, thread: Thread, request: PendingRequest | None) -> None:
+        """Note what a conversation waits for somebody outside to answer; None where it waits no longer."""
+        thread.pending = request
+        if request is None:
+            self.commons.awaited.pop(thread.id, None)
+        else:
+            self.commons.awaited[thread.id] = request.agent_id, request.message_id
 
     # --- its mailbox ----------------------------------------------------------------------------
 
@@ -147,7 +200,9 @@ class Actor:
         self.known.add(waiting.seq)
         self.touched = clock.monotonic()
         running = thread.turn
-        if running is not None and not running.finished and waiting.command.when_busy == "steer":
+        if waiting.command.approvals:
+            thread.mailbox.put(waiting)
+        elif running is not None and not running.finished and waiting.command.when_busy == "steer":
             thread.steering.append(waiting)
         elif running is not None and waiting.command.when_busy == "interrupt":
             thread.mailbox.put_first(waiting)
@@ -155,6 +210,25 @@ class Actor:
         else:
             thread.mailbox.put(waiting)
         self._schedule(thread)
+
+    async def operate(self, thread: Thread, work: Callable[[], Awaitable[T]]) -> T:
+        """Do the work when no turn of the conversation runs, before its next one; return its result.
+
+        Cancelling ends the wait, not the work.
+
+        Raises:
+            DrainingError: The activation ended before the work was done.
+            What the work raises.
+        """
+        self.touched = clock.monotonic()
+        job = Job(work)
+        thread.jobs.append(job)
+        self._schedule(thread)
+        if self.dead or thread.task is None:
+            job.abandon()
+        else:
+            thread.task.add_done_callback(job.abandon)
+        return await job.outcome()
 
     def _schedule(self, thread: Thread) -> None:
         """Let the conversation's consumer run if it does not: an idle one costs no task."""
@@ -166,9 +240,12 @@ class Actor:
         """Run turns until nothing waits. Steering that came too late for its turn is a turn itself."""
         try:
             if not thread.loaded:
-                await self.load(thread)
+                await reading.load(self, thread)
             while not self.dead:
                 async with self.commons.run_slots:
+                    if thread.jobs and not thread.resuming:
+                        await thread.jobs.pop(0).run()
+                        continue
                     # Taken only now: a command that waits for a slot can still be cancelled.
                     waiting = thread.take()
                     if waiting is None:
@@ -186,15 +263,6 @@ class Actor:
         for waiting in (turn.waiting, *turn.joined):
             self.known.discard(waiting.seq)
 
-    async def load(self, thread: Thread) -> None:
-        """Read a conversation's window: the one read that its first turn costs."""
-        async with connection(self.commons.commit_pool) as conn:
-            messages = await activation.window(conn, thread.conversation)
-        thread.load(messages)
-        for waiting in thread.mailbox:
-            if waiting.applied:
-                self.recovered[waiting.run_id] = [m for m in messages if m.run_id == waiting.run_id]
-
     @property
     def idle(self) -> bool:
         """Whether nothing runs or waits, so that the actor may leave memory."""
@@ -207,23 +275,39 @@ class Actor:
 
     # --- its commits ----------------------------------------------------------------------------
 
-    async def commit(self, thread: Thread, draft_of: Callable[[], Draft]) -> Draft:
+    async def commit(self, thread: Thread, draft_of: Callable[[frozenset[str]], Draft]) -> Draft:
         """Commit a step and return its draft. The caller holds `commit_turn`.
 
         When another holder of a block was faster, the blocks are reloaded and the step is drafted
-        again on them, so that a tool's result says what was really applied.
+        again on them, so that a tool's result says what was really applied. So it is when a label was
+        taken meanwhile; one that is refused again although this agent has no such block is taken on
+        another holder of the block, and `draft_of` is told to refuse it.
 
         Raises:
             FencedError: A newer owner holds the agent; the actor is dead from here on.
         """
+        met: set[str] = set()
+        refused: frozenset[str] = frozenset()
+        conflicts = 0
         while True:
-            draft = draft_of()
+            draft = draft_of(refused)
             self.commons.check_lease()
             checkpoint = self._checkpoint(thread, draft)
             try:
                 await self.commons.checkpoints.submit(checkpoint)
             except StaleBlocksError:
                 await self.reload_blocks()
+                continue
+            except LabelTakenError as error:
+                await self.reload_blocks()
+                if error.label in met:
+                    refused |= {error.label}
+                met.add(error.label)
+                continue
+            except ConflictError:
+                conflicts += 1
+                if conflicts > CONFLICTS:
+                    raise
                 continue
             except FencedError:
                 self.dead = True
@@ -242,12 +326,12 @@ class Actor:
             messages=tuple(draft.messages),
             rewrites=tuple(draft.rewrites),
             blocks=draft.block_writes(),
+            extras=draft.extras(),
             runs=tuple(draft.runs),
             steps=tuple(draft.steps),
+            tool_calls=tuple(draft.tool_calls),
             inbox=tuple(draft.inbox),
-            windows=(WindowUpdate(id=thread.id, from_position=thread.from_position, end_position=end),)
-            if moved
-            else (),
+            windows=(thread.window_until(end),) if moved else (),
             stop_reason=draft.stop_reason,
             duration_ms=draft.duration_ms,
         )

@@ -4,14 +4,20 @@ from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
 
+from storage.archive_records import Passage
+from storage.pending_records import ClientTool
 from storage.records import (
     AgentChanges,
+    ApprovalPart,
     BlockChanges,
+    ConversationChanges,
     ImagePart,
     JsonObject,
     TextPart,
+    ToolReturnPart,
 )
 
+Decision = ApprovalPart | ToolReturnPart
 WhenBusy = Literal["queue", "steer", "interrupt", "reject"]
 Lane = Literal["control", "user", "background"]
 InputRole = Literal["user", "system", "assistant"]
@@ -31,6 +37,9 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     """Add messages to a conversation and let the agent answer. The one durable command of this release.
 
     `model` and `system` override the agent's for this run only. `lane` orders it against other work.
+    `approvals` answer what the conversation waits for; `messages` then come after the results. A decision
+    on a call or a client's own result of it, each by the call's id. `client_tools` are run by the client
+    and hide tools of the agent with the same name; an answer that names none keeps those of the request.
     """
 
     conversation_id: str
@@ -43,6 +52,9 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     system: str | None = None
     callback_url: str | None = None
     request_config: JsonObject = {}
+    approvals: tuple[Decision, ...] = ()
+    approvals_otid: str | None = None
+    client_tools: tuple[ClientTool, ...] | None = None
 
 
 Command = SendMessages
@@ -120,6 +132,37 @@ class DetachTool(Struct, frozen=True):
     tool_id: str
 
 
+class InsertPassages(Struct, frozen=True):
+    """Store memories in the archive that the agent's own go to; the first one makes it."""
+
+    passages: tuple[Passage, ...]
+
+
+class DeletePassage(Struct, frozen=True):
+    """Delete a passage of one of the agent's archives."""
+
+    passage_id: str
+
+
+class AttachArchive(Struct, frozen=True):
+    """Let the agent search an archive of its organisation. Attaching twice is no error."""
+
+    archive_id: str
+
+
+class DetachArchive(Struct, frozen=True):
+    """Take an archive from the agent; it survives. Detaching what is not attached is no error."""
+
+    archive_id: str
+
+
+class RequireApproval(Struct, frozen=True):
+    """Let calls of a tool that the agent holds wait for an approval from now on, or no longer."""
+
+    tool_name: str
+    required: bool
+
+
 class CreateConversation(Struct, frozen=True, kw_only=True):
     """Open a further conversation of the agent under the id the caller made."""
 
@@ -130,8 +173,32 @@ class CreateConversation(Struct, frozen=True, kw_only=True):
     model_settings: JsonObject | None = None
 
 
+class UpdateConversation(Struct, frozen=True):
+    """Change an open conversation. A turn that runs keeps the model it began with."""
+
+    conversation_id: str
+    changes: ConversationChanges
+
+
 class DeleteConversation(Struct, frozen=True):
     """Close a conversation: its runs are cancelled and it is no longer found."""
+
+    conversation_id: str
+
+
+class ResetMessages(Struct, frozen=True):
+    """Show models nothing of what was said in a conversation so far; all of it stays stored.
+
+    It waits for the end of the running turn. A request that waits for an answer is forgotten with the rest.
+    `add_initial` lets the conversation begin with the messages that an agent of its type begins with.
+    """
+
+    conversation_id: str
+    add_initial: bool = False
+
+
+class Recompile(Struct, frozen=True):
+    """Rebuild the stored system prompt of a conversation. A turn that runs keeps the one it began with."""
 
     conversation_id: str
 
@@ -147,7 +214,15 @@ Edit = (
     | UpdateBlock
     | AttachTool
     | DetachTool
+    | RequireApproval
+    | InsertPassages
+    | DeletePassage
+    | AttachArchive
+    | DetachArchive
     | CreateConversation
+    | UpdateConversation
     | DeleteConversation
+    | ResetMessages
+    | Recompile
     | DeleteAgent
 )

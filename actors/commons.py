@@ -2,31 +2,37 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from contextlib import contextmanager
-from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Literal
 
+import msgspec
 from msgspec import Struct
 
+from actors import thoughts
 from actors.batch import Batcher
 from actors.channels import Logs
 from actors.committer import Committer
 from actors.directory import Directory
 from actors.llm.catalog import Catalog
+from actors.llm.embed import Embeddings
 from actors.load import Load
 from actors.mailbox import Waiting
 from actors.tokens import Counter
 from actors.tools import registry
 from storage.checkpoints import Checkpoint
+from storage.pending_records import ClientTool
 from storage.pool import Pool
-from storage.records import Block, RunStatus, Tool
+from storage.records import Block, JsonObject, RunStatus, Tool
 
 if TYPE_CHECKING:
     from actors.agent import Actor
 
 log = logging.getLogger("wakeful.host")
 
+_UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_TOOLBOXES = 1000  # different sets of tools kept encoded; more, and all are encoded anew
 
 
@@ -41,6 +47,13 @@ class HostSettings(Struct, frozen=True, kw_only=True):
     hot_bytes: int = 1 << 30
     log_bytes: int = 64 << 20
     drain_seconds: float = 10.0
+    embedding: str | None = None
+    embedding_base_url: str | None = None
+    embedding_api_key: str | None = None
+    embedder_idle: float = 600.0
+    when_pending: Literal["reject", "queue"] = "reject"
+    approval_seconds: float = 86_400.0
+    approval_default: Literal["deny", "approve"] = "deny"
 
 
 class Toolbox(Struct, frozen=True):
@@ -49,6 +62,24 @@ class Toolbox(Struct, frozen=True):
     tools: dict[str, Tool]
     wire: bytes | None
     tokens: int
+    strict: bool = False
+    terminal: frozenset[str] | None = None
+
+
+def _client_row(tool: ClientTool) -> Tool:
+    """Return a client's tool as the row by which models are shown it; its id is its definition's."""
+    parameters = tool.parameters or {"type": "object", "properties": {}}
+    schema: JsonObject = {"name": tool.name, "description": tool.description or "", "parameters": parameters}
+    return Tool(
+        id=f"client-{sha256(msgspec.json.encode(schema)).hexdigest()}",
+        organization_id="",
+        name=tool.name,
+        tool_type="client",
+        description=tool.description or "",
+        json_schema=schema,
+        created_at=_UNDATED,
+        updated_at=_UNDATED,
+    )
 
 
 class Commons:
@@ -69,12 +100,22 @@ class Commons:
         self.checkpoints: Batcher[Checkpoint, None] = Batcher(
             self.committer.checkpoint, key=lambda c: c.agent_id
         )
+        self.embeddings = Embeddings(
+            catalog,
+            self.spawn,
+            chosen=settings.embedding,
+            base_url=settings.embedding_base_url,
+            api_key=settings.embedding_api_key,
+            idle_seconds=settings.embedder_idle,
+        )
         self.run_slots = asyncio.Semaphore(settings.max_runs)
+        # Of every conversation that waits for an answer: its agent, and the message that asks.
+        self.awaited: dict[str, tuple[str, str]] = {}
         self.on_finished: list[Callable[[Waiting, RunStatus], None]] = []
         self.group: asyncio.TaskGroup | None = None
         self._holders: dict[str, set[Actor]] = {}
         self._hearing: dict[int, list[Block]] = {}
-        self._toolboxes: dict[tuple[tuple[str, datetime], ...], Toolbox] = {}
+        self._toolboxes: dict[tuple[tuple[str, bool, bool | None, datetime], ...], Toolbox] = {}
 
     def check_lease(self) -> None:
         """Raise `DrainingError` unless this host may act for its agents."""
@@ -102,17 +143,42 @@ class Commons:
         except Exception:  # the supervisor: one child's fault must not end its siblings
             log.exception("task failed", extra={"task": function.__qualname__})
 
-    def toolbox(self, tools: tuple[Tool, ...], *, strict: bool) -> Toolbox:
-        """Return these tools encoded for models. Agents with the same tools share one."""
-        key = tuple((f"{t.id} {strict}", t.updated_at) for t in tools)
+    def toolbox(
+        self, tools: tuple[Tool, ...], *, strict: bool, terminal: frozenset[str] | None = None
+    ) -> Toolbox:
+        """Return these tools encoded for models. Agents with the same tools share one.
+
+        `terminal`, which only memgpt agents have, names the tools that end a turn.
+        """
+        key = tuple(
+            (t.id, strict, None if terminal is None else t.name in terminal, t.updated_at) for t in tools
+        )
         box = self._toolboxes.get(key)
         if box is None:
             if len(self._toolboxes) >= MAX_TOOLBOXES:
                 self._toolboxes.clear()
-            wire = registry.definitions(tools, strict=strict)
+            shown = tools
+            if terminal is not None:
+                shown = tuple(thoughts.with_arguments(t, terminal=t.name in terminal) for t in tools)
+            wire = registry.definitions(shown, strict=strict)
             tokens = self.counter.count(wire.decode()) if wire else 0
-            box = self._toolboxes[key] = Toolbox({t.name: t for t in tools}, wire, tokens)
+            box = self._toolboxes[key] = Toolbox({t.name: t for t in tools}, wire, tokens, strict, terminal)
         return box
+
+    def offered(self, toolbox: Toolbox, client_tools: tuple[ClientTool, ...]) -> Toolbox:
+        """Return a toolbox with tools that the client of a request runs; they hide others of their name."""
+        if not client_tools:
+            return toolbox
+        hidden = {tool.name for tool in client_tools}
+        own = (tool for tool in toolbox.tools.values() if tool.name not in hidden)
+        given = (_client_row(tool) for tool in client_tools)
+        terminal = toolbox.terminal and toolbox.terminal | hidden  # clients take no request for a heartbeat
+        return self.toolbox((*own, *given), strict=False, terminal=terminal)
+
+    def some(self, toolbox: Toolbox, names: Iterable[str]) -> Toolbox:
+        """Return a toolbox with these of its tools only, encoded alike."""
+        tools = tuple(toolbox.tools[name] for name in names)
+        return self.toolbox(tools, strict=toolbox.strict, terminal=toolbox.terminal)
 
     # --- who holds which block --------------------------------------------------------------------
 

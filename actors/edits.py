@@ -4,30 +4,39 @@ from typing import TYPE_CHECKING, assert_never
 
 import anyio
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
-from actors import clock
+from actors import boot, clock
 from actors.commands import (
+    AttachArchive,
     AttachBlock,
     AttachTool,
     CreateConversation,
     DeleteAgent,
     DeleteConversation,
+    DeletePassage,
+    DetachArchive,
     DetachBlock,
     DetachTool,
     Edit,
+    InsertPassages,
+    Recompile,
+    RequireApproval,
+    ResetMessages,
     UpdateAgent,
     UpdateBlock,
+    UpdateConversation,
 )
 from actors.committer import OUTAGE_DEADLINE, RETRY_DELAYS
 from actors.errors import InvalidEditError
 from actors.thread import Thread, compile_for, text_parts
-from storage import activation, checkpoints
+from storage import activation, archives, checkpoints, passages, pending
 from storage import edits as rows
+from storage.archives import Holdings
 from storage.checkpoints import Checkpoint
 from storage.errors import NotFoundError, UnavailableError
 from storage.pool import Conn, connection
-from storage.records import Agent, AgentSettings, Block, Conversation, Tool
+from storage.records import Agent, AgentChanges, AgentSettings, Block, Conversation, JsonObject, Message, Tool
 
 if TYPE_CHECKING:
     from actors.agent import Actor
@@ -43,6 +52,8 @@ class _Outcome:
         self.blocks: tuple[Block, ...] | None = None
         self.tools: tuple[Tool, ...] | None = None
         self.conversation: Conversation | None = None
+        self.holdings: Holdings | None = None
+        self.initial: tuple[Message, ...] = ()
         self.system: dict[str, tuple[str, int]] = {}
 
 
@@ -119,15 +130,41 @@ async def _write(tx: Conn, actor: "Actor", edit: Edit, outcome: _Outcome) -> Non
         case DetachTool(tool_id):
             await rows.detach_tool(tx, agent_id, tool_id)
             outcome.tools = await activation.tools_of(tx, agent_id)
+        case InsertPassages(written):
+            await passages.insert_for_agent(tx, agent_id, written)
+            outcome.holdings = await archives.holdings(tx, agent_id)
+        case DeletePassage(passage_id):
+            await passages.delete_of_agent(tx, agent_id, passage_id)
+            outcome.holdings = await archives.holdings(tx, agent_id)
+        case AttachArchive(archive_id):
+            await archives.attach(tx, agent_id, archive_id)
+            outcome.holdings = await archives.holdings(tx, agent_id)
+        case DetachArchive(archive_id):
+            await archives.detach(tx, agent_id, archive_id)
+            outcome.holdings = await archives.holdings(tx, agent_id)
+        case RequireApproval():
+            await _update_agent(tx, actor, _with_approval(actor, edit), outcome)
         case CreateConversation():
             await _create_conversation(tx, actor, edit, outcome)
+        case UpdateConversation(conversation_id, changes):
+            given = {name: value for name, value in asdict(changes).items() if value is not msgspec.UNSET}
+            outcome.conversation = replace(actor.thread(conversation_id).conversation, **given)
+            await rows.update_conversation(tx, outcome.conversation, changes)
         case DeleteConversation(conversation_id):
             await rows.delete_conversation(tx, agent_id, conversation_id)
+            await pending.clear(tx, conversation_id)
+        case ResetMessages(conversation_id, add_initial):
+            outcome.initial = _initial(actor, conversation_id) if add_initial else ()
+            await rows.reset_messages(tx, agent_id, conversation_id, outcome.initial)
+            await pending.clear(tx, conversation_id)
+            await _rebuild(tx, actor, actor.thread(conversation_id), outcome)
+        case Recompile(conversation_id):
+            await _rebuild(tx, actor, actor.thread(conversation_id), outcome)
         case DeleteAgent():
             await rows.delete_agent(tx, agent_id)
         case _:
             assert_never(edit)
-    if outcome.blocks is not None or outcome.agent is not actor.agent:
+    if outcome.blocks is not None or outcome.agent is not actor.agent or outcome.holdings is not None:
         await _recompile(tx, actor, outcome)
 
 
@@ -166,6 +203,20 @@ async def _update_agent(tx: Conn, actor: "Actor", edit: UpdateAgent, outcome: _O
         outcome.tools = await activation.tools_of(tx, agent.id)
 
 
+def _with_approval(actor: "Actor", edit: RequireApproval) -> UpdateAgent:
+    """Return the update that adds or takes away the one rule; the others stay as they are."""
+    if edit.tool_name not in actor.toolbox.tools:
+        raise NotFoundError("tool", edit.tool_name)
+    mine: JsonObject = {"type": "requires_approval", "tool_name": edit.tool_name}
+    others = [
+        rule
+        for rule in actor.agent.settings.tool_rules
+        if rule.get("type") != mine["type"] or rule.get("tool_name") != edit.tool_name
+    ]
+    rules = [*others, mine] if edit.required else others
+    return UpdateAgent(changes=AgentChanges(settings={"tool_rules": rules}))
+
+
 async def _update_block(tx: Conn, agent_id: str, edit: UpdateBlock) -> None:
     """Write the block by compare-and-set; without `if_version` a lost race is repeated."""
     for _ in range(BLOCK_RETRIES):
@@ -199,7 +250,7 @@ async def _create_conversation(tx: Conn, actor: "Actor", edit: CreateConversatio
         model=edit.model,
         model_settings=edit.model_settings,
     )
-    text = _compile(actor, actor.agent, actor.block_list(), Thread(conversation))
+    text = _compile(actor, actor.agent, actor.block_list(), Thread(conversation), actor.holdings)
     await rows.create_conversation(
         tx,
         actor.agent.id,
@@ -217,22 +268,42 @@ async def _create_conversation(tx: Conn, actor: "Actor", edit: CreateConversatio
 
 async def _recompile(tx: Conn, actor: "Actor", outcome: _Outcome) -> None:
     """Rebuild the default conversation's stored prompt; the others follow at their next turn."""
-    thread = actor.threads[actor.agent.id]
+    await _rebuild(tx, actor, actor.threads[actor.agent.id], outcome)
+
+
+def _initial(actor: "Actor", conversation_id: str) -> tuple[Message, ...]:
+    """Return the messages that an agent begins with, as they follow on what a conversation holds."""
+    begin = actor.thread(conversation_id).end_position
+    return tuple(
+        replace(m, conversation_id=conversation_id, position=begin + i)
+        for i, m in enumerate(boot.sequence(actor.agent, None, at=clock.now()))
+    )
+
+
+async def _rebuild(tx: Conn, actor: "Actor", thread: Thread, outcome: _Outcome) -> None:
+    """Store the conversation's prompt as it would be compiled now."""
     blocks = list(outcome.blocks) if outcome.blocks is not None else actor.block_list()
-    text = _compile(actor, outcome.agent, blocks, thread)
+    text = _compile(actor, outcome.agent, blocks, thread, outcome.holdings or actor.holdings)
     tokens = actor.commons.counter.count(text)
     await rows.rewrite_system(tx, thread.id, text_parts(text), tokens)
     outcome.system[thread.id] = (text, tokens)
 
 
-def _compile(actor: "Actor", agent: Agent, blocks: list[Block], thread: Thread) -> str:
-    return compile_for(agent, blocks, thread, at=clock.now(), line_numbers=actor.line_numbers())
+def _compile(actor: "Actor", agent: Agent, blocks: list[Block], thread: Thread, holdings: Holdings) -> str:
+    return compile_for(
+        agent,
+        blocks,
+        thread,
+        at=clock.now(),
+        line_numbers=actor.line_numbers(),
+        archival=holdings.passages,
+    )
 
 
 def _take(actor: "Actor", edit: Edit, outcome: _Outcome) -> None:
     """Take the committed edit into hot state. No await: nobody sees half of it."""
     if outcome.agent is not actor.agent:
-        actor.agent = outcome.agent
+        actor.bind(outcome.agent, tuple(actor.toolbox.tools.values()))
         actor.memory_version += 1
     if outcome.tools is not None:
         actor.set_tools(outcome.tools)
@@ -244,9 +315,17 @@ def _take(actor: "Actor", edit: Edit, outcome: _Outcome) -> None:
                 actor.commons.spread(block, but=actor)
         actor.hold_blocks(outcome.blocks)
     if outcome.conversation is not None:
-        actor.add_conversation(outcome.conversation)
+        if (thread := actor.threads.get(outcome.conversation.id)) is None:
+            actor.add_conversation(outcome.conversation)
+        else:
+            thread.conversation = outcome.conversation
+    if outcome.holdings is not None:
+        actor.holds(outcome.holdings)
+    if isinstance(edit, ResetMessages):
+        actor.reset(actor.threads[edit.conversation_id], outcome.initial)
     if isinstance(edit, DeleteConversation):
-        actor.threads.pop(edit.conversation_id, None)
+        if (thread := actor.threads.pop(edit.conversation_id, None)) is not None:
+            actor.awaits(thread, None)
         actor.commons.logs.drop(edit.conversation_id)
     for conversation_id, (text, tokens) in outcome.system.items():
         thread = actor.threads[conversation_id]

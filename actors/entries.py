@@ -1,15 +1,19 @@
 """Stored messages as entries of a window: encoded for the provider once, counted once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from actors import clock
 from actors.commands import SendMessages
-from actors.llm import openai_chat
+from actors.llm import encoding
+from actors.llm.dialects import CHAT, Dialect
+from actors.thoughts import rejoined
+from actors.tokens import estimate
 from actors.window import Entry
 from storage.records import (
     Agent,
+    ApprovalPart,
     ImagePart,
     Message,
     Part,
@@ -25,19 +29,34 @@ MESSAGE_TOKENS = 4  # what the chat format adds to each message
 Count = Callable[[str], int]
 
 
-def entries(message: Message) -> list[Entry]:
-    """Return the message as the provider sees it: one entry, or one for each tool result of a row."""
+def entries(message: Message, dialect: Dialect = CHAT, *, return_chars: int | None = None) -> list[Entry]:
+    """Return the message as the provider sees it: one entry, or one for each tool result of a row.
+
+    Of a result it sees `return_chars` characters at most: one alone must not fill the window.
+    """
     if message.excluded:
         return []
     if message.role != "tool":
+        message = as_written(message)
         calls = sum(isinstance(part, ToolCallPart) for part in message.content)
-        wire = openai_chat.encode_message(message)
+        wire = encoding.encode_message(message, dialect)
         return [Entry(message.position, message.role, message.tokens, wire, calls)] if wire else []
     share = -(-message.tokens // max(1, len(message.content)))
-    return [
-        Entry(message.position, "tool", share, openai_chat.encode_message(replace(message, content=(part,))))
-        for part in message.content
-    ]
+    found: list[Entry] = []
+    for part in message.content:
+        tokens = share
+        if return_chars is not None and isinstance(part, ToolReturnPart) and len(part.text) > return_chars:
+            part = replace(part, text=f"{part.text[:return_chars]}... [{len(part.text)} characters]")
+            tokens = min(share, estimate(part.text) + 2 * MESSAGE_TOKENS)
+        wire = encoding.encode_message(replace(message, content=(part,)), dialect)
+        found.append(Entry(message.position, "tool", tokens, wire))
+    return found
+
+
+def as_written(message: Message) -> Message:
+    """Return the message as its model wrote it: thoughts back where it put them."""
+    content = rejoined(message.content)
+    return message if content is message.content else replace(message, content=content)
 
 
 def inputs_of(
@@ -66,7 +85,7 @@ def inputs_of(
 
 
 def tokens_of(parts: tuple[Part, ...], count: Count) -> int:
-    """Return the tokens a model reads in a message of these parts; reasoning is not sent back."""
+    """Return the tokens a model reads in a message of these parts; reasoners do not read their own."""
     total = MESSAGE_TOKENS
     for part in parts:
         match part:
@@ -78,6 +97,51 @@ def tokens_of(parts: tuple[Part, ...], count: Count) -> int:
                 total += count(text) + MESSAGE_TOKENS
             case ImagePart():
                 total += IMAGE_TOKENS
-            case ReasoningPart():
+            case ReasoningPart(reasoning=text, source="non_reasoner_model"):
+                total += count(text)
+            case ReasoningPart() | ApprovalPart():
                 pass
     return total
+
+
+def joined(messages: Sequence[Message]) -> list[Message]:
+    """Return messages as models see them: what one step said is one message, calls that had to wait included.
+
+    An answer says nothing of its own; arguments that it changed are those of the call from then on, so
+    that a model sees what was really run.
+    """
+    seen: list[Message] = []
+    for message in messages:
+        if message.role != "approval":
+            seen.append(message)
+            continue
+        place = _of_same_step(seen, message.step_id)
+        if not any(isinstance(part, ToolCallPart) for part in message.content):
+            if place is not None:
+                seen[place] = replace(seen[place], content=_edited(seen[place].content, message.content))
+        elif place is not None and seen[place].role == "assistant":
+            before = seen[place]
+            content, tokens = before.content + message.content, before.tokens + message.tokens
+            seen[place] = replace(before, content=content, tokens=tokens)
+        else:
+            seen.append(message)
+    return seen
+
+
+def _of_same_step(seen: list[Message], step_id: str | None) -> int | None:
+    """Return where the step's last message is; what was put aside behind it is passed over."""
+    for place in range(len(seen) - 1, -1, -1):
+        if seen[place].excluded or seen[place].role == "summary":
+            continue
+        return place if step_id is not None and seen[place].step_id == step_id else None
+    return None
+
+
+def _edited(calls: tuple[Part, ...], answer: tuple[Part, ...]) -> tuple[Part, ...]:
+    changed = {p.tool_call_id: p.arguments for p in answer if isinstance(p, ApprovalPart) and p.arguments}
+    return tuple(
+        replace(part, arguments=changed[part.id])
+        if isinstance(part, ToolCallPart) and part.id in changed
+        else part
+        for part in calls
+    )

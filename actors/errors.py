@@ -16,6 +16,19 @@ class BusyError(ActorError):
         self.run_id = run_id
 
 
+class PendingApprovalError(ActorError):
+    """The conversation waits for an answer to `message_id`, and nothing else is accepted meanwhile (409)."""
+
+    def __init__(self, conversation_id: str, message_id: str) -> None:
+        super().__init__(f"conversation {conversation_id!r} waits for an answer to {message_id!r}")
+        self.conversation_id = conversation_id
+        self.message_id = message_id
+
+
+class InvalidAnswerError(ActorError):
+    """An answer does not fit what the conversation waits for; nothing was accepted (400)."""
+
+
 class MailboxFullError(ActorError):
     """Too many commands wait; nothing was accepted. Retry after `retry_after` seconds (429)."""
 
@@ -60,6 +73,8 @@ class ModelError(ActorError):
     `kind` is Letta's error type for clients; `stop_reason` ends the run; `refused_content` marks a
     provider's refusal of this very input (400, content filter), which excludes the input messages.
     `requests` counts how often the provider was asked: all of them count towards the bound on retries.
+    `lacks` names what the model cannot do (`tools`, `images`, `response_format`, `responses`,
+    `summaries`); `learned` says that the next call will do without, so that it may be made at once.
     """
 
     def __init__(
@@ -73,8 +88,11 @@ class ModelError(ActorError):
         refused_content: bool = False,
         overflow: bool = False,
         status: int | None = None,
+        lacks: str = "",
     ) -> None:
         super().__init__(message)
+        self.lacks = lacks
+        self.learned = False
         self.kind = kind
         self.stop_reason: StopReason = stop_reason
         self.retryable = retryable
@@ -89,6 +107,16 @@ class ModelError(ActorError):
         return RunError(self.kind, str(self), status=self.status)
 
 
+class NotShorterError(ActorError):
+    """A compaction would leave the window no shorter than it is; nothing was changed (400)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Summarization failed to reduce the number of messages: there are too few of them. "
+            "Send more messages first, or use another mode, for example all."
+        )
+
+
 class UnknownModelError(ActorError):
     """No provider serves this handle; `known` lists the handles that exist (404)."""
 
@@ -97,3 +125,26 @@ class UnknownModelError(ActorError):
         super().__init__(f"model {handle!r} is not known; known models: {listed}")
         self.handle = handle
         self.known = known
+
+
+class EmbeddingError(ActorError):
+    """Texts could not be embedded. Search goes on with full text; what was to be stored is stored without.
+
+    `retryable` failures may cure themselves; `refused` ones come of the texts or of the handle, and the
+    same request fails again. `status` is the provider's, where one answered.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = False,
+        refused: bool = False,
+        retry_after: float | None = None,
+        status: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.refused = refused
+        self.retry_after = retry_after
+        self.status = status

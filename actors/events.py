@@ -9,8 +9,19 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from actors.commands import InputMessage
-from storage.records import Message, RunError, RunStatus, StopReason, Timing, ToolStatus, Usage
+from actors.commands import Decision, InputMessage
+from actors.summary import CompactionStats
+from storage.pending_records import PendingCall
+from storage.records import (
+    Message,
+    ReasoningSource,
+    RunError,
+    RunStatus,
+    StopReason,
+    Timing,
+    ToolStatus,
+    Usage,
+)
 
 
 class RunStarted(Struct, frozen=True, tag_field="type", tag="run_started"):
@@ -99,11 +110,12 @@ class ReasoningStarted(Struct, frozen=True, tag_field="type", tag="reasoning_sta
 
 
 class ReasoningDelta(Struct, frozen=True, tag_field="type", tag="reasoning_delta", gc=False):
-    """A fragment of reasoning."""
+    """A fragment of reasoning; `source` says how the model wrote it, as in the stored part."""
 
     run_id: str
     message_id: str
     text: str
+    source: ReasoningSource = "reasoner_model"
 
 
 class ReasoningEnded(Struct, frozen=True, tag_field="type", tag="reasoning_ended", gc=False):
@@ -114,13 +126,17 @@ class ReasoningEnded(Struct, frozen=True, tag_field="type", tag="reasoning_ended
 
 
 class ToolCallStarted(Struct, frozen=True, tag_field="type", tag="tool_call_started", gc=False):
-    """The model asks for a tool. `index` counts the calls of the message from 0."""
+    """The model asks for a tool. `index` counts the calls of the step from 0.
+
+    `asks` says that the call does not run before somebody outside answers.
+    """
 
     run_id: str
     message_id: str
     call_id: str
     name: str
     index: int
+    asks: bool = False
 
 
 class ToolCallDelta(Struct, frozen=True, tag_field="type", tag="tool_call_delta", gc=False):
@@ -157,12 +173,44 @@ class MessageCommitted(Struct, frozen=True, tag_field="type", tag="message_commi
     message: Message
 
 
+class ApprovalRequested(Struct, frozen=True, tag_field="type", tag="approval_requested"):
+    """The conversation waits for an answer to these calls: a decision, or a client's own result."""
+
+    run_id: str
+    message_id: str
+    step_id: str
+    calls: tuple[PendingCall, ...]
+    expires_at: datetime
+
+
+class ApprovalAnswered(Struct, frozen=True, tag_field="type", tag="approval_answered"):
+    """A request has its answer, and the conversation waits no longer. The results follow or went before."""
+
+    run_id: str
+    message_id: str
+    decisions: tuple[Decision, ...]
+
+
 class WindowMoved(Struct, frozen=True, tag_field="type", tag="window_moved", gc=False):
     """Messages before `from_position` no longer fit the model's window; they stay searchable."""
 
     run_id: str
     from_position: int
     evicted: int
+
+
+class Compacted(Struct, frozen=True, tag_field="type", tag="compacted"):
+    """The window was shortened. Without a summary what left it is only stored, and `error` says why.
+
+    `id` is a message id of its own, under which clients are told of a compaction that left no message.
+    """
+
+    run_id: str
+    id: str
+    at: datetime
+    stats: CompactionStats
+    summary_message_id: str | None = None
+    error: RunError | None = None
 
 
 class BlockChanged(Struct, frozen=True, tag_field="type", tag="block_changed", gc=False):
@@ -173,6 +221,24 @@ class BlockChanged(Struct, frozen=True, tag_field="type", tag="block_changed", g
     label: str
     value: str
     version: int
+
+
+class BlockCreated(Struct, frozen=True, tag_field="type", tag="block_created", gc=False):
+    """The agent created a memory block for itself; its version is 0."""
+
+    run_id: str | None
+    block_id: str
+    label: str
+    value: str
+    description: str | None = None
+
+
+class BlockDetached(Struct, frozen=True, tag_field="type", tag="block_detached", gc=False):
+    """The agent let go of a memory block, which survives without it."""
+
+    run_id: str | None
+    block_id: str
+    label: str
 
 
 Event = (
@@ -192,9 +258,14 @@ Event = (
     | ToolCallDelta
     | ToolCallEnded
     | ToolReturned
+    | ApprovalRequested
+    | ApprovalAnswered
     | MessageCommitted
     | WindowMoved
+    | Compacted
     | BlockChanged
+    | BlockCreated
+    | BlockDetached
 )
 
 Delta = TextDelta | ReasoningDelta | ToolCallDelta

@@ -11,6 +11,8 @@ from msgspec import Struct
 from actors.commands import InputMessage
 from actors.events import (
     BlockChanged,
+    BlockCreated,
+    BlockDetached,
     Delta,
     Event,
     MessageCommitted,
@@ -74,6 +76,8 @@ _WORDS = _encode(
         Retracted("run-", "step-", 1),
         RunSteered("run-", "run-"),
         BlockChanged("run-", "block-", "human", "", 1),
+        BlockCreated("run-", "block-", "human", "", ""),
+        BlockDetached("run-", "block-", "human"),
         WindowMoved("run-", 1, 1),
         ToolCallStarted("run-", "message-", "call_", "conversation_search", 0),
         ToolCallDelta("run-", "message-", "call_", ""),
@@ -138,7 +142,7 @@ def _like(delta: Delta, text: str) -> Delta:
         case TextDelta():
             return TextDelta(delta.run_id, delta.message_id, text)
         case ReasoningDelta():
-            return ReasoningDelta(delta.run_id, delta.message_id, text)
+            return ReasoningDelta(delta.run_id, delta.message_id, text, delta.source)
         case ToolCallDelta():
             return ToolCallDelta(delta.run_id, delta.message_id, delta.call_id, text)
 
@@ -146,8 +150,10 @@ def _like(delta: Delta, text: str) -> Delta:
 def _joins(a: Event, b: Event) -> bool:
     """Say whether delta `b` continues delta `a`."""
     match a, b:
-        case (TextDelta(), TextDelta()) | (ReasoningDelta(), ReasoningDelta()):
+        case (TextDelta(), TextDelta()):
             return a.message_id == b.message_id
+        case (ReasoningDelta(), ReasoningDelta()):
+            return a.message_id == b.message_id and a.source == b.source
         case (ToolCallDelta(), ToolCallDelta()):
             return a.call_id == b.call_id
         case _:

@@ -2,27 +2,40 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import anyio
 from msgspec import Struct
 
-from actors import clock, edits
+from actors import approvals, archival, clock, edits, shortening, withdrawal
 from actors.agent import Actor
 from actors.channels import Logs
-from actors.commands import DeleteAgent, DeleteConversation, Edit, Envelope, Receipt
+from actors.commands import (
+    DeleteAgent,
+    DeleteConversation,
+    Edit,
+    Envelope,
+    Receipt,
+    ResetMessages,
+    SendMessages,
+)
 from actors.commons import Commons, HostSettings
-from actors.errors import DrainingError, NothingToCancelError
+from actors.compaction import Done
+from actors.embedder.local import EmbedderStatus
+from actors.errors import ActorError, DrainingError, InvalidAnswerError, NothingToCancelError
 from actors.intake import Intake
 from actors.llm.catalog import Catalog
+from actors.llm.embed import Embeddings
 from actors.mailbox import Waiting
 from actors.population import Population
 from actors.ref import AgentRef
+from actors.summary import CompactionSettings
 from actors.thread import Thread
-from storage import inbox
+from storage import archives, inbox, pending
 from storage.errors import FencedError, StorageError
 from storage.pool import Pool, connection
 from storage.records import Block, RunStatus, Step
@@ -33,6 +46,8 @@ PURGE_EVERY = 600.0  # seconds
 IDEMPOTENCY = timedelta(hours=24)
 CANCEL_ACK = 0.15  # seconds a cancel waits for the run's end before it is acknowledged all the same
 DRAIN_LOOK = 0.02
+EXPIRY_LOOK = 5.0  # seconds between looks for requests that nobody answered in time
+EXPIRED_AT_ONCE = 100
 
 
 class Health(Struct, frozen=True):
@@ -42,6 +57,7 @@ class Health(Struct, frozen=True):
     hot_agents: int
     unfinished_runs: int
     log_bytes: int
+    embedder: EmbedderStatus
 
 
 class Host:
@@ -79,6 +95,11 @@ class Host:
         return self._commons.catalog
 
     @property
+    def embeddings(self) -> Embeddings:
+        """The embedding models of the process."""
+        return self._commons.embeddings
+
+    @property
     def logs(self) -> Logs:
         """The event logs of the process."""
         return self._commons.logs
@@ -110,9 +131,18 @@ class Host:
             status = "draining"
         elif clock.monotonic() >= self._commons.directory.deadline:
             status = "degraded"
+        commons = self._commons
         return Health(
-            status, len(self._population.hot), self._commons.load.total, self._commons.logs.size_bytes
+            status,
+            hot_agents=len(self._population.hot),
+            unfinished_runs=commons.load.total,
+            log_bytes=commons.logs.size_bytes,
+            embedder=commons.embeddings.status(),
         )
+
+    def count_tokens(self, text: str) -> int:
+        """Return the tokens of a text as the actors count them; see `actors.tokens.Counter.count`."""
+        return self._commons.counter.count(text)
 
     async def accept(self, agent_id: str, envelope: Envelope) -> Receipt:
         """Accept a command durably; see `AgentRef.tell`."""
@@ -128,16 +158,29 @@ class Host:
             await self._cancel_quietly(agent_id, edit.conversation_id)
         with anyio.CancelScope(shield=True):
             actor = await self._population.wake(agent_id)
-            async with actor.commit_turn:
-                if actor.dead:
-                    raise DrainingError("the agent is being restarted")
-                try:
-                    await edits.apply(actor, edit)
-                except FencedError:
-                    self._population.drop(actor)
-                    raise
-                if isinstance(edit, DeleteAgent):
-                    self._population.bury(actor)
+            if isinstance(edit, ResetMessages):
+                await actor.operate(actor.thread(edit.conversation_id), partial(self._edit, actor, edit))
+            else:
+                await self._edit(actor, edit)
+
+    async def _edit(self, actor: Actor, edit: Edit) -> None:
+        async with actor.commit_turn:
+            if actor.dead:
+                raise DrainingError("the agent is being restarted")
+            try:
+                await edits.apply(actor, edit)
+            except FencedError:
+                self._population.drop(actor)
+                raise
+            if isinstance(edit, DeleteAgent):
+                self._population.bury(actor)
+
+    async def compact(self, agent_id: str, conversation_id: str, settings: CompactionSettings | None) -> Done:
+        """Shorten a conversation's window; see `AgentRef.compact`."""
+        self._check_open()
+        actor = await self._population.wake(agent_id)
+        thread = actor.thread(conversation_id)
+        return await actor.operate(thread, partial(shortening.on_demand, actor, thread, settings))
 
     async def _cancel_quietly(self, agent_id: str, conversation_id: str | None) -> None:
         try:
@@ -152,14 +195,26 @@ class Host:
         self._check_open()
         unfinished = self._commons.load.runs_of(agent_id, conversation_id)
         wanted = [run for run in unfinished if run_ids is None or run in run_ids]
-        if not wanted:
+        asking = [
+            conversation
+            for conversation, (agent, _) in self._commons.awaited.items()
+            if agent == agent_id and conversation_id in (None, conversation)
+        ]
+        if not wanted and not asking:
             raise NothingToCancelError("No active runs to cancel")
         actor = await self._population.wake(agent_id)
+        denied = [t for c in asking if (t := _waiting(actor, c, run_ids)) is not None]
+        if not wanted and not denied:
+            raise NothingToCancelError("No active runs to cancel")
+        ended = [*wanted, *(t.pending.run_id for t in denied if t.pending is not None)]
         with anyio.move_on_after(CANCEL_ACK):
             async with asyncio.TaskGroup() as group:
                 for run_id in wanted:
                     group.create_task(self._cancel_one(actor, run_id))
-        return dict.fromkeys(wanted, "cancelled")
+                for thread in denied:
+                    deny = partial(withdrawal.deny, actor, thread, approvals.CANCELLED)
+                    group.create_task(actor.operate(thread, deny))
+        return dict.fromkeys(ended, "cancelled")
 
     async def _cancel_one(self, actor: Actor, run_id: str) -> None:
         where = self._commons.load.where(run_id)
@@ -198,6 +253,15 @@ class Host:
         """A block row was deleted: its hot holders drop it."""
         self._commons.forget_block(block_id)
 
+    async def passages_written(self, agent_ids: Iterable[str]) -> None:
+        """Passages were written outside of these agents, which hold their archive: hot ones count anew."""
+        for agent_id in agent_ids:
+            actor = self._population.hot.get(agent_id)
+            if actor is None:
+                continue
+            async with actor.commit_turn, connection(self.pool) as conn:
+                actor.holds(await archives.holdings(conn, agent_id))
+
     def _check_open(self) -> None:
         if self._draining:
             raise DrainingError
@@ -228,9 +292,12 @@ class Host:
                         self._intake.poll,
                         self._population.sweep,
                         self._purge,
+                        self._expire,
+                        partial(archival.keep_indexed, self.pool),
                     )
                 ]
                 try:
+                    await self._find_awaited()
                     await self._intake.poll_once()
                     yield self
                 except Exception as error:  # noqa: BLE001 - the caller's own, raised below outside of the group
@@ -238,6 +305,7 @@ class Host:
                 finally:
                     with anyio.CancelScope(shield=True):
                         await self.drain()
+                        await commons.embeddings.aclose()
                     for task in tasks:
                         task.cancel()
         finally:
@@ -267,3 +335,58 @@ class Host:
             except StorageError as error:
                 log.warning("purge failed", extra={"reason": str(error)})
             await anyio.sleep(PURGE_EVERY)
+
+    # --- requests that nobody answers -----------------------------------------------------------------
+
+    async def _find_awaited(self) -> None:
+        """Learn which conversations wait for an answer; from here on the actors tell."""
+        async with connection(self.pool) as conn:
+            waiting = await pending.waiting(conn)
+        self._commons.awaited.update(waiting)
+
+    async def _expire(self) -> None:
+        """Answer requests that expired until cancelled."""
+        while True:
+            await anyio.sleep(EXPIRY_LOOK)
+            try:
+                await self.expire_once()
+            except (StorageError, ActorError) as error:
+                log.warning("requests not expired", extra={"reason": str(error)})
+
+    async def expire_once(self) -> None:
+        """Give every request that expired the default answer, as a command like any other.
+
+        Its key is the request's, so that it is given once whoever looks, and however often.
+        """
+        async with connection(self.pool) as conn:
+            expired = await pending.expired(conn, limit=EXPIRED_AT_ONCE)
+        for request in expired:
+            decisions = approvals.defaults(request, self._commons.settings.approval_default)
+            command = SendMessages(
+                conversation_id=request.conversation_id,
+                messages=(),
+                background=True,
+                approvals=decisions,
+                request_config={"run_type": "approval_expired"},
+            )
+            envelope = Envelope(
+                command=command,
+                key=f"expired-{request.message_id}",
+                request_hash=request.message_id.encode(),
+                caller="wakeful",
+                organization_id=request.organization_id,
+            )
+            try:
+                receipt = await self.accept(request.agent_id, envelope)
+            except InvalidAnswerError:
+                continue  # somebody answered meanwhile
+            if not receipt.replayed:
+                log.info("request expired", extra={"agent_id": request.agent_id, "run_id": receipt.run_id})
+
+
+def _waiting(actor: Actor, conversation_id: str, run_ids: tuple[str, ...] | None) -> Thread | None:
+    """Return the conversation if it waits for an answer to a request of one of these runs."""
+    thread = actor.threads.get(conversation_id)
+    if thread is None or thread.pending is None:
+        return None
+    return thread if run_ids is None or thread.pending.run_id in run_ids else None

@@ -4,14 +4,21 @@ import logging
 
 import anyio
 import msgspec
+from msgspec.structs import replace
 
-from actors import clock
+from actors import approvals, clock
 from actors.batch import Batcher
 from actors.commands import Envelope, Receipt, SendMessages
-from actors.errors import BusyError, DrainingError
+from actors.errors import (
+    ActorError,
+    BusyError,
+    DrainingError,
+    InvalidAnswerError,
+    PendingApprovalError,
+)
 from actors.mailbox import Waiting
 from actors.population import Population
-from storage import inbox, runs
+from storage import inbox, messages, runs
 from storage.errors import StorageError
 from storage.inbox import Accepted, Pending, Submission
 from storage.pool import connection
@@ -37,8 +44,11 @@ class Intake:
         conversation_id = command.conversation_id
         submission = _submission(agent_id, envelope)
         ahead = load.waiting(conversation_id)
-        if command.when_busy == "reject" and ahead > 0 and not await self._known(agent_id, envelope.key):
-            raise BusyError(conversation_id, self._run_in(agent_id, conversation_id))
+        if command.approvals:
+            envelope = await self._answering(agent_id, envelope)
+            command, submission = envelope.command, _submission(agent_id, envelope)
+        elif (refusal := self._refusal(agent_id, command)) and not await self._known(agent_id, envelope.key):
+            raise refusal
         load.reserve(agent_id, conversation_id)  # from here on nothing may fail before it is given back
         self._commands[submission.run_id] = command
         accepted: Accepted | None = None
@@ -57,6 +67,46 @@ class Intake:
             disposition="steered" if steered else "queued" if busy else "started",
             queue_position=ahead if busy and not steered else 0,
         )
+
+    def _refusal(self, agent_id: str, command: SendMessages) -> ActorError | None:
+        """Return why a conversation takes no message now: it waits for an answer, or is busy."""
+        conversation_id = command.conversation_id
+        awaited = self._commons.awaited.get(conversation_id)
+        rejects = self._commons.settings.when_pending == "reject"
+        if awaited is not None and rejects and not self._answered(agent_id, conversation_id):
+            return PendingApprovalError(conversation_id, awaited[1])
+        if command.when_busy == "reject" and self._commons.load.waiting(conversation_id) > 0:
+            return BusyError(conversation_id, self._run_in(agent_id, conversation_id))
+        return None
+
+    def _answered(self, agent_id: str, conversation_id: str) -> bool:
+        """Whether the answer is here already, and its calls are being run."""
+        actor = self._population.hot.get(agent_id)
+        thread = actor.threads.get(conversation_id) if actor is not None else None
+        return thread is not None and thread.turn is not None and bool(thread.turn.decisions)
+
+    async def _answering(self, agent_id: str, envelope: Envelope) -> Envelope:
+        """Return an answer as it is to be accepted: it fits what is asked, or came before and is repeated.
+
+        Raises:
+            InvalidAnswerError, NotFoundError
+        """
+        command = envelope.command
+        actor = await self._population.wake(agent_id)
+        request = actor.thread(command.conversation_id).pending
+        problem = approvals.NOTHING_PENDING
+        if request is not None:
+            problem = approvals.complaint(request, command)
+            if problem is None:
+                kept = command.client_tools if command.client_tools is not None else request.client_tools
+                return replace(envelope, command=replace(command, client_tools=kept or None))
+        if await self._known(agent_id, envelope.key):
+            return envelope
+        async with connection(self._commons.pool) as conn:
+            recent = await messages.list_newest(conn, command.conversation_id, limit=approvals.RECENT)
+        if not approvals.answered_before(command, recent):
+            raise InvalidAnswerError(problem)
+        return envelope
 
     async def _known(self, agent_id: str, key: str) -> bool:
         """Say whether the key names a command already: a repeat is answered, not refused for its own run."""

@@ -1,11 +1,8 @@
-"""Edits of memory blocks, decided purely: a block value and an edit give a new block value."""
+"""Edits of one memory block, decided purely: a block and what is asked give the block with a new value."""
 
 import re
-from collections.abc import Mapping
-from typing import assert_never
 
 import msgspec
-from msgspec import Struct
 
 from actors.errors import ActorError
 from storage.records import Block
@@ -22,50 +19,11 @@ _QUOTED_CHARS = 200  # how much of an argument an error repeats to the model
 # At most this many places of a repeated text are looked for and named: an error needs no more, and a
 # one-letter old_string in a long block must not cost a list of every letter.
 _NAMED_PLACES = 20
+MAX_VALUE_CHARS = 1_000_000  # of one block; far above any window, and what one edit can multiply a value to
 
 
 class MemoryEditError(ActorError):
     """The edit cannot be applied to the block as it is; the text tells the model what to do."""
-
-
-class InsertEdit(Struct, frozen=True, tag_field="type", tag="memory_insert", gc=False):
-    """Insert whole lines: after line `insert_line`, 0 for the top, -1 for the end."""
-
-    label: str
-    new_string: str
-    insert_line: int = -1
-
-
-class ReplaceEdit(Struct, frozen=True, tag_field="type", tag="memory_replace", gc=False):
-    """Replace the one occurrence of `old_string`."""
-
-    label: str
-    old_string: str
-    new_string: str
-
-
-MemoryEdit = InsertEdit | ReplaceEdit
-
-
-def apply(blocks: Mapping[str, Block], edit: MemoryEdit) -> Block:
-    """Return the block that `edit` names, edited. `blocks` is keyed by label and left as it is.
-
-    The same edit may be applied again to reloaded blocks after a lost compare-and-set.
-
-    Raises:
-        MemoryEditError: No such label, or a guard of the edit refused it.
-    """
-    block = blocks.get(edit.label)
-    if block is None:
-        labels = ", ".join(blocks) or "none"
-        raise MemoryEditError(f"memory block {_quoted(edit.label)} does not exist; existing blocks: {labels}")
-    match edit:
-        case InsertEdit():
-            return insert(block, edit.new_string, insert_line=edit.insert_line)
-        case ReplaceEdit():
-            return replace(block, edit.old_string, new_string=edit.new_string)
-        case _:
-            assert_never(edit)
 
 
 def insert(block: Block, new_string: str, *, insert_line: int = -1) -> Block:
@@ -75,7 +33,7 @@ def insert(block: Block, new_string: str, *, insert_line: int = -1) -> Block:
         MemoryEditError: The block is read-only, the text carries line numbers of the display, or the
             line does not exist.
     """
-    _guard(block, new_string=new_string)
+    guard(block, new_string=new_string)
     new_string = storable(new_string)
     lines = block.value.split("\n")
     if insert_line < -1 or insert_line > len(lines):
@@ -84,9 +42,9 @@ def insert(block: Block, new_string: str, *, insert_line: int = -1) -> Block:
             f"{len(lines)} lines, so give 0 to {len(lines)}, or -1 for the end"
         )
     if not block.value:  # an empty block has no line to keep above or below the new ones
-        return _with_value(block, new_string)
+        return with_value(block, new_string)
     at = len(lines) if insert_line == -1 else insert_line
-    return _with_value(block, "\n".join([*lines[:at], new_string, *lines[at:]]))
+    return with_value(block, "\n".join([*lines[:at], new_string, *lines[at:]]))
 
 
 def replace(block: Block, old_string: str, *, new_string: str) -> Block:
@@ -98,7 +56,7 @@ def replace(block: Block, old_string: str, *, new_string: str) -> Block:
         MemoryEditError: The block is read-only, an argument carries line numbers of the display, or
             `old_string` occurs never or more than once.
     """
-    _guard(block, old_string=old_string, new_string=new_string)
+    guard(block, old_string=old_string, new_string=new_string)
     old_string, new_string = storable(old_string), storable(new_string)
     if not old_string and block.value:
         raise MemoryEditError(
@@ -107,17 +65,68 @@ def replace(block: Block, old_string: str, *, new_string: str) -> Block:
     found = _occurrences(block.value, old_string)
     if not found:
         raise MemoryEditError(
-            f"No replacement was performed: old_string {_quoted(old_string)} did not appear verbatim in "
+            f"No replacement was performed: old_string {quoted(old_string)} did not appear verbatim in "
             f"memory block `{block.label}`. Copy it from the block exactly, or use memory_insert."
         )
     if len(found) > 1:
         lines = sorted({block.value.count("\n", 0, start) + 1 for start in found})
         raise MemoryEditError(
-            f"No replacement was performed: multiple occurrences of old_string {_quoted(old_string)} in "
+            f"No replacement was performed: multiple occurrences of old_string {quoted(old_string)} in "
             f"lines {lines} of memory block `{block.label}`. Quote more of the text so that it is unique."
         )
     before, after = block.value[: found[0]], block.value[found[0] + len(old_string) :]
-    return _with_value(block, before + new_string + after)
+    return with_value(block, before + new_string + after)
+
+
+def append(block: Block, content: str) -> Block:
+    """Return `block` with `content` as new lines at its end.
+
+    Raises:
+        MemoryEditError: The block is read-only.
+    """
+    _writable(block)
+    content = storable(content)
+    return with_value(block, f"{block.value}\n{content}" if block.value else content)
+
+
+def replace_all(block: Block, old_content: str, *, new_content: str) -> Block:
+    """Return `block` with every occurrence of `old_content` replaced by `new_content`.
+
+    Raises:
+        MemoryEditError: The block is read-only, or `old_content` is empty or not there.
+    """
+    _writable(block)
+    old_content, new_content = storable(old_content), storable(new_content)
+    if not old_content:
+        raise MemoryEditError("old_content is empty; quote the text to replace")
+    count = block.value.count(old_content)
+    if not count:
+        raise MemoryEditError(
+            f"Old content '{_cut(old_content)}' not found in memory block '{block.label}'. "
+            "Copy it from the block exactly."
+        )
+    _bounded(block, len(block.value) + count * (len(new_content) - len(old_content)))
+    return with_value(block, block.value.replace(old_content, new_content))
+
+
+def rethink(block: Block, new_memory: str) -> Block:
+    """Return `block` with `new_memory` as its whole value.
+
+    Raises:
+        MemoryEditError: The block is read-only, or the text carries line numbers of the display.
+    """
+    guard(block, new_memory=new_memory)
+    return with_value(block, storable(new_memory))
+
+
+def with_value(block: Block, value: str) -> Block:
+    """Return `block` with another value.
+
+    Raises:
+        MemoryEditError: The value is too long.
+    """
+    _bounded(block, len(value))
+    return msgspec.structs.replace(block, value=value)
 
 
 def storable(text: str) -> str:
@@ -125,9 +134,13 @@ def storable(text: str) -> str:
     return _UNSTORABLE.sub("\ufffd", text)
 
 
-def _guard(block: Block, **arguments: str) -> None:
-    if block.read_only:
-        raise MemoryEditError(READ_ONLY)
+def guard(block: Block, **arguments: str) -> None:
+    """Refuse what must not be written: to a read-only block, or the line numbers of the display.
+
+    Raises:
+        MemoryEditError: Names the argument and the remedy.
+    """
+    _writable(block)
     for name, text in arguments.items():
         if _LINE_NUMBER.search(text):
             raise MemoryEditError(
@@ -151,9 +164,23 @@ def _occurrences(value: str, wanted: str) -> list[int]:
     return found
 
 
-def _quoted(text: str) -> str:
-    return f"`{text}`" if len(text) <= _QUOTED_CHARS else f"`{text[:_QUOTED_CHARS]}…`"
+def quoted(text: str) -> str:
+    """Return `text` as an error repeats it to the model, cut where it is long."""
+    return f"`{_cut(text)}`"
 
 
-def _with_value(block: Block, value: str) -> Block:
-    return msgspec.structs.replace(block, value=value)
+def _cut(text: str) -> str:
+    return text if len(text) <= _QUOTED_CHARS else f"{text[:_QUOTED_CHARS]}…"
+
+
+def _writable(block: Block) -> None:
+    if block.read_only:
+        raise MemoryEditError(READ_ONLY)
+
+
+def _bounded(block: Block, chars: int) -> None:
+    if chars > MAX_VALUE_CHARS:
+        raise MemoryEditError(
+            f"memory block `{block.label}` would have {chars} characters; "
+            f"at most {MAX_VALUE_CHARS} are possible"
+        )

@@ -2,20 +2,24 @@
 
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from actors import clock, window
+from actors import clock, reading, window
 from actors.answer import Answer
 from actors.channels import Channel
 from actors.errors import ModelError
 from actors.events import WindowMoved
-from actors.llm import openai_chat, retry
-from actors.llm.model import Model, Request
+from actors.llm import encoding, retry
+from actors.llm.dialects import Dialect
+from actors.llm.model import Model, ModelRef, Request
+from actors.offers import Offer
 from actors.thread import Thread
-from storage.records import Message, Timing
+from storage.records import ImagePart, Message, ModelSettings, Timing
 
 if TYPE_CHECKING:
     from actors.agent import Actor
@@ -29,7 +33,12 @@ ANSWER_TOKENS = 4096  # kept free for the answer where nobody says how long it m
 
 
 class ModelCall(Struct, frozen=True, kw_only=True):
-    """A call about to be made. `inputs` are not stored yet; `system` replaces the compiled prompt."""
+    """A call about to be made. `inputs` are not stored yet; `system` replaces the compiled prompt.
+
+    `offer` are the tools that rules leave; without one all of the agent's are offered.
+    `make_room` compacts the window after a provider found the prompt too long, and says whether it did; it
+    is told how often that was so far.
+    """
 
     actor: "Actor"
     thread: Thread
@@ -40,6 +49,8 @@ class ModelCall(Struct, frozen=True, kw_only=True):
     system: bytes | None
     run_id: str
     key: str
+    offer: Offer | None = None
+    make_room: Callable[[int], Awaitable[bool]] | None = None
 
     async def run(self, answer: Answer) -> Timing:
         """Stream the answer into `answer` and onto the channel; return when what happened.
@@ -54,21 +65,49 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         tries = shrinks = 0
         while True:
             begun = time.monotonic_ns()
-            request = self._request()
+            request = self._request(await self._dialect(answer))
             try:
                 return await self._attempt(request, answer, begun)
             except ModelError as error:
                 if answer.shown:
                     raise
-                if error.overflow and shrinks < MAX_SHRINKS and self._fit(0.5):
+                answer.restart()
+                if error.learned:
+                    continue  # what the model lacks it is not asked for again, so that this comes to an end
+                if error.overflow and shrinks < MAX_SHRINKS:
                     shrinks += 1
-                    continue
+                    if await self._shrink(shrinks):
+                        continue
                 tries += error.requests
                 delay = retry.delay(tries, error)
                 if delay is None:
                     raise
                 log.info("model call repeated", extra={"attempt": tries, "kind": error.kind})
                 await clock.sleep(delay)
+
+    async def _dialect(self, answer: Answer) -> Dialect:
+        """Return how the model is written to; the window is encoded anew where that has changed.
+
+        Raises:
+            ModelError: The input holds images, which this model cannot look at.
+        """
+        dialect = self.model.dialect(self.thread.model_settings(self.actor.agent.settings.model_settings))
+        if dialect != self.thread.dialect:
+            await reading.recode(self.actor, self.thread, dialect)
+        answer.signer = dialect.signer or None
+        if not dialect.images and any(isinstance(p, ImagePart) for m in self.inputs for p in m.content):
+            raise ModelError(
+                f"the model {self.model.ref.handle!r} cannot look at images: send text, or choose another",
+                refused_content=True,
+                lacks="images",
+            )
+        return dialect
+
+    async def _shrink(self, times: int) -> bool:
+        """Make the prompt shorter than the provider can take; return whether it is shorter now."""
+        if self.make_room is not None and await self.make_room(times):
+            return True
+        return self._fit(0.5)
 
     async def _attempt(self, request: Request, answer: Answer, begun: int) -> Timing:
         sent = time.monotonic_ns()
@@ -86,19 +125,22 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         first = first or done
         return Timing(prompt=sent - begun, first_token=first - sent, stream=done - first)
 
-    def _request(self) -> Request:
+    def _request(self, dialect: Dialect) -> Request:
         """Return the request for the window as it stands, made shorter where it would not fit."""
         thread, actor = self.thread, self.actor
         self._fit(1.0)
         wires = [self.system or thread.system_wire]
-        wires += [e.wire for e in thread.entries]
-        wires += [openai_chat.encode_message(m) for m in self.inputs]
+        wires += [e.wire for e in thread.view]
+        wires += [encoding.encode_message(m, dialect) for m in self.inputs]
+        settings = thread.model_settings(actor.agent.settings.model_settings)
+        offer = self.offer or Offer(actor.toolbox)
         return Request(
             messages=wires,
-            tools=actor.toolbox.wire,
-            tool_choice="auto",
-            settings=actor.agent.settings.model_settings,
+            tools=offer.toolbox.wire,
+            tool_choice=offer.tool_choice,
+            settings=replace(settings, parallel_tool_calls=False) if offer.one_call else settings,
             key=self.key,
+            dialect=dialect,
         )
 
     def _fit(self, factor: float) -> bool:
@@ -108,19 +150,21 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         """
         thread, actor = self.thread, self.actor
         fixed = thread.system_tokens + actor.toolbox.tokens + sum(m.tokens for m in self.inputs)
-        room = self.window_tokens - min(self._reserve(), self.window_tokens // 4)
+        settings = thread.model_settings(actor.agent.settings.model_settings)
+        space = room(self.window_tokens, settings, self.model.ref)
         counter = actor.commons.counter
-        if fixed + thread.tokens > room * EXACT_FROM and not counter.exact and counter.failure is None:
+        if fixed + thread.tokens > space * EXACT_FROM and not counter.exact and counter.failure is None:
             actor.commons.spawn(counter.load)
-        budget = int(room * factor / actor.calibration.ratio) - fixed
+        budget = int(space * factor / actor.calibration.ratio) - fixed
         if factor < 1.0:
             budget = min(budget, thread.tokens // 2)
         if thread.tokens <= budget:
             return False
         # Well below the limit: each move costs the provider's cache of the prompt's beginning.
-        fitted = window.fit(thread.entries, max(0, int(budget * KEPT)))
+        summary = 0 if thread.summary is None else thread.summary.tokens
+        fitted = window.fit(thread.entries, max(0, int(budget * KEPT) - summary))
         if fitted.start == len(thread.entries):
-            fitted = window.fit(thread.entries, max(0, budget))
+            fitted = window.fit(thread.entries, max(0, budget - summary))
         # A request of nothing but the system prompt asks for nothing: better the provider's refusal.
         if fitted.evicted == 0 or not (self.inputs or fitted.start < len(thread.entries)):
             return False
@@ -128,7 +172,8 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         self.channel.publish(WindowMoved(self.run_id, fitted.from_position, fitted.evicted))
         return True
 
-    def _reserve(self) -> int:
-        """Return the tokens kept free for the answer."""
-        asked = self.actor.agent.settings.model_settings.max_output_tokens
-        return asked or self.model.ref.max_output_tokens or ANSWER_TOKENS
+
+def room(window_tokens: int, settings: ModelSettings, ref: ModelRef) -> int:
+    """Return the tokens that a prompt may have: the window without what is kept free for the answer."""
+    reserved = settings.max_output_tokens or ref.max_output_tokens or ANSWER_TOKENS
+    return window_tokens - min(reserved, window_tokens // 4)

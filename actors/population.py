@@ -9,7 +9,7 @@ import anyio
 import msgspec
 from msgspec.structs import replace
 
-from actors import clock
+from actors import clock, reading, withdrawal
 from actors.agent import Actor
 from actors.channels import Channel
 from actors.commands import SendMessages
@@ -22,14 +22,15 @@ from actors.thread import Thread
 from storage import activation, messages, runs
 from storage.activation import MAX_ATTEMPTS, Activated, PendingCommand
 from storage.agents import shard_of
-from storage.checkpoints import Checkpoint, InboxUpdate, RunUpdate, WindowUpdate
+from storage.checkpoints import Checkpoint, InboxUpdate, RunUpdate
 from storage.errors import FencedError, NotFoundError, StorageError, UnavailableError
 from storage.pool import connection
-from storage.records import Message, RunError, RunStatus, StopReason
+from storage.records import Message, RunError, RunStatus, StopReason, ToolCall
 
 log = logging.getLogger("wakeful.host")
 
 SWEEP = 1.0  # seconds between looks for idle actors
+COMMIT_PATIENCE = 2.0  # seconds that a host which is suspended waits for the commits under way
 BACKOFF = (0.05, 0.5, 2.0)  # seconds before an agent that crashed is activated again
 
 
@@ -163,9 +164,9 @@ class Population:
 
     async def _deliver_pending(self, actor: Actor, state: Activated) -> None:
         now = clock.monotonic()
-        heads = {row.conversation_id: row.seq for row in reversed(state.pending)}
+        heads = {row.conversation_id: row.seq for row in reversed(state.pending) if not row.held}
         for row in state.pending:
-            if row.state == "applied" or heads[row.conversation_id] == row.seq:
+            if row.state == "applied" or heads.get(row.conversation_id) == row.seq:
                 actor.counted.add(row.seq)
             waiting = Waiting(
                 seq=row.seq,
@@ -238,6 +239,14 @@ class Population:
         )
         async with actor.commit_turn:
             unread: list[Message] = []
+            calls: list[ToolCall] = []
+            if waiting.applied and actor.intended:
+                if not thread.loaded:
+                    await reading.load(actor, thread, ending=True)
+                if thread.pending is None:
+                    unread, calls = withdrawal.closing(
+                        actor, thread, run_id=waiting.run_id, position=thread.end_position
+                    )
             if not waiting.applied:
                 stored = inputs_of(
                     actor.agent,
@@ -256,7 +265,8 @@ class Population:
                 messages=tuple(unread),
                 runs=(run,),
                 inbox=(InboxUpdate(seq=waiting.seq, state=state),),
-                windows=(WindowUpdate(id=thread.id, from_position=thread.from_position, end_position=end),),
+                tool_calls=tuple(calls),
+                windows=(thread.window_until(end),),
             )
             await self.commons.checkpoints.submit(checkpoint)
             actor.version += 1
@@ -343,6 +353,7 @@ class Population:
         for run_id in self.commons.load.runs_of(actor.agent.id):
             self.commons.load.finish(run_id)
         for conversation_id in actor.threads:
+            self.commons.awaited.pop(conversation_id, None)
             self.commons.logs.drop(conversation_id)
 
     async def sweep(self) -> None:
@@ -377,14 +388,28 @@ class Population:
         """End every activation where it stands. Turns go on in the next life from their last step."""
         self.closed = True
         stopped: list[asyncio.Task[Any]] = []
+        patience = clock.monotonic() + COMMIT_PATIENCE
         for actor in tuple(self.hot.values()):
+            # What is being committed is told first, or clients would never hear of what is stored.
+            locked = await _acquired(actor.commit_turn, until=patience)
             for thread in actor.threads.values():
                 if thread.task is not None and not thread.task.done():
                     thread.task.cancel()
                     stopped.append(thread.task)
             self._unsettled[actor.agent.id] = set(actor.counted), set()
             self.drop(actor)
+            if locked:
+                actor.commit_turn.release()
         for agent_id in tuple(self._unsettled):
             await self._settle_attempts(agent_id)
         if stopped:
             await asyncio.wait(stopped, timeout=self.commons.settings.drain_seconds)
+
+
+async def _acquired(lock: asyncio.Lock, *, until: float) -> bool:
+    """Take a lock, and say whether it could be taken by then."""
+    try:
+        async with asyncio.timeout(max(0.0, until - clock.monotonic())):
+            return await lock.acquire()
+    except TimeoutError:
+        return False

@@ -1,14 +1,11 @@
 """The system message: the agent's own text, its memory blocks, its tool rules and a few facts."""
 
-import contextlib
 import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from zoneinfo import ZoneInfo
 
-import msgspec
-from msgspec import Struct
-
+from actors import rules as tool_rules
 from actors.memory import LINE_NUMBER_WARNING
 from storage.records import Agent, AgentSettings, Block, JsonObject
 
@@ -72,16 +69,25 @@ def compile_system(
     return f"{head}{_FACTS_OPEN}{chr(10).join(facts)}{_FACTS_CLOSE}{tail}"
 
 
-def same_memory(system_text: str, agent: Agent, blocks: Sequence[Block], *, line_numbers: bool) -> bool:
+def same_memory(
+    system_text: str,
+    agent: Agent,
+    blocks: Sequence[Block],
+    *,
+    line_numbers: bool,
+    archival: int | None = None,
+) -> bool:
     """Return whether `system_text` already shows this agent text, these rules and these blocks.
 
-    Only the facts (time, counts) may differ: rebuilding for them would cost the prefix cache.
+    Only the facts (time, counts) may differ: rebuilding for them would cost the prefix cache. Where
+    `archival` is given, so many memories must be named as well.
     """
     head, tail = _frame(agent, blocks, line_numbers=line_numbers)
     if not (system_text.startswith(head + _FACTS_OPEN) and system_text.endswith(_FACTS_CLOSE + tail)):
         return False
     facts = system_text[len(head) + len(_FACTS_OPEN) : len(system_text) - len(_FACTS_CLOSE) - len(tail)]
-    return _FACTS.fullmatch(facts) is not None
+    named = _FACTS.fullmatch(facts)
+    return named is not None and archival in (None, int(named["archival"] or 0))
 
 
 def render_memory(blocks: Sequence[Block], *, line_numbers: bool) -> str:
@@ -110,7 +116,7 @@ def zone(timezone: str) -> tzinfo:
 _FACTS_OPEN, _FACTS_CLOSE = "<memory_metadata>\n", "\n</memory_metadata>"
 _FACTS = re.compile(
     r"- AGENT_ID: \S+\n- CONVERSATION_ID: \S+\n- System prompt last recompiled: [^\n]+"
-    r"\n- \d+ previous messages [^\n]+(\n- \d+ total memories [^\n]+)?"
+    r"\n- \d+ previous messages [^\n]+(?:\n- (?P<archival>\d+) total memories [^\n]+)?"
 )
 
 
@@ -153,57 +159,17 @@ def _block(block: Block, *, line_numbers: bool) -> str:
     )
 
 
-class _Rule(Struct, frozen=True, kw_only=True):
-    """What the prompt says of a tool rule."""
-
-    type: str
-    tool_name: str
-    children: tuple[str, ...] = ()
-    child_output_mapping: dict[str, str] = {}
-    default_child: str | None = None
-    max_count_limit: int = 1
-
-
 def _usage_rules(rules: Sequence[JsonObject]) -> str:
     """Return the `<tool_usage_rules>` section: one line for each rule, in order, repeats once.
 
     Rules that bind the server alone (approvals) are not shown, nor is one that says nothing readable.
     """
-    lines: dict[str, None] = {}
-    for rule in rules:
-        with contextlib.suppress(msgspec.ValidationError):
-            if sentence := _sentence(msgspec.convert(rule, _Rule)):
-                lines[f"<tool_rule>{sentence}</tool_rule>"] = None
-    if not lines:
+    told = tool_rules.told(tool_rules.compiled(rules))
+    if not told:
         return ""
     intro = "These rules bind you whenever you use tools."
+    lines = (f"<tool_rule>{sentence}</tool_rule>" for sentence in told)
     return "\n".join(("<tool_usage_rules>", intro, *lines, "</tool_usage_rules>"))
-
-
-def _sentence(rule: _Rule) -> str | None:
-    name, children = rule.tool_name, ", ".join(rule.children)
-    match rule.type:
-        case "run_first":
-            return f"{name} comes first."
-        case "exit_loop":
-            return f"{name} ends your turn."
-        case "continue_loop":
-            return f"{name} never ends your turn: go on after it."
-        case "constrain_child_tools":
-            return f"After {name}, use only: {children}."
-        case "parent_last_tool":
-            return f"Only right after {name} may you use: {children}."
-        case "conditional":
-            outcomes = [f"{tool} after {output}" for output, tool in rule.child_output_mapping.items()]
-            if rule.default_child:
-                outcomes.append(f"{rule.default_child} after anything else")
-            return f"The result of {name} decides the next tool: {'; '.join(outcomes)}."
-        case "max_count_per_step":
-            return f"Use {name} at most {rule.max_count_limit} times for one request."
-        case "required_before_exit":
-            return f"Use {name} before you end your turn."
-        case _:
-            return None
 
 
 def _local(moment: datetime, timezone: str) -> str:

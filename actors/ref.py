@@ -4,7 +4,9 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from actors.commands import Edit, Envelope, Receipt
+from actors.compaction import Done
 from actors.events import Logged
+from actors.summary import CompactionSettings
 from storage.records import Step
 
 if TYPE_CHECKING:
@@ -44,6 +46,21 @@ class AgentRef:
             UnavailableError: The database did not answer.
         """
         await self._host.edit(self.agent_id, edit)
+
+    async def compact(self, conversation_id: str, settings: CompactionSettings | None = None) -> Done:
+        """Sum up and shorten a conversation's window between two of its turns; return what came of it.
+
+        `settings` win over the agent's. Where there is nothing to compact nothing changes. Cancelling ends
+        the wait, not the compaction.
+
+        Raises:
+            NotFoundError: No such agent or conversation.
+            NotShorterError: There are too few messages; nothing was changed.
+            ModelError, UnknownModelError: Nobody wrote a summary; nothing was changed.
+            DrainingError: The host is stopping or lost its lease.
+            UnavailableError: The database did not answer.
+        """
+        return await self._host.compact(self.agent_id, conversation_id, settings)
 
     async def cancel(
         self, run_ids: tuple[str, ...] | None = None, *, conversation_id: str | None = None

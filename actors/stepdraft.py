@@ -1,18 +1,45 @@
 """What a step changes: drafted before its commit, taken into hot state and told after it."""
 
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from actors import clock, loop
+from actors import clock, loop, offers, prompt
 from actors.answer import Answer
-from actors.draft import Draft
+from actors.draft import Draft, Prompt
 from actors.entries import tokens_of
-from actors.events import Event, MessageCommitted, RunFinished, RunSteered, StepFinished
-from actors.loop import Finish
+from actors.events import (
+    ApprovalAnswered,
+    ApprovalRequested,
+    Event,
+    MessageCommitted,
+    RunFinished,
+    RunSteered,
+    StepFinished,
+)
+from actors.loop import CallModel, Finish, Turn
+from actors.memory_edits import Birth
+from actors.openstep import OpenStep
+from actors.thread import compile_for, text_parts
 from actors.toolrun import Prepared
-from storage.checkpoints import InboxUpdate, RunUpdate
-from storage.records import Message, Part, RunStatus, StepStatus, StopReason, Usage
+from storage.checkpoints import InboxUpdate, MessageRewrite, RunUpdate
+from storage.pending_records import PendingCall, PendingRequest
+from storage.records import (
+    Agent,
+    Block,
+    Message,
+    Part,
+    Role,
+    RunStatus,
+    StepStatus,
+    StopReason,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from actors.turn import TurnRunner
@@ -30,59 +57,182 @@ def status_of(stop_reason: StopReason) -> RunStatus:
 
 
 def draft_of(
-    runner: "TurnRunner", answer: Answer | None, prepared: list[Prepared], status: StepStatus
+    runner: "TurnRunner",
+    answer: Answer | None,
+    prepared: list[Prepared],
+    status: StepStatus,
+    *,
+    refused: frozenset[str] = frozenset(),
 ) -> Draft:
-    """Return what this step changes, against the blocks as they are committed now. Pure but for ids."""
-    actor, thread = runner.actor, runner.thread
-    draft = Draft(actor.blocks)
+    """Return what this step changes, against the blocks as they are committed now. Pure but for ids.
+
+    `refused` are labels that no block of this step may get, because the database refused them twice.
+    """
+    thread, draft = runner.thread, new_draft(runner, refused)
     results = [draft.settle(call) for call in prepared]
     # A queued command that was cancelled meanwhile may have taken the place these had at first.
     draft.messages += [replace(m, position=thread.end_position + i) for i, m in enumerate(runner.inputs)]
     position = thread.end_position + len(runner.inputs)
-    if answer is not None and (parts := answer.parts()):
-        _add(
-            runner,
-            draft,
-            "assistant",
-            parts,
-            position,
-            answer.message_id,
-            ended=runner.turn.ended is not None,
-        )
-        position += 1
+    if answer is not None and not runner.said:
+        position = say(runner, draft, answer, position)
+        if runner.turn.asked:
+            draft.opened = OpenStep(tuple(m for m in draft.messages if m.step_id is not None))
+            draft.asked = _request(runner, answer, draft.opened)
     if results:
-        _add(runner, draft, "tool", tuple(results), position, clock.new_id("message"), ended=False)
+        add(runner, draft, "tool", tuple(results), position, clock.new_id("message"))
         position += 1
-    turn = runner.turn
-    if turn.calls:
+    conclude(runner, draft, answer, prepared, position, status)
+    return draft
+
+
+def new_draft(runner: "TurnRunner", refused: frozenset[str]) -> Draft:
+    """Return an empty draft on the blocks as they are committed now."""
+    agent = runner.actor.agent
+    return Draft(runner.actor.blocks, Birth(partial(_new_block, agent), refused))
+
+
+def say(runner: "TurnRunner", draft: Draft, answer: Answer, position: int) -> int:
+    """Add the model's message; calls that wait for somebody go into one of their own. Return what follows."""
+    asked = {call.id for call in answer.asked}
+    parts = answer.parts()
+    own = tuple(p for p in parts if not isinstance(p, ToolCallPart) or p.id not in asked)
+    waiting = tuple(p for p in parts if isinstance(p, ToolCallPart) and p.id in asked)
+    ended = runner.turn.ended is not None
+    if own:
+        add(runner, draft, "assistant", own, position, answer.message_id, ended=ended)
+        position += 1
+    if waiting:
+        add(runner, draft, "approval", waiting, position, answer.request_id, ended=ended)
+        position += 1
+    return position
+
+
+def conclude(
+    runner: "TurnRunner",
+    draft: Draft,
+    answer: Answer | None,
+    prepared: list[Prepared],
+    position: int,
+    status: StepStatus,
+) -> None:
+    """Let steering join from `position` on, decide whether the turn goes on, and account for it."""
+    thread, turn = runner.thread, runner.turn
+    if runner.policy.binds:
+        turn, reason = _bound(runner, draft, turn)
+        if reason is not None:
+            text = offers.heartbeat(reason, at=clock.now(), timezone=runner.actor.agent.settings.timezone)
+            add(runner, draft, "user", (TextPart(text),), position, clock.new_id("message"))
+            position += 1
+    elif turn.calls:
         turn = loop.after_tools(turn, invalid=sum(p.invalid for p in prepared))
-    if turn.ended is None:
+    if turn.ended is None and not turn.asked:
         for waiting in thread.steering:
             draft.joined.append(waiting)
             fresh = runner.inputs_of(waiting, position)
             draft.messages += fresh
             position += len(fresh)
             turn = loop.after_input(turn)
+    draft.answered = thread.pending if runner.decisions else None
     draft.turn = turn
     action = loop.next_action(turn)
     draft.stop_reason = action.stop_reason if isinstance(action, Finish) else None
     draft.rewrites += runner.rewrites
-    _account(runner, draft, answer, status)
-    return draft
+    if draft.stop_reason is not None:
+        _recompile(runner, draft)
+    account(runner, draft, answer, status)
 
 
-def _add(
+def _recompile(runner: "TurnRunner", draft: Draft) -> None:
+    """Store the prompt as later turns will show it, where memory changed. This turn keeps the one it has."""
+    actor, thread = runner.actor, runner.thread
+    if thread.compiled_for == actor.memory_version and not draft.edits_memory:
+        return
+    blocks, numbered = list(draft.blocks.values()), actor.line_numbers()
+    archival = actor.holdings.passages + len(draft.passages)
+    if prompt.same_memory(thread.system_text, actor.agent, blocks, line_numbers=numbered, archival=archival):
+        return
+    text = compile_for(actor.agent, blocks, thread, at=clock.now(), line_numbers=numbered, archival=archival)
+    tokens = actor.commons.counter.count(text)
+    draft.prompt = Prompt(text, tokens, actor.memory_version)
+    # One row is written once: the prompt that this turn began with may not be stored yet.
+    draft.rewrites = [r for r in draft.rewrites if r.id != thread.system_id]
+    draft.rewrites.append(MessageRewrite(id=thread.system_id, content=text_parts(text), tokens=tokens))
+
+
+def _take_prompt(runner: "TurnRunner", compiled: Prompt, *, heard: bool) -> None:
+    """Show the next turn the prompt that was stored; it is looked at again if memory changed meanwhile."""
+    actor, thread = runner.actor, runner.thread
+    thread.set_system(thread.system_id, compiled.text, compiled.tokens)
+    thread.compiled_for = -1 if heard else actor.memory_version
+
+
+def _request(runner: "TurnRunner", answer: Answer, opened: OpenStep) -> PendingRequest:
+    """Return what the conversation waits for once this step is committed."""
+    assert opened.step_id is not None
+    asked = {call.id for call in answer.asked}
+    now = clock.now()
+    return PendingRequest(
+        conversation_id=runner.thread.id,
+        agent_id=runner.actor.agent.id,
+        organization_id=runner.actor.agent.organization_id,
+        run_id=runner.run_id,
+        step_id=opened.step_id,
+        message_id=answer.request_id,
+        position=opened.position,
+        calls=tuple(
+            PendingCall(
+                id=call.id,
+                name=call.name,
+                arguments=call.arguments,
+                kind=answer.gate.kind(call.name) or "approval",
+            )
+            for call in answer.asked
+        ),
+        parked=tuple(call.id for call in answer.calls if call.id not in asked),
+        client_tools=runner.client_tools,
+        created_at=now,
+        expires_at=now + timedelta(seconds=runner.actor.commons.settings.approval_seconds),
+    )
+
+
+def _bound(runner: "TurnRunner", draft: Draft, turn: Turn) -> tuple[Turn, str | None]:
+    """Return the turn of an agent with rules after its step, and why the model gets another turn."""
+    policy, reason = runner.policy, None
+    if turn.calls:
+        tools = (m for m in draft.messages if m.role == "tool" and m.step_id is not None)
+        returns = [part for m in tools for part in m.content if isinstance(part, ToolReturnPart)]
+        turn, reason = loop.after_calls(turn, offers.called(turn.calls, returns), policy)
+    elif turn.answered:
+        turn, reason = loop.after_answer(turn, policy)
+    return turn, reason if isinstance(loop.next_action(turn), CallModel) else None
+
+
+def _new_block(agent: Agent, label: str) -> Block:
+    now = clock.now()
+    return Block(
+        id=clock.new_id("block"),
+        organization_id=agent.organization_id,
+        label=label,
+        value="",
+        created_at=now,
+        updated_at=now,
+    )
+
+
+def add(
     runner: "TurnRunner",
     draft: Draft,
-    role: str,
+    role: Role,
     parts: tuple[Part, ...],
     position: int,
     message_id: str,
     *,
-    ended: bool,
+    ended: bool = False,
 ) -> None:
+    """Add a message of the runner's step; its id stays the same however often the step is drafted."""
     agent = runner.actor.agent
     assert runner.step is not None
+    spoken = role in ("assistant", "approval")
     draft.messages.append(
         Message(
             id=message_id,
@@ -90,9 +240,9 @@ def _add(
             agent_id=agent.id,
             conversation_id=runner.thread.id,
             position=position,
-            role="assistant" if role == "assistant" else "tool",
+            role=role,
             content=parts,
-            created_at=runner.step.created_at if role == "assistant" else clock.now(),
+            created_at=runner.step.created_at if spoken else clock.now(),
             run_id=runner.run_id,
             step_id=runner.step.id,
             tokens=tokens_of(parts, runner.actor.commons.counter.count),
@@ -101,12 +251,16 @@ def _add(
     )
 
 
-def _account(runner: "TurnRunner", draft: Draft, answer: Answer | None, status: StepStatus) -> None:
-    """Add usage, the step's row, and where its runs and commands stand."""
+def account(runner: "TurnRunner", draft: Draft, answer: Answer | None, status: StepStatus) -> None:
+    """Add usage, the step's row, and where its runs and commands stand.
+
+    What an earlier commit of the same step counted already is not counted again.
+    """
     usage = runner.usage
     if answer is not None and runner.step is not None:
-        reported = answer.usage or _estimate(runner, draft)
-        usage = usage + replace(reported, steps=1, context=reported.prompt)
+        reported = runner.reported or answer.usage or _estimate(runner, draft)
+        if runner.reported is None:
+            usage = usage + replace(reported, steps=1, context=reported.prompt)
         draft.steps.append(
             replace(runner.step, status=status, usage=reported, stop_reason=draft.stop_reason or "end_turn")
         )
@@ -139,7 +293,7 @@ def _account(runner: "TurnRunner", draft: Draft, answer: Answer | None, status: 
 
 def _estimate(runner: "TurnRunner", draft: Draft) -> Usage:
     """Return our own count where the provider reported none."""
-    prompt = runner.thread.system_tokens + runner.actor.toolbox.tokens + runner.thread.tokens
+    prompt = runner.thread.system_tokens + runner.offer.toolbox.tokens + runner.thread.tokens
     prompt += sum(m.tokens for m in runner.inputs)
     completion = sum(m.tokens for m in draft.messages if m.role == "assistant" and m.step_id is not None)
     return Usage(prompt=prompt, completion=completion, total=prompt + completion, estimated=True)
@@ -148,25 +302,36 @@ def _estimate(runner: "TurnRunner", draft: Draft) -> Usage:
 def apply(runner: "TurnRunner", draft: Draft, commit_ns: int) -> None:
     """Take the committed step into hot state and publish it. No await: nobody sees half of it."""
     thread, actor = runner.thread, runner.actor
+    thread.open = draft.opened or thread.open
+    if draft.asked is not None or draft.answered is not None:
+        actor.awaits(thread, draft.asked)
     if runner.answer is not None and runner.answer.usage is not None and runner.step is not None:
-        ours = (
-            thread.system_tokens + actor.toolbox.tokens + thread.tokens + sum(m.tokens for m in runner.inputs)
-        )
+        ours = thread.system_tokens + runner.offer.toolbox.tokens + thread.tokens
+        ours += sum(m.tokens for m in runner.inputs)
         actor.calibration = actor.calibration.observe(reported=runner.answer.usage.prompt, ours=ours)
     thread.append(draft.messages)
     for waiting in draft.joined:
         thread.steering.remove(waiting)
         runner.joined.append(waiting)
-    actor.take_blocks(draft.changed, run_id=runner.run_id, but=runner.channel)
+    heard = draft.prompt is not None and draft.prompt.memory_version != actor.memory_version
+    actor.take_memory(draft, run_id=runner.run_id, but=runner.channel)
+    if draft.prompt is not None:
+        _take_prompt(runner, draft.prompt, heard=heard)
     sent = {m.id for m in runner.inputs}
-    runner.unproven = [m for m in draft.messages if m.id not in sent]
-    runner.inputs, runner.rewrites = [], []
+    runner.unproven = [*runner.said, *(m for m in draft.messages if m.id not in sent)]
+    runner.inputs, runner.rewrites, runner.said, runner.reported = [], [], [], None
     runner.turn, runner.usage = draft.turn, draft.usage
     actor.counted -= {w.seq for w in (runner.waiting, *runner.joined)}
     events: list[Event] = [
         MessageCommitted(runner.run_id, m) for m in draft.messages if m.run_id == runner.run_id
     ]
     events += draft.events(runner.run_id)
+    if (asked := draft.asked) is not None:
+        events.append(
+            ApprovalRequested(runner.run_id, asked.message_id, asked.step_id, asked.calls, asked.expires_at)
+        )
+    if (answered := draft.answered) is not None:
+        events.append(ApprovalAnswered(runner.run_id, answered.message_id, runner.decisions))
     events += [
         StepFinished(runner.run_id, s.id, s.usage, replace(s.timing, checkpoint=commit_ns))
         for s in draft.steps

@@ -1,20 +1,31 @@
 """A conversation in memory: its window ready for the model, its mailbox, and the turn that runs."""
 
 import asyncio
+from collections.abc import Collection
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+from msgspec.structs import replace
 
-from actors import prompt, window
-from actors.entries import entries
+from actors import openstep, prompt, window
+from actors.entries import entries, joined
+from actors.jobs import Job
 from actors.llm import openai_chat
+from actors.llm.dialects import CHAT, Dialect
 from actors.mailbox import Mailbox, Waiting
+from actors.openstep import OpenStep
 from actors.window import Entry
-from storage.records import Agent, Block, Conversation, Message, TextPart
+from storage.checkpoints import WindowUpdate
+from storage.pending_records import PendingRequest
+from storage.records import Agent, Block, Conversation, JsonObject, Message, ModelSettings, TextPart
 
 if TYPE_CHECKING:
     from actors.turn import TurnRunner
+
+
+FEWEST_RETURN_CHARS = 5_000
+RETURN_SHARE = 0.8  # characters for each token of the window; about four characters are a token
 
 
 class Thread:
@@ -23,13 +34,19 @@ class Thread:
     __slots__ = (
         "compiled_for",
         "conversation",
+        "dialect",
         "end_position",
         "entries",
         "from_position",
+        "jobs",
         "loaded",
         "mailbox",
+        "open",
+        "pending",
+        "return_chars",
         "scheduled",
         "steering",
+        "summary",
         "system_id",
         "system_tokens",
         "system_wire",
@@ -40,14 +57,20 @@ class Thread:
 
     def __init__(self, conversation: Conversation) -> None:
         self.conversation = conversation
+        self.dialect = CHAT  # in which `entries` and `summary` are encoded
         self.mailbox = Mailbox()
+        self.jobs: list[Job[Any]] = []  # its control lane: each runs before the next command
         self.steering: list[Waiting] = []
+        self.pending: PendingRequest | None = None  # what somebody outside has to answer first
+        self.open: OpenStep | None = None  # the step that has no results yet; models do not see it
         self.turn: TurnRunner | None = None
         self.task: asyncio.Task[None] | None = None
         self.scheduled = False
         self.loaded = False
         self.entries: list[Entry] = []
-        self.tokens = 0
+        self.summary: Entry | None = None  # stands for what left the window; models see it before the rest
+        self.tokens = 0  # of the summary and the entries
+        self.return_chars: int | None = None  # of one tool result that models are shown
         self.from_position = conversation.from_position
         self.end_position = conversation.end_position
         self.system_id = ""
@@ -73,12 +96,28 @@ class Thread:
     @property
     def size_bytes(self) -> int:
         """About what the thread costs in memory."""
-        wires = sum(len(e.wire) for e in self.entries) if self.entries else 0
+        wires = sum(len(e.wire) for e in self.view)
         return 1200 + wires + 160 * len(self.entries) + 2 * len(self.system_wire)
 
     def take(self) -> Waiting | None:
-        """Remove and return the next command. Steering that came too late for its turn comes first."""
+        """Remove and return the next command. Steering that came too late for its turn comes first.
+
+        While a step is open there is none but the one that goes on with it: an answer, or its own.
+        """
+        if self.pending is not None or self.open is not None:
+            following = next((w for w in (*self.steering, *self.mailbox) if self._goes_on(w)), None)
+            return None if following is None else self.remove(following.run_id)
         return self.steering.pop(0) if self.steering else self.mailbox.take()
+
+    def _goes_on(self, waiting: Waiting) -> bool:
+        if self.pending is not None:
+            return bool(waiting.command.approvals)
+        return waiting.applied or bool(waiting.command.approvals)
+
+    @property
+    def resuming(self) -> bool:
+        """Whether a turn that an earlier life began has to go on first."""
+        return any(w.applied for w in self.mailbox)
 
     def in_hand(self) -> set[int]:
         """Return the commands that a crash of the conversation is to be blamed on.
@@ -105,14 +144,40 @@ class Thread:
                 return waiting
         return self.mailbox.remove(run_id)
 
-    def load(self, messages: list[Message]) -> None:
-        """Take the stored window, mended where it is broken. The first message is the system prompt."""
+    def model_settings(self, settings: ModelSettings) -> ModelSettings:
+        """Return how a model is called here: what the conversation sets wins over the agent's `settings`."""
+        own = self.conversation.model_settings
+        return settings if not own else overridden(settings, own)
+
+    def load(self, messages: list[Message], *, open_steps: Collection[str] = ()) -> None:
+        """Take the stored window, mended where it is broken. The first message is the system prompt.
+
+        Of `open_steps` the last one here that has no results is kept out of the window.
+        """
         system, *rest = messages
         self.set_system(system.id, _text(system), system.tokens)
         self.compiled_for = -1
-        self.entries = [e for m in window.repair(rest).messages for e in entries(m)]
-        self.tokens = sum(e.tokens for e in self.entries)
+        self.open = openstep.find([m for m in rest if m.role != "summary"], open_steps)
+        self._take_window(rest)
         self.loaded = True
+
+    def recode(self, messages: list[Message], dialect: Dialect) -> None:
+        """Take the window again, as it is stored, for a model that is written to in another dialect."""
+        self.dialect = dialect
+        self._take_window(messages[1:])
+
+    def _take_window(self, messages: list[Message]) -> None:
+        self.summary = next(
+            (e for m in messages if m.role == "summary" for e in entries(m, self.dialect)), None
+        )
+        stored = [m for m in messages if m.role != "summary" and not (self.open and self.open.holds(m))]
+        mended = window.repair(joined(stored)).messages
+        self.entries = [e for m in mended for e in entries(m, self.dialect, return_chars=self.return_chars)]
+        self._count()
+
+    def bound_returns(self, window_tokens: int) -> None:
+        """Let one tool result take about a fifth of the window at most, from the next message on."""
+        self.return_chars = max(FEWEST_RETURN_CHARS, int(RETURN_SHARE * window_tokens))
 
     def set_system(self, message_id: str, text: str, tokens: int) -> None:
         """Show models another system prompt from the next turn on."""
@@ -121,32 +186,74 @@ class Thread:
         self.system_tokens = tokens
 
     def append(self, messages: list[Message]) -> None:
-        """Add committed messages to the window."""
-        for message in messages:
-            self.end_position = message.position + 1
-            for entry in entries(message):
+        """Add committed messages to the window. A summary takes the place of the one before.
+
+        Those of an open step wait for its results.
+        """
+        if messages:
+            self.end_position = messages[-1].position + 1
+        for message in joined(self._closed(messages)):
+            if message.role == "summary":
+                self.summary = next(iter(entries(message, self.dialect)), None)
+                self._count()
+                continue
+            for entry in entries(message, self.dialect, return_chars=self.return_chars):
                 self.entries.append(entry)
                 self.tokens += entry.tokens
 
+    def _closed(self, messages: list[Message]) -> list[Message]:
+        """Return the messages that models may see now; results bring those of the open step with them."""
+        opened = self.open
+        if opened is None:
+            return messages
+        if not any(opened.ended_by(m) for m in messages):
+            return [m for m in messages if not opened.holds(m)]
+        self.open = None
+        return [*opened.messages, *(m for m in messages if not opened.holds(m))]
+
+    def window_until(self, end_position: int) -> WindowUpdate:
+        """Return the window as a commit writes it that ends the conversation at `end_position`."""
+        return WindowUpdate(
+            id=self.id,
+            from_position=self.from_position,
+            end_position=end_position,
+            summary_position=0 if self.summary is None else self.summary.position,
+        )
+
     def evict(self, from_position: int) -> None:
-        """Move the window's start."""
+        """Move the window's start. An open step stays: its results are still to come."""
+        if self.open is not None:
+            from_position = min(from_position, self.open.position)
         self.entries = [e for e in self.entries if e.position >= from_position]
-        self.tokens = sum(e.tokens for e in self.entries)
         self.from_position = from_position
+        self._count()
+
+    def clear(self) -> None:
+        """Show models nothing of what was said so far, not even its summary; all of it stays stored."""
+        self.summary = None
+        self.evict(self.end_position)
 
     def withdraw(self, positions: set[int]) -> None:
         """Show models these messages no more; they stay in the history."""
         self.entries = [e for e in self.entries if e.position not in positions]
-        self.tokens = sum(e.tokens for e in self.entries)
+        self._count()
 
     def has_call(self, call_id: str) -> bool:
         """Say whether a call of the window has this id."""
         quoted = msgspec.json.encode(call_id)
         return any(quoted in e.wire for e in self.entries if e.calls)
 
+    @property
+    def view(self) -> list[Entry]:
+        """What models see between the system prompt and new input: the summary, then the window."""
+        return self.entries if self.summary is None else [self.summary, *self.entries]
+
+    def _count(self) -> None:
+        self.tokens = sum(e.tokens for e in self.view)
+
 
 def compile_for(
-    agent: Agent, blocks: list[Block], thread: Thread, *, at: datetime, line_numbers: bool
+    agent: Agent, blocks: list[Block], thread: Thread, *, at: datetime, line_numbers: bool, archival: int = 0
 ) -> str:
     """Return the system prompt of a conversation as it would be compiled now."""
     return prompt.compile_system(
@@ -154,9 +261,25 @@ def compile_for(
         blocks,
         conversation_id=thread.id,
         recompiled_at=at,
+        archival=archival,
         previous_messages=max(0, thread.end_position - 1),
         line_numbers=line_numbers,
     )
+
+
+def overridden(settings: ModelSettings, own: JsonObject) -> ModelSettings:
+    """Return `settings` with `own` over them, which have the API's shape and were checked at the edge.
+
+    Null leaves what `settings` say.
+    """
+    names = ("temperature", "max_output_tokens", "parallel_tool_calls", "response_format", "strict")
+    chosen: JsonObject = {name: own[name] for name in names if own.get(name) is not None}
+    reasoning: JsonObject = own.get("reasoning") or {}
+    if (effort := reasoning.get("reasoning_effort")) is not None:
+        chosen["reasoning_effort"] = effort
+    known = (*names, "reasoning", "provider_type")
+    chosen["extra"] = settings.extra | {name: value for name, value in own.items() if name not in known}
+    return replace(settings, **chosen)
 
 
 def _text(message: Message) -> str:

@@ -2,15 +2,34 @@
 
 import logging
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 from msgspec.structs import replace
 
-from actors import clock, loop, prompt, toolrun
+from actors import (
+    acting,
+    answering,
+    approvals,
+    clock,
+    entries,
+    loop,
+    offers,
+    opendraft,
+    prompt,
+    shortening,
+    toolrun,
+)
 from actors.answer import Answer
-from actors.entries import inputs_of
+from actors.answering import STOPPED
+from actors.approvals import Gate
+from actors.commands import Decision
+from actors.commons import Toolbox
+from actors.draft import Draft
 from actors.errors import ModelError, UnknownModelError
 from actors.events import (
     Event,
@@ -21,26 +40,27 @@ from actors.events import (
 )
 from actors.llm import openai_chat
 from actors.llm.model import Model
-from actors.loop import CallModel, Finish, Turn
+from actors.loop import CallModel, Finish, Policy, Turn
 from actors.mailbox import Waiting
 from actors.modelcall import ModelCall
+from actors.offers import Offer
 from actors.stepdraft import apply, draft_of
 from actors.thread import Thread, compile_for, text_parts
 from storage.checkpoints import MessageRewrite
+from storage.pending_records import ClientTool
 from storage.records import (
     Message,
     RunError,
     Step,
     StepStatus,
     Timing,
+    Usage,
 )
 
 if TYPE_CHECKING:
     from actors.agent import Actor
 
 log = logging.getLogger("wakeful.turn")
-
-STOPPED = "interrupted: the run was stopped before this call ran"
 
 
 class TurnRunner:
@@ -63,12 +83,21 @@ class TurnRunner:
         self.window_tokens = 0
         self.step: Step | None = None
         self.answer: Answer | None = None
+        self.client_tools: tuple[ClientTool, ...] = waiting.command.client_tools or ()
+        self.gate = Gate()
+        self.offer = Offer(actor.toolbox)
+        self.decisions: tuple[Decision, ...] = ()  # on what the conversation waited for
+        self.said: list[Message] = []  # what the running step stored already, before it ran its tools
+        self.reported: Usage | None = None  # and what it used
+        self.stale = False  # its answer came too late
         self.cancelled = False
         self.finished = False
         self.started = clock.monotonic()
         self.ttft_ns: int | None = None
+        self.began_at = 0  # from here on the conversation's messages are this run's
+        self.compaction_ns = 0
+        self.system_override: bytes | None = None
         self._scope: anyio.CancelScope | None = None
-        self._system_override: bytes | None = None
 
     # --- from outside ---------------------------------------------------------------------------
 
@@ -77,6 +106,32 @@ class TurnRunner:
         self.cancelled = True
         if self._scope is not None:
             self._scope.cancel()
+
+    @property
+    def toolbox(self) -> Toolbox:
+        """The tools that models are shown in this turn: the agent's, and those that the client runs."""
+        return self.actor.commons.offered(self.actor.toolbox, self.client_tools)
+
+    @property
+    def policy(self) -> Policy:
+        """The rules that bind this turn, over all the tools that models are shown in it."""
+        policy = self.actor.policy
+        if not self.client_tools:
+            return policy
+        continues = policy.rules.continues | {tool.name for tool in self.client_tools}
+        rules = replace(policy.rules, continues=continues)
+        return replace(policy, rules=rules, attached=tuple(self.toolbox.tools))
+
+    @contextmanager
+    def stoppable(self) -> Generator[anyio.CancelScope]:
+        """Let `cancel` end what is awaited inside the block; the scope says whether it did."""
+        try:
+            with anyio.CancelScope() as self._scope:
+                if self.cancelled:
+                    self._scope.cancel()
+                yield self._scope
+        finally:
+            self._scope = None
 
     def owns(self, run_id: str) -> bool:
         """Say whether this turn handles the run, alone or joined."""
@@ -93,13 +148,15 @@ class TurnRunner:
         """
         self.actor.commons.check_lease()
         self._begin()
+        if self.thread.open is not None and not self.stale:
+            await answering.resume(self, self.thread.open)
         while not self.finished:
             self.actor.commons.check_lease()
             match loop.next_action(self.turn):
                 case CallModel():
                     await self._step()
                 case Finish():
-                    await self._commit(None, [], status="success")
+                    await self.commit(lambda refused: self._draft(None, [], "success", refused))
                 case _:
                     raise AssertionError("calls are run in the step that asked for them")
 
@@ -111,19 +168,25 @@ class TurnRunner:
     def _begin(self) -> None:
         command = self.waiting.command
         now = clock.now()
+        self.gate = approvals.gate_of(self.actor.agent.settings.tool_rules, self.client_tools)
         if not self.waiting.applied:
             self.inputs = self.inputs_of(self.waiting, self.thread.end_position)
+            answering.take(self)
         self._refresh_system(now)
         if command.system is not None:
-            self._system_override = openai_chat.encode_system(command.system)
+            self.system_override = openai_chat.encode_system(command.system)
         events: list[Event] = [
             RunStarted(
                 self.run_id, self.thread.id, self.waiting.attempt, command.messages, command.background
             )
         ]
         recovered = self.actor.recovered.pop(self.run_id, [])
-        self.unproven = [m for m in recovered if m.step_id is not None and m.step_id == recovered[-1].step_id]
+        said = [m for m in recovered if m.role != "summary"]
+        self.began_at = min((m.position for m in said), default=self.thread.end_position)
+        self.unproven = [m for m in said if m.step_id is not None and m.step_id == said[-1].step_id]
         events += [MessageCommitted(self.run_id, m) for m in recovered]
+        if recovered and self.policy.binds:
+            self.turn = offers.recovered(self.turn, self.policy, recovered)
         self.channel.publish(*events)
         if self.cancelled:
             self.turn = loop.end(self.turn, "cancelled")
@@ -138,8 +201,9 @@ class TurnRunner:
         handle = self.waiting.command.model or self.thread.conversation.model or settings.model
         self.model = self.actor.commons.catalog.resolve(handle)
         self.window_tokens = settings.context_window_tokens or self.model.ref.context_window_tokens
+        self.thread.bound_returns(self.window_tokens)
         if settings.message_buffer_autoclear and not self.waiting.applied:
-            self.thread.evict(self.thread.end_position)
+            self.thread.clear()
 
     def _refresh_system(self, now: datetime) -> None:
         """Rebuild the system prompt if memory changed since it was compiled; the turn then keeps it."""
@@ -147,8 +211,18 @@ class TurnRunner:
         if thread.compiled_for == actor.memory_version:
             return
         blocks, numbered = actor.block_list(), actor.line_numbers()
-        if not prompt.same_memory(thread.system_text, actor.agent, blocks, line_numbers=numbered):
-            text = compile_for(actor.agent, blocks, thread, at=now, line_numbers=numbered)
+        archival = actor.holdings.passages if thread.compiled_for < 0 else None
+        if not prompt.same_memory(
+            thread.system_text, actor.agent, blocks, line_numbers=numbered, archival=archival
+        ):
+            text = compile_for(
+                actor.agent,
+                blocks,
+                thread,
+                at=now,
+                line_numbers=numbered,
+                archival=actor.holdings.passages,
+            )
             tokens = actor.commons.counter.count(text)
             thread.set_system(thread.system_id, text, tokens)
             self.rewrites.append(MessageRewrite(id=thread.system_id, content=text_parts(text), tokens=tokens))
@@ -157,7 +231,9 @@ class TurnRunner:
     def inputs_of(self, waiting: Waiting, position: int) -> list[Message]:
         """Return the messages of a command as they would be stored from `position` on."""
         count = self.actor.commons.counter.count
-        return inputs_of(self.actor.agent, waiting.command, position, run_id=waiting.run_id, count=count)
+        return entries.inputs_of(
+            self.actor.agent, waiting.command, position, run_id=waiting.run_id, count=count
+        )
 
     # --- one step -------------------------------------------------------------------------------
 
@@ -176,6 +252,7 @@ class TurnRunner:
             created_at=clock.now(),
             context_window_tokens=self.window_tokens,
         )
+        self.offer = self._offer()
         answer = self.answer = self._fresh_answer()
         self.channel.publish(
             StepStarted(
@@ -195,9 +272,11 @@ class TurnRunner:
                     self._scope.cancel()
                 marks = await self._ask(answer, queued)
                 self.turn = loop.after_model(self.turn, answer.calls, truncated=answer.finish == "length")
-                prepared = toolrun.prepare(answer.calls, self.actor.toolbox.tools)
+                prepared = offers.judge(self.policy, self.turn, answer, self.toolbox.tools)
+                if answer.asked:
+                    self.turn, prepared = loop.park(self.turn), []
                 tools_begun = time.monotonic_ns()
-                await self._read(prepared)
+                await acting.run(self, answer, prepared)
                 marks = replace(marks, tools=time.monotonic_ns() - tools_begun)
             if self._scope.cancelled_caught:
                 self.turn = loop.end(self.turn, "cancelled")
@@ -207,12 +286,12 @@ class TurnRunner:
             self._scope = None
         if self.turn.ended is not None:
             self.channel.publish(*answer.close())
-            prepared = [p.stopped(STOPPED) for p in toolrun.prepare(answer.calls, self.actor.toolbox.tools)]
+            prepared = [p.stopped(STOPPED) for p in prepared or self._uncalled(answer)]
         self.step = replace(self.step, timing=marks, stop_reason=None, error=self.error)
         status: StepStatus = "success"
         if self.turn.ended is not None:
             status = "cancelled" if self.turn.ended == "cancelled" else "failed"
-        await self._commit(answer, prepared, status=status)
+        await self.commit(lambda refused: self._draft(answer, prepared, status, refused))
 
     def _fresh_answer(self) -> Answer:
         return Answer(
@@ -220,12 +299,30 @@ class TurnRunner:
             clock.new_id("message"),
             taken=self.thread.has_call,
             fresh=lambda: clock.new_id("call"),
+            gate=self.gate.among(self.offer.toolbox.tools),
+            splits=offers.splits(self.policy, self.toolbox.tools),
+            one_call=self.offer.one_call,
         )
+
+    def _offer(self) -> Offer:
+        """Return the tools of the next call: what rules leave of the agent's, and those the client runs."""
+        return offers.offer_of(self.actor.commons, self.policy, self.turn, self.toolbox)
+
+    def _uncalled(self, answer: Answer) -> list[toolrun.Prepared]:
+        """Return the calls of a message that came too late to be run; nobody is asked about them any more."""
+        return [
+            toolrun.Prepared(call=call)
+            if answer.gate.kind(call.name)
+            else offers.checked(self.policy, call, self.toolbox.tools)
+            for call in answer.calls
+        ]
 
     async def _ask(self, answer: Answer, queued: Timing) -> Timing:
         """Call the model; return when what happened."""
         assert self.model is not None
         assert self.step is not None
+        self.compaction_ns = 0
+        await shortening.make_room(self)
         call = ModelCall(
             actor=self.actor,
             thread=self.thread,
@@ -233,15 +330,17 @@ class TurnRunner:
             model=self.model,
             window_tokens=self.window_tokens,
             inputs=tuple(self.inputs),
-            system=self._system_override,
+            system=self.system_override,
             run_id=self.run_id,
             key=f"{self.step.id}.{self.waiting.attempt}",
+            make_room=partial(shortening.make_room, self),
+            offer=self.offer,
         )
         marks = await call.run(answer)
         if self.ttft_ns is None:
             waited = int((clock.monotonic() - self.waiting.since) * 1e9)
             self.ttft_ns = waited - marks.stream
-        return replace(marks, queue=queued.queue)
+        return replace(marks, queue=queued.queue, compaction=self.compaction_ns)
 
     def _fail(self, error: ModelError) -> None:
         self.error = error.as_run_error()
@@ -252,20 +351,23 @@ class TurnRunner:
             self.thread.withdraw({m.position for m in self.unproven})
         self.turn = loop.end(self.turn, error.stop_reason)
 
-    async def _read(self, prepared: list[toolrun.Prepared]) -> None:
-        """Run the calls that read, in the model's order; edits wait for the commit turn."""
-        for place, call in enumerate(prepared):
-            if call.reads:
-                prepared[place] = await toolrun.read(call, self.actor.reader(self.run_id))
-
     # --- the checkpoint ---------------------------------------------------------------------------
 
-    async def _commit(
-        self, answer: Answer | None, prepared: list[toolrun.Prepared], *, status: StepStatus
-    ) -> None:
+    def _draft(
+        self,
+        answer: Answer | None,
+        prepared: list[toolrun.Prepared],
+        status: StepStatus,
+        refused: frozenset[str],
+    ) -> Draft:
+        draft = draft_of(self, answer, prepared, status, refused=refused)
+        opendraft.close(self, draft, prepared)
+        return draft
+
+    async def commit(self, draft_of: Callable[[frozenset[str]], Draft]) -> None:
         """Commit the step under the actor's commit turn, then say so. Shielded: it is never half told."""
         begun = time.monotonic_ns()
         with anyio.CancelScope(shield=True):
             async with self.actor.commit_turn:
-                draft = await self.actor.commit(self.thread, lambda: draft_of(self, answer, prepared, status))
+                draft = await self.actor.commit(self.thread, draft_of)
                 apply(self, draft, time.monotonic_ns() - begun)

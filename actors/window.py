@@ -62,6 +62,60 @@ def fit(entries: Sequence[Entry], window_tokens: int) -> Fit:
     return Fit(start, _position_at(entries, start), len({e.position for e in entries[:start]}), kept)
 
 
+class Cut(Struct, frozen=True, gc=False):
+    """Where a window is cut: `entries[:start]` leave it, `evicted` of its `rows` messages.
+
+    `tokens` is what stays; `from_position` the first position that does.
+    """
+
+    start: int
+    from_position: int
+    evicted: int
+    rows: int
+    tokens: int
+
+
+def cut(
+    entries: Sequence[Entry], *, share: float, budget_tokens: int, keep_from: int | None = None
+) -> Cut | None:
+    """Return where to cut so that `share` of the messages leaves, or `None` where nothing may.
+
+    The cut nearest to `share` that splits no call from its results; of two equally near the earlier. It is
+    moved back only as far as what stays needs to be within `budget_tokens`, and never into messages from
+    position `keep_from` on. Without `keep_from` everything may leave. At least one message does.
+    O(n) in entries.
+    """
+    cuts = _cuts(entries, keep_from)
+    if not cuts:
+        return None
+    wanted = share * cuts[0].rows
+    nearest = min(cuts, key=lambda c: (abs(c.evicted - wanted), c.evicted))
+    later = [c for c in cuts if c.evicted >= nearest.evicted]
+    return next((c for c in later if c.tokens <= budget_tokens), later[-1])
+
+
+def _cuts(entries: Sequence[Entry], keep_from: int | None) -> list[Cut]:
+    """Return every cut that leaves calls with their results, those that evict least first."""
+    end = _position_at(entries, len(entries)) if keep_from is None else keep_from
+    rows = len({e.position for e in entries})
+    left = sum(e.tokens for e in entries)
+    found: list[Cut] = []
+    evicted = unanswered = 0
+    for index in range(len(entries) + 1):
+        position = _position_at(entries, index)
+        whole = index == len(entries) or entries[index].role != "tool"
+        if position > end:
+            break
+        if index and unanswered <= 0 and whole and position > entries[index - 1].position:
+            found.append(Cut(index, position, evicted, rows, left))
+        if index < len(entries):
+            entry = entries[index]
+            evicted += index == 0 or entries[index - 1].position < entry.position
+            left -= entry.tokens
+            unanswered += entry.calls - (entry.role == "tool")
+    return found
+
+
 def _position_at(entries: Sequence[Entry], index: int) -> int:
     if index < len(entries):
         return entries[index].position

@@ -7,6 +7,9 @@ through here in one direction:
     memory.edit_of     kind `memory`: the call becomes an edit; the actor applies it, pure, at the step's
                        end under its commit turn, so the result states what was really committed
     conversation …     kind `read`: awaited during the step; looks and changes nothing
+    archival …         kind `archive`: what is to be stored is made ready, with its vector, during the
+                       step, and committed with it
+                       kind `said`: nothing happens; that it was called is all (`send_message`)
     results            what the model reads afterwards: exactly one result for each call
 
 What a model gets wrong is never an exception of ours and never an empty `{}`: it is a result with

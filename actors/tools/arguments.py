@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, cast
 
 from actors.memory import storable
@@ -11,6 +11,8 @@ from storage.records import JsonObject
 
 MAX_CHARS = 1_000_000  # far above what a model writes at once; bounds the work of checking
 _SHOWN_CHARS = 60
+_NAMED = 40  # arguments or choices that an error names at most
+_MAX_DEPTH = 32  # of values that are held against a schema; what is deeper is taken as it is
 
 
 class _RefusedError(ValueError):
@@ -20,10 +22,13 @@ class _RefusedError(ValueError):
 def parse(spec: ToolSpec, arguments_json: str) -> JsonObject | str:
     """Return the arguments of a call of `spec`, or the error text that its result will be.
 
-    The text must be one JSON object with the declared arguments and no other, each of its declared
-    type; nothing is guessed, and a mistake is never taken for an empty object. Two lenient readings:
-    of several objects in a row the first counts, and null for an optional argument leaves it out.
-    NUL and lone surrogates become U+FFFD.
+    The text must be one JSON object with the declared arguments, each of its declared type, and no other
+    where the schema says so; nothing is guessed, and a mistake is never taken for an empty object. Two
+    lenient readings: of several objects in a row the first counts, and null for an optional argument
+    leaves it out. NUL and lone surrogates become U+FFFD.
+
+    A schema may come from anybody: what is no schema in it, and what we do not know, checks nothing; a
+    `$ref` is never followed.
     """
     try:
         value = _storable(_decode(arguments_json))
@@ -39,16 +44,33 @@ def parse(spec: ToolSpec, arguments_json: str) -> JsonObject | str:
     fault = _fault(spec.parameters, arguments)
     if fault is not None:
         return _error(spec, fault)
-    optional = spec.parameters["properties"].keys() - set(spec.parameters["required"])
-    return {k: _integral(v, spec, k) for k, v in arguments.items() if not (v is None and k in optional)}
+    properties, required = _declared(spec.parameters)
+    return {
+        name: _integral(value, properties.get(name))
+        for name, value in arguments.items()
+        if not (value is None and name in properties and name not in required)
+    }
+
+
+def _declared(parameters: JsonObject) -> tuple[Mapping[str, Any], frozenset[str]]:
+    """Return (schemas by name, names that are required); nothing where the schema has no such thing."""
+    properties, required = parameters.get("properties"), parameters.get("required")
+    names = cast("list[Any]", required) if isinstance(required, list) else []
+    return (
+        cast("dict[str, Any]", properties) if isinstance(properties, dict) else {},
+        frozenset(name for name in names if isinstance(name, str)),
+    )
 
 
 def _error(spec: ToolSpec, reason: str) -> str:
-    required: Sequence[str] = spec.parameters["required"]
-    takes = ", ".join(
-        name if name in required else f"{name} (optional)" for name in spec.parameters["properties"]
+    properties, required = _declared(spec.parameters)
+    named = [name if name in required else f"{name} (optional)" for name in properties]
+    named += sorted(required - properties.keys())
+    takes = ", ".join(named[:_NAMED]) + (", …" if len(named) > _NAMED else "")
+    return (
+        f"Error: {spec.name} was not run, because its arguments are wrong: {reason}. "
+        f"It takes: {takes or 'nothing'}."
     )
-    return f"Error: {spec.name} was not run, because its arguments are wrong: {reason}. It takes: {takes}."
 
 
 # --- decoding ---------------------------------------------------------------------------------
@@ -107,36 +129,62 @@ def _storable(value: Any) -> Any:
 
 def _fault(parameters: JsonObject, arguments: JsonObject) -> str | None:
     """Return what is wrong with `arguments`, naming the argument and the remedy."""
-    properties = cast("Mapping[str, JsonObject]", parameters["properties"])
-    required: Sequence[str] = parameters["required"]
-    for name in arguments:
-        if name not in properties:
-            return f"{_shown(name)} is not one of them; leave it out"
-    for name in required:
+    properties, required = _declared(parameters)
+    if parameters.get("additionalProperties") is False:
+        for name in arguments:
+            if name not in properties:
+                return f"{_shown(name)} is not one of them; leave it out"
+    for name in (*(n for n in properties if n in required), *sorted(required - properties.keys())):
         if name not in arguments:
             return f"{name} is missing; add it"
     for name, value in arguments.items():
         if value is None and name not in required:
             continue
-        fault = _mismatch(properties[name], value)
+        fault = _mismatch(properties.get(name), value, depth=0)
         if fault is not None:
             return f"{name} {fault}"
     return None
 
 
-def _mismatch(schema: JsonObject, value: Any) -> str | None:
-    """Return how `value` differs from `schema`. Knows what the registry's schemas use."""
-    wanted: str = schema["type"]
-    if not _is_a(wanted, value):
-        return f"is {_kind(value)}; send {_ARTICLES[wanted]}"
-    if "enum" in schema and value not in schema["enum"]:
-        return f"is {_shown(str(value))}; send one of {', '.join(schema['enum'])}"
-    if wanted == "array":
+def _mismatch(schema: Any, value: Any, *, depth: int) -> str | None:
+    """Return how `value` differs from `schema`: in its type, its choices, its items, its properties."""
+    if not isinstance(schema, dict) or depth > _MAX_DEPTH:
+        return None
+    schema = cast("JsonObject", schema)
+    wanted = _types(schema)
+    if wanted and not any(_is_a(kind, value) for kind in wanted):
+        return f"is {_kind(value)}; send {' or '.join(_ARTICLES[kind] for kind in wanted)}"
+    choices = schema.get("enum")
+    if isinstance(choices, list) and value not in choices:
+        some = ", ".join(str(choice) for choice in cast("list[Any]", choices)[:_NAMED])
+        return f"is {_shown(str(value))}; send one of {some}"
+    if isinstance(value, list):
         for item in cast("list[Any]", value):
-            fault = _mismatch(schema["items"], item)
+            fault = _mismatch(schema.get("items"), item, depth=depth + 1)
             if fault is not None:
                 return f"holds an item that {fault}"
+    elif isinstance(value, dict):
+        return _inner_fault(schema, cast("JsonObject", value), depth=depth + 1)
     return None
+
+
+def _inner_fault(schema: JsonObject, value: JsonObject, *, depth: int) -> str | None:
+    properties, required = _declared(schema)
+    if lacking := sorted(required - value.keys()):
+        return f"lacks {lacking[0]}; add it"
+    for name, inner in value.items():
+        fault = _mismatch(properties.get(name), inner, depth=depth)
+        if fault is not None and not (inner is None and name not in required):
+            return f"has a {_shown(name)} that {fault}"
+    return None
+
+
+def _types(schema: JsonObject) -> list[str]:
+    """Return the types that a schema allows, as far as we know them; empty where it does not say."""
+    kind = schema.get("type")
+    kinds = cast("list[Any]", kind) if isinstance(kind, list) else [kind]
+    known = [k for k in kinds if isinstance(k, str) and k in _ARTICLES]
+    return known if len(known) == len(kinds) else []
 
 
 def _is_a(wanted: str, value: Any) -> bool:
@@ -145,18 +193,35 @@ def _is_a(wanted: str, value: Any) -> bool:
             return isinstance(value, str)
         case "integer":
             return not isinstance(value, bool) and isinstance(value, int | float) and value == int(value)
+        case "number":
+            return not isinstance(value, bool) and isinstance(value, int | float)
+        case "boolean":
+            return isinstance(value, bool)
+        case "null":
+            return value is None
         case "array":
             return isinstance(value, list)
         case _:
-            raise AssertionError(f"no built-in tool takes a {wanted}")
+            return isinstance(value, dict)
 
 
-def _integral(value: Any, spec: ToolSpec, name: str) -> Any:
+def _integral(value: Any, schema: Any) -> Any:
     """JSON has one kind of number: 3.0 is an integer, and the tools want it as one."""
-    return int(value) if spec.parameters["properties"][name]["type"] == "integer" else value
+    if not isinstance(value, float) or not isinstance(schema, dict):
+        return value
+    kinds = _types(cast("JsonObject", schema))
+    return int(value) if "integer" in kinds and "number" not in kinds else value
 
 
-_ARTICLES: Mapping[str, str] = {"string": "a string", "integer": "an integer", "array": "an array"}
+_ARTICLES: Mapping[str, str] = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "a boolean",
+    "null": "null",
+    "array": "an array",
+    "object": "an object",
+}
 
 
 def _kind(value: Any) -> str:

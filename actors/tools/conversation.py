@@ -1,22 +1,23 @@
 """conversation_search: the agent looks for what was said, by words and by date."""
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from datetime import datetime, timedelta, tzinfo
 
 import msgspec
 
+from actors import summary
 from actors.prompt import zone
-from actors.tools.results import ToolError
+from actors.tools import moments
 from storage import recall
 from storage.pool import Conn
 from storage.recall import Hit
-from storage.records import JsonObject
+from storage.records import JsonObject, Role
 
 DEFAULT_HITS = 5
+SAID: tuple[Role, ...] = ("user", "assistant")
 MAX_HITS = 50
 RESULT_CHARS = 40_000  # of all contents together: what a result may take of the model's window
 
-_SHOWN_CHARS = 40
 _UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3_600), ("minute", 60))
 
 
@@ -38,42 +39,19 @@ async def search(
         ToolError: A date cannot be read, or the span is empty.
     """
     here = zone(timezone)
-    start = _moment(arguments.get("start_date"), "start_date", here=here, of_day=time.min)
-    end = _moment(arguments.get("end_date"), "end_date", here=here, of_day=time.max)
-    if start is not None and end is not None and start > end:
-        raise ToolError("start_date is after end_date; swap them")
+    start, end = moments.span(arguments, "start_date", "end_date", here=here)
     hits = await recall.search(
         conn,
         agent_id=agent_id,
         query=arguments.get("query"),
-        roles=arguments.get("roles"),
+        # Summaries repeat what is found in its own words, and the newest is in view.
+        roles=arguments.get("roles") or SAID,
         start=start,
         end=end,
         limit=min(max(arguments.get("limit", DEFAULT_HITS), 1), MAX_HITS),
         but_run_id=run_id,
     )
     return _render(hits, here=here, now=now)
-
-
-def _moment(text: str | None, name: str, *, here: tzinfo, of_day: time) -> datetime | None:
-    """Return the moment that `text` names, in UTC; a date alone means its `of_day`."""
-    text = (text or "").strip()
-    if not text:
-        return None
-    try:
-        return _parse(text, here=here, of_day=of_day).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise ToolError(
-            f"{name} {text[:_SHOWN_CHARS]!r} is not a date; send ISO 8601, such as 2026-03-31T14:30"
-        ) from error
-
-
-def _parse(text: str, *, here: tzinfo, of_day: time) -> datetime:
-    try:
-        return datetime.combine(date.fromisoformat(text), of_day, here)
-    except ValueError:
-        moment = datetime.fromisoformat(text)
-        return moment if moment.tzinfo is not None else moment.replace(tzinfo=here)
 
 
 def _render(hits: Sequence[Hit], *, here: tzinfo, now: datetime) -> str:
@@ -85,7 +63,7 @@ def _render(hits: Sequence[Hit], *, here: tzinfo, now: datetime) -> str:
 
 
 def _result(hit: Hit, *, here: tzinfo, now: datetime, limit_chars: int) -> JsonObject:
-    text = hit.text
+    text = summary.unpack(hit.text)[0] if hit.role == "summary" else hit.text
     if len(text) > limit_chars:
         text = f"{text[:limit_chars]}... [{len(text)} characters]"
     result: JsonObject = {

@@ -1,101 +1,24 @@
-"""What each built-in tool is: its name, what models are told about it, and how it is run."""
+"""Which tools there are, what each kind of agent holds of them, and how models are shown them."""
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import msgspec
-from msgspec import Struct
 
+from actors.tools.memory_specs import (
+    CORE_MEMORY_APPEND,
+    CORE_MEMORY_REPLACE,
+    MEMORY,
+    MEMORY_APPLY_PATCH,
+    MEMORY_FINISH_EDITS,
+    MEMORY_INSERT,
+    MEMORY_REPLACE,
+    MEMORY_RETHINK,
+    MEMORY_SPECS,
+)
+from actors.tools.spec import ToolSpec, arguments_of
 from storage.records import JsonObject, Tool
-
-RETURN_LIMIT_CHARS = 50_000
-
-
-class ToolSpec(Struct, frozen=True, kw_only=True):
-    """A built-in tool as data.
-
-    `kind` says how it runs: `memory` tools are pure edits that the actor applies at the end of the
-    step, `read` tools are awaited during it. `effects` is `outside` where running it twice would be
-    noticed outside of this system: its intent is then committed first. `cut_result` is false for tools
-    that bound their own result.
-    """
-
-    name: str
-    description: str
-    parameters: JsonObject
-    tool_type: str
-    kind: Literal["memory", "read"]
-    effects: Literal["none", "outside"] = "none"
-    return_char_limit: int = RETURN_LIMIT_CHARS
-    cut_result: bool = True
-
-    @property
-    def json_schema(self) -> JsonObject:
-        """Return the function schema that models and clients are shown."""
-        return {"name": self.name, "description": self.description, "parameters": self.parameters}
-
-
-def _object(required: tuple[str, ...], **properties: JsonObject) -> JsonObject:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
-
-_LABEL: JsonObject = {"type": "string", "description": "The label of the memory block to edit."}
-
-MEMORY_INSERT = ToolSpec(
-    name="memory_insert",
-    description=(
-        "Add new lines to one of your memory blocks; nothing that is there is changed. Use it for facts "
-        "that the block does not hold yet. The result is the block's new value."
-    ),
-    parameters=_object(
-        ("label", "new_string"),
-        label=_LABEL,
-        new_string={
-            "type": "string",
-            "description": "The text to add, as it should stand in memory, without line numbers.",
-        },
-        insert_line={
-            "type": "integer",
-            "description": (
-                "The line after which the text goes: 0 puts it on top, -1 (what is used when this is "
-                "left out) at the end."
-            ),
-        },
-    ),
-    tool_type="letta_memory_core",
-    kind="memory",
-)
-
-MEMORY_REPLACE = ToolSpec(
-    name="memory_replace",
-    description=(
-        "Replace one piece of text in one of your memory blocks: correct what is wrong, update what has "
-        "changed, or remove what no longer matters. The result is the block's new value."
-    ),
-    parameters=_object(
-        ("label", "old_string", "new_string"),
-        label=_LABEL,
-        old_string={
-            "type": "string",
-            "description": (
-                "The text to replace, copied exactly with its spaces and line breaks, without line "
-                "numbers. It must occur once in the block: quote more of it where it occurs twice."
-            ),
-        },
-        new_string={
-            "type": "string",
-            "description": "What stands there afterwards, without line numbers. Empty removes the text.",
-        },
-    ),
-    tool_type="letta_memory_core",
-    kind="memory",
-)
 
 CONVERSATION_SEARCH = ToolSpec(
     name="conversation_search",
@@ -104,7 +27,7 @@ CONVERSATION_SEARCH = ToolSpec(
         "Messages that share words with the query are found, the best match first. Without a query the "
         "newest messages come, which with dates answers what was said at some time."
     ),
-    parameters=_object(
+    parameters=arguments_of(
         (),
         query={
             "type": "string",
@@ -139,10 +62,124 @@ CONVERSATION_SEARCH = ToolSpec(
     cut_result=False,
 )
 
+ARCHIVAL_MEMORY_INSERT = ToolSpec(
+    name="archival_memory_insert",
+    description=(
+        "Put something away for good in your archival memory, which has room for everything and is not "
+        "always before you: reports, decisions and their reasons, stories, details that may be asked for "
+        "some day. Write one self-contained thought at a time, with names instead of pronouns, so that it "
+        "can be found and understood alone. archival_memory_search finds it again by its meaning. The "
+        "result is the id of the passage."
+    ),
+    parameters=arguments_of(
+        ("content",),
+        content={"type": "string", "description": "The text to keep."},
+        tags={
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Words that say what it is about, to search by: subjects, projects, people.",
+        },
+    ),
+    tool_type="letta_core",
+    kind="archive",
+)
+
+ARCHIVAL_MEMORY_SEARCH = ToolSpec(
+    name="archival_memory_search",
+    description=(
+        "Search your archival memory by meaning: describe what you look for in your own words; the closest "
+        "passages come first. Tags and dates narrow the search. Each result has its id, the time when it "
+        "was stored, its text and its tags."
+    ),
+    parameters=arguments_of(
+        ("query",),
+        query={
+            "type": "string",
+            "description": "What you look for: a question, a description, or words that occur in it.",
+        },
+        tags={
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Only passages with these tags.",
+        },
+        tag_match_mode={
+            "type": "string",
+            "enum": ["any", "all"],
+            "description": "Whether any of the tags will do, as when this is left out, or all are needed.",
+        },
+        top_k={
+            "type": "integer",
+            "description": "How many passages to return at most: 10 when left out, never more than 50.",
+        },
+        start_datetime={
+            "type": "string",
+            "description": (
+                "Only passages stored from this moment on: an ISO 8601 date such as 2026-03-31, or a date "
+                "with a time such as 2026-03-31T14:30, in your own timezone unless it names another."
+            ),
+        },
+        end_datetime={
+            "type": "string",
+            "description": (
+                "Only passages stored up to this moment; a date without a time includes that whole day."
+            ),
+        },
+    ),
+    tool_type="letta_core",
+    kind="read",
+    cut_result=False,
+)
+
+SEND_MESSAGE = ToolSpec(
+    name="send_message",
+    description=(
+        "Say something to the person you talk with. This is the only way in which they hear you: whatever "
+        "else you write stays with you."
+    ),
+    parameters=arguments_of(
+        ("message",),
+        message={"type": "string", "description": "What to say, as the person should read it."},
+    ),
+    tool_type="letta_core",
+    kind="said",
+    says="Sent message successfully.",
+)
+
 BUILTIN: Mapping[str, ToolSpec] = {
-    spec.name: spec for spec in (CONVERSATION_SEARCH, MEMORY_REPLACE, MEMORY_INSERT)
+    spec.name: spec
+    for spec in (
+        CONVERSATION_SEARCH,
+        *MEMORY_SPECS,
+        ARCHIVAL_MEMORY_INSERT,
+        ARCHIVAL_MEMORY_SEARCH,
+        SEND_MESSAGE,
+    )
 }
-BASE_TOOLS: tuple[str, ...] = tuple(BUILTIN)  # what a letta_v1_agent holds unless it asks for none
+
+# What an agent holds unless it asks for none, by its type; a type that is not here holds none.
+BASE_TOOLS: Mapping[str, tuple[str, ...]] = {
+    "letta_v1_agent": (CONVERSATION_SEARCH.name, MEMORY_REPLACE.name, MEMORY_INSERT.name),
+    "memgpt_v2_agent": (
+        SEND_MESSAGE.name,
+        CONVERSATION_SEARCH.name,
+        MEMORY_REPLACE.name,
+        MEMORY_INSERT.name,
+    ),
+    "memgpt_agent": (
+        SEND_MESSAGE.name,
+        CONVERSATION_SEARCH.name,
+        CORE_MEMORY_APPEND.name,
+        CORE_MEMORY_REPLACE.name,
+        MEMORY.name,
+        MEMORY_APPLY_PATCH.name,
+    ),
+    "sleeptime_agent": (
+        MEMORY_REPLACE.name,
+        MEMORY_INSERT.name,
+        MEMORY_RETHINK.name,
+        MEMORY_FINISH_EDITS.name,
+    ),
+}
 
 
 def row(spec: ToolSpec, *, tool_id: str, organization_id: str, created_at: datetime) -> Tool:
@@ -166,18 +203,42 @@ def definitions(tools: Iterable[Tool], *, strict: bool) -> bytes | None:
 
     `strict` asks the provider to hold the model to the schema. It then accepts only objects that
     require each property, so optional ones become nullable; `arguments.parse` takes null as left out.
+    A tool whose schema says more than a flat list of arguments is sent as it is.
     """
     functions: list[JsonObject] = []
     for tool in tools:
         function = tool.json_schema
-        if strict:
-            function = {
-                **function,
-                "parameters": _strict(function.get("parameters") or _object(())),
-                "strict": True,
-            }
+        parameters = function.get("parameters") or arguments_of(())
+        if strict and _is_plain(parameters):
+            function = {**function, "parameters": _strict(parameters), "strict": True}
         functions.append({"type": "function", "function": function})
     return msgspec.json.encode(functions) if functions else None
+
+
+def _is_plain(parameters: Any) -> bool:
+    """Say whether a schema is an object of values and lists of values, as far as anybody's schema tells."""
+    if not isinstance(parameters, dict) or not {"type", "properties"} <= parameters.keys() <= _PLAIN_KEYS:
+        return False
+    schema = cast("JsonObject", parameters)
+    properties, required = schema["properties"], schema.get("required", [])
+    if schema["type"] != "object" or not isinstance(properties, dict) or not isinstance(required, list):
+        return False
+    named = cast("dict[str, Any]", properties)
+    return all(name in named for name in cast("list[Any]", required)) and all(
+        _is_value(inner) or (_has_type(inner, "array") and _is_value(inner.get("items")))
+        for inner in named.values()
+    )
+
+
+_PLAIN_KEYS = frozenset({"type", "properties", "required", "additionalProperties", "description", "title"})
+
+
+def _is_value(schema: Any) -> bool:
+    return any(_has_type(schema, kind) for kind in ("string", "integer", "number", "boolean"))
+
+
+def _has_type(schema: Any, kind: str) -> bool:
+    return isinstance(schema, dict) and cast("JsonObject", schema).get("type") == kind
 
 
 def _strict(parameters: JsonObject) -> JsonObject:

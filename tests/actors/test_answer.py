@@ -16,7 +16,15 @@ from actors.events import (
     ToolCallEnded,
     ToolCallStarted,
 )
-from actors.llm.model import Finished, Piece, ReasoningPiece, TextPiece, ToolCallPiece, UsageReported
+from actors.llm.model import (
+    Finished,
+    Piece,
+    ReasoningPiece,
+    SignaturePiece,
+    TextPiece,
+    ToolCallPiece,
+    UsageReported,
+)
 from storage.records import ReasoningPart, TextPart, ToolCallPart, Usage
 
 
@@ -103,6 +111,76 @@ def test_every_stream_that_starts_ends_once_and_deltas_lie_inside(
     assert not open_streams
 
 
+def inner(*own: str) -> Answer:
+    """Return an answer of a model that speaks by calls; tools in `own` take `thinking` themselves."""
+    fresh = count(1)
+    return Answer(
+        "run-1",
+        "message-1",
+        taken=lambda _: False,
+        fresh=lambda: f"fresh-{next(fresh)}",
+        splits=lambda name: name not in own,
+        one_call=True,
+    )
+
+
+def test_thoughts_in_a_call_are_shown_before_it_and_stored_before_it() -> None:
+    reply = inner()
+    events = reply.feed([ToolCallPiece(0, "c", "f", '{"thin')])
+    assert (events, reply.shown) == ([], False)
+    events += reply.feed([ToolCallPiece(0, "", "", 'king": "hm"'), ToolCallPiece(0, "", "", ', "a": 1}')])
+    events += reply.close()
+    assert [type(e) for e in events] == [
+        ReasoningStarted,
+        ReasoningDelta,
+        ReasoningEnded,
+        ToolCallStarted,
+        ToolCallDelta,
+        ToolCallEnded,
+    ]
+    thought = ReasoningPart("hm", source="non_reasoner_model")
+    assert reply.parts() == (thought, ToolCallPart("c", "f", '{"a": 1}'))
+
+
+def test_text_of_a_model_that_speaks_by_calls_is_thought() -> None:
+    reply = inner()
+    (_, delta) = reply.feed([TextPiece("so")])
+    assert delta == ReasoningDelta("run-1", "message-1", "so", "non_reasoner_model")
+    assert reply.parts() == (ReasoningPart("so", source="non_reasoner_model"),)
+
+
+def test_a_tool_of_its_own_thinking_keeps_it_and_a_second_call_is_not_kept() -> None:
+    reply = inner("f")
+    wire = '{"thinking": "mine"}'
+    reply.feed(
+        [ToolCallPiece(0, "c", "f", wire), ToolCallPiece(1, "d", "g", "{}"), ToolCallPiece(1, "", "", "x")]
+    )
+    reply.close()
+    assert reply.parts() == (ToolCallPart("c", "f", wire),)
+
+
+def test_a_call_of_which_nothing_came_but_its_name_is_shown_when_the_answer_ends() -> None:
+    reply = inner()
+    assert reply.feed([ToolCallPiece(0, "c", "f", "")]) == []
+    assert [type(e) for e in reply.close()] == [ToolCallStarted, ToolCallEnded]
+
+
+def test_an_attempt_that_nobody_saw_leaves_nothing_behind() -> None:
+    reply = inner()
+    reply.feed([ToolCallPiece(0, "c", "f", '{"thinki')])
+    reply.restart()
+    reply.feed([ToolCallPiece(0, "d", "f", '{"a": 1}'), Finished("tool_calls")])
+    reply.close()
+    assert reply.parts() == (ToolCallPart("d", "f", '{"a": 1}'),)
+
+
+def test_arguments_that_were_set_replace_those_of_the_model() -> None:
+    reply = answer()
+    reply.feed([ToolCallPiece(0, "c", "f", '{"a": 1}')])
+    reply.amend("c", '{"a": 2}')
+    assert reply.calls == (ToolCallPart("c", "f", '{"a": 2}'),)
+
+
 def test_closing_twice_says_nothing_more() -> None:
     reply = answer()
     reply.feed([TextPiece("a")])
@@ -129,3 +207,30 @@ def test_reasoning_is_stored_before_text_and_calls() -> None:
     reply = answer()
     reply.feed([TextPiece("t"), ToolCallPiece(0, "c", "f", "{}"), ReasoningPiece("r")])
     assert reply.parts() == (ReasoningPart("r"), TextPart("t"), ToolCallPart("c", "f", "{}"))
+
+
+def test_what_a_model_wants_back_stands_where_it_signed() -> None:
+    answer = Answer("r", "m", taken=lambda _: False, fresh=lambda: "fresh")
+    answer.signer = "p/m"
+    answer.feed(
+        [
+            ReasoningPiece("one"),
+            SignaturePiece("s1"),
+            TextPiece("text"),
+            ToolCallPiece(0, "a", "f", "{}"),
+            ReasoningPiece("two"),
+            SignaturePiece("s2"),
+            ToolCallPiece(1, "b", "g", "{}"),
+            SignaturePiece("s3", 1),
+            ReasoningPiece("three"),
+            SignaturePiece("s4"),
+        ]
+    )
+    assert answer.parts() == (
+        ReasoningPart("one", "s1", "p/m"),
+        TextPart("text"),
+        ToolCallPart("a", "f", "{}"),
+        ReasoningPart("two", "s2", "p/m"),
+        ToolCallPart("b", "g", "{}", "s3", "p/m"),
+        ReasoningPart("three", "s4", "p/m"),
+    )

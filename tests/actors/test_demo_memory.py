@@ -1,13 +1,17 @@
 """The first start without any key: the scripted demo remembers, across a restart of the host."""
 
 import anyio
+import msgspec
 import pytest
 
+from actors.agent_types import base_rules
 from actors.host import Host, HostSettings
 from actors.llm.catalog import Catalog
 from actors.llm.demo import DemoModel
+from actors.tools.registry import BASE_TOOLS
 from bench.provider import Provider
 from storage.pool import Pool
+from storage.records import ToolCallPart
 from tests.actors.worlds import World, committed, finish
 
 FACTS = [
@@ -70,4 +74,22 @@ async def test_what_nobody_said_is_not_made_up(pool: Pool) -> None:
         agent_id = await w.agent(model="demo/scripted")
         *_, (_, answer) = committed(await w.ask(agent_id, "What is my shoe size?"))
         assert "don't know that yet" in answer
+    await catalog.aclose()
+
+
+@pytest.mark.parametrize("agent_type", ["memgpt_v2_agent", "memgpt_agent"])
+async def test_an_agent_that_speaks_by_calls_remembers_too(pool: Pool, agent_type: str) -> None:
+    host, catalog = demo_world(pool)
+    async with host.running():
+        w = World(host, Provider())
+        rules = [msgspec.to_builtins(rule) for rule in base_rules(BASE_TOOLS[agent_type])]
+        agent_id = await w.agent(model="demo/scripted", agent_type=agent_type, tool_rules=tuple(rules))
+        for statement, question, fact in FACTS[:3]:
+            told = finish(await w.ask(agent_id, statement))
+            assert (told.status, told.stop_reason) == ("completed", "tool_rule")
+            events = await w.ask(agent_id, question)
+            assert finish(events).stop_reason == "tool_rule"
+            said = [p for m in await w.messages(agent_id) for p in m.content if isinstance(p, ToolCallPart)]
+            assert said[-1].name == "send_message"
+            assert fact in said[-1].arguments
     await catalog.aclose()

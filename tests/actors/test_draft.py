@@ -1,11 +1,16 @@
+import json
+
 from msgspec.structs import replace
 
 from actors.draft import Draft
-from actors.events import BlockChanged
+from actors.events import BlockChanged, BlockCreated, BlockDetached
+from actors.memory_edits import Birth
 from actors.toolrun import prepare
+from storage.archive_records import Passage
 from storage.checkpoints import BlockWrite
-from storage.records import Block, ToolCallPart
-from tests.actors.pieces import built_in_tools
+from storage.extras import BlockNaming, Extras
+from storage.records import DEFAULT_ORGANIZATION, Block, ToolCallPart, ToolReturnPart
+from tests.actors.pieces import BORN, built_in_tools
 from tests.actors.worlds import new_block
 
 TOOLS = built_in_tools()
@@ -16,7 +21,7 @@ def insert(label: str, text: str, call_id: str = "c") -> ToolCallPart:
 
 
 def drafted(blocks: dict[str, Block], *calls: ToolCallPart) -> tuple[Draft, list[str]]:
-    draft = Draft(blocks)
+    draft = Draft(blocks, Birth(new_block))
     return draft, [draft.settle(p).text for p in prepare(calls, TOOLS)]
 
 
@@ -43,7 +48,7 @@ def test_a_refused_edit_changes_nothing_and_says_why() -> None:
         {"human": replace(new_block("human", "a"), read_only=True)}, insert("human", "b")
     )
     assert "read" in results[0]
-    assert draft.changed == {}
+    assert (draft.written, draft.extras()) == ((), None)
 
 
 def test_drafting_again_on_reloaded_blocks_keeps_both_edits() -> None:
@@ -53,3 +58,70 @@ def test_drafting_again_on_reloaded_blocks_keeps_both_edits() -> None:
     again, results = drafted({"human": replace(block, value="a\ntheirs", version=1)}, *calls)
     assert results == ["a\ntheirs\nmine"]
     assert again.block_writes() == (BlockWrite(id=block.id, version=1, value="a\ntheirs\nmine"),)
+
+
+def memory(**arguments: str) -> ToolCallPart:
+    return ToolCallPart("m", "memory", json.dumps(arguments))
+
+
+def test_blocks_that_come_and_go_are_told_by_their_ids() -> None:
+    held = {label: replace(new_block(label, label), version=3) for label in ("human", "old", "notes")}
+    draft, _ = drafted(
+        held,
+        memory(command="delete", path="old"),
+        memory(command="rename", old_path="human", new_path="person"),
+        memory(command="create", path="old", description="Anew."),
+    )
+    (created,) = draft.created
+    assert list(draft.blocks) == ["person", "notes", "old"]
+    assert draft.block_writes() == (BlockWrite(id=held["human"].id, version=3, value="human"),)
+    assert draft.extras() == Extras(
+        created_blocks=(created,),
+        detached_blocks=(held["old"].id,),
+        renamed_blocks=(BlockNaming(id=held["human"].id, label="person", description=None),),
+    )
+    assert draft.events("run-1") == [
+        BlockDetached("run-1", held["old"].id, "old"),
+        BlockChanged("run-1", held["human"].id, "person", "human", 4),
+        BlockCreated("run-1", created.id, "old", "", "Anew."),
+    ]
+    assert draft.edits_memory
+
+
+def test_what_a_step_made_and_unmade_leaves_no_trace() -> None:
+    held = {"human": new_block("human")}
+    draft, _ = drafted(
+        held,
+        memory(command="create", path="notes", description="d"),
+        memory(command="rename", old_path="human", new_path="person"),
+        memory(command="rename", old_path="person", new_path="human"),
+        memory(command="delete", path="notes"),
+    )
+    assert draft.blocks == held
+    assert (draft.extras(), draft.block_writes(), draft.events("run-1")) == (None, (), [])
+    assert not draft.edits_memory
+
+
+def test_a_block_that_was_changed_and_then_detached_keeps_its_change() -> None:
+    team = new_block("team", "us")
+    draft, _ = drafted({"team": team}, insert("team", "them"), memory(command="delete", path="team"))
+    assert draft.block_writes() == (BlockWrite(id=team.id, version=0, value="us\nthem"),)
+    assert draft.extras() == Extras(detached_blocks=(team.id,))
+    assert draft.events("run-1") == [BlockDetached("run-1", team.id, "team")]
+
+
+def test_a_passage_is_part_of_the_step_that_asked_for_it() -> None:
+    draft = Draft({}, Birth(new_block))
+    (call,) = prepare([ToolCallPart("c", "archival_memory_insert", '{"content": "x"}')], TOOLS)
+    passage = Passage(
+        id="passage-1",
+        organization_id=DEFAULT_ORGANIZATION,
+        archive_id="",
+        text="x",
+        created_at=BORN,
+        updated_at=BORN,
+    )
+    result = ToolReturnPart("c", "archival_memory_insert", "success", "passage-1")
+    assert draft.settle(replace(call, result=result, passage=passage)) == result
+    assert draft.extras() == Extras(passages=(passage,))
+    assert draft.edits_memory

@@ -2,26 +2,34 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from actors import clock, edits
 from actors.commands import (
+    AttachArchive,
     AttachBlock,
     AttachTool,
     CreateConversation,
+    DeleteAgent,
     DeleteConversation,
+    DeletePassage,
+    DetachArchive,
     DetachBlock,
     DetachTool,
+    InsertPassages,
     UpdateAgent,
     UpdateBlock,
+    UpdateConversation,
 )
 from actors.errors import InvalidEditError
 from actors.events import BlockChanged
 from bench.provider import Provider
-from storage import activation, blocks, checkpoints
+from storage import activation, archives, blocks, checkpoints, conversations
 from storage import edits as rows
+from storage.archive_records import Passage
 from storage.errors import ConflictError, NotFoundError, UnavailableError
 from storage.pool import Pool, connection
-from storage.records import AgentChanges, BlockChanges
+from storage.records import DEFAULT_ORGANIZATION, AgentChanges, BlockChanges, ConversationChanges
 from tests.actors.worlds import World, finish, new_block, world
 from tests.laws.watching import everything_said
 
@@ -46,6 +54,7 @@ async def hot_equals_stored(w: World, agent_id: str) -> None:
     assert set(actor.toolbox.tools) == {t.name for t in fresh.tools}
     assert set(actor.threads) == {c.id for c in fresh.conversations}
     assert actor.version == fresh.agent.version
+    assert actor.holdings == fresh.holdings
     assert actor.agent.settings == fresh.agent.settings
     assert (actor.agent.name, actor.agent.tags) == (fresh.agent.name, fresh.agent.tags)
 
@@ -182,6 +191,30 @@ async def test_a_conversation_is_opened_answers_and_is_closed(pool: Pool, provid
         await hot_equals_stored(w, agent_id)
 
 
+async def test_a_changed_conversation_is_the_same_in_memory_and_at_rest(
+    pool: Pool, provider: Provider
+) -> None:
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        conversation_id = clock.new_id("conv")
+        ref = w.host.ref(agent_id)
+        await ref.edit(CreateConversation(conversation_id=conversation_id, summary="talk", description="d"))
+        changes = ConversationChanges(summary=None, model="openai/other", model_settings={"strict": True})
+        await ref.edit(UpdateConversation(conversation_id, changes))
+        actor = await w.host._population.wake(agent_id)
+        hot = actor.threads[conversation_id].conversation
+        async with connection(pool) as conn:
+            stored = await conversations.get(conn, conversation_id, organization_id=hot.organization_id)
+        assert (stored.summary, stored.description, stored.model) == (None, "d", "openai/other")
+        assert hot == replace(stored, created_at=hot.created_at, updated_at=hot.updated_at)
+        with pytest.raises(NotFoundError):
+            await ref.edit(UpdateConversation("conv-none", ConversationChanges(summary="x")))
+        await ref.edit(DeleteConversation(conversation_id))
+        with pytest.raises(NotFoundError):
+            await ref.edit(UpdateConversation(conversation_id, ConversationChanges(summary="x")))
+        await hot_equals_stored(w, agent_id)
+
+
 async def test_an_edit_whose_answer_was_lost_is_looked_up(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,3 +279,77 @@ def _committed_but_cut(commit: Any) -> Any:
         raise UnavailableError("the answer was lost")
 
     return cut
+
+
+def memory(text: str) -> Passage:
+    now = clock.now()
+    return Passage(
+        id=clock.new_id("passage"),
+        organization_id=DEFAULT_ORGANIZATION,
+        archive_id="",
+        text=text,
+        created_at=now,
+        updated_at=now,
+    )
+
+
+async def test_memories_written_over_rest_are_counted_in_the_stored_prompt(
+    pool: Pool, provider: Provider
+) -> None:
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        ref = w.host.ref(agent_id)
+        one, two = memory("one"), memory("two")
+        await ref.edit(InsertPassages((one, two)))
+        assert "- 2 total memories are in archival memory" in await system_text(pool, agent_id)
+        await ref.edit(DeletePassage(one.id))
+        assert "- 1 total memories" in await system_text(pool, agent_id)
+        with pytest.raises(NotFoundError):
+            await ref.edit(DeletePassage(one.id))
+        await ref.edit(DeletePassage(two.id))
+        assert "total memories" not in await system_text(pool, agent_id)
+        await hot_equals_stored(w, agent_id)
+
+
+async def test_every_conversation_says_how_many_memories_there_are_from_its_next_turn(
+    pool: Pool, provider: Provider
+) -> None:
+    async with world(pool, provider) as w:
+        agent_id, other = await w.agent(), clock.new_id("conv")
+        ref = w.host.ref(agent_id)
+        await ref.edit(CreateConversation(conversation_id=other))
+        await w.ask(agent_id, conversation_id=other)
+        await ref.edit(InsertPassages((memory("one"),)))
+        assert "total memories" not in await system_text(pool, other)
+        await w.ask(agent_id, conversation_id=other)
+        assert "- 1 total memories" in await system_text(pool, other)
+        await w.ask(agent_id)
+        assert "- 1 total memories" in await system_text(pool, agent_id)
+
+
+async def test_agents_that_share_an_archive_learn_what_others_wrote(pool: Pool, provider: Provider) -> None:
+    async with world(pool, provider) as w:
+        one, other = await w.agent(), await w.agent()
+        await w.host.ref(one).edit(InsertPassages((memory("one"),)))
+        async with connection(pool) as conn:
+            (shared,) = await archives.of_agent(conn, one)
+        await w.host.ref(other).edit(AttachArchive(shared.id))
+        assert "- 1 total memories" in await system_text(pool, other)
+        await w.host.ref(one).edit(InsertPassages((memory("two"),)))
+        await w.host.passages_written([other, "agent-nobody"])
+        await w.ask(other)
+        assert "- 2 total memories" in await system_text(pool, other)
+        await w.host.ref(other).edit(DetachArchive(shared.id))
+        assert "total memories" not in await system_text(pool, other)
+        with pytest.raises(NotFoundError):
+            await w.host.ref(other).edit(AttachArchive("archive-nowhere"))
+
+
+async def test_a_deleted_agent_takes_its_own_archive_along(pool: Pool, provider: Provider) -> None:
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        await w.host.ref(agent_id).edit(InsertPassages((memory("one"),)))
+        await w.host.ref(agent_id).edit(DeleteAgent())
+        async with connection(pool) as conn:
+            assert await conn.fetchval("select count(*) from archives") == 0
+            assert await conn.fetchval("select count(*) from passages") == 0

@@ -1,10 +1,19 @@
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from actors.commands import InputMessage, SendMessages
-from actors.entries import IMAGE_TOKENS, MESSAGE_TOKENS, entries, inputs_of, tokens_of
-from storage.records import ImagePart, Part, ReasoningPart, TextPart, ToolCallPart, ToolReturnPart
+from actors.entries import IMAGE_TOKENS, MESSAGE_TOKENS, entries, inputs_of, joined, tokens_of
+from storage.records import (
+    ApprovalPart,
+    ImagePart,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+)
 from tests.actors.pieces import AGENT_ID, agent, message
 
 texts = st.text(alphabet=st.characters(exclude_categories=("Cs",)), max_size=20)
@@ -65,3 +74,31 @@ def test_inputs_are_stored_one_after_the_other_as_they_were_sent() -> None:
     assert (first.otid, first.name, first.content) == ("o1", "Ann", (TextPart("one"),))
     assert first.tokens == 3 + MESSAGE_TOKENS
     assert first.id != second.id
+
+
+def test_what_a_step_said_in_two_messages_models_see_as_one() -> None:
+    call, asked = ToolCallPart("a", "read", "{}"), ToolCallPart("b", "write", '{"x":1}')
+    said = replace(message(1, "assistant", TextPart("hm"), call), step_id="s")
+    asks = replace(message(2, "approval", asked), step_id="s")
+    aside = message(3, "user", TextPart("late"), excluded=True)
+    edited = ApprovalPart("b", approve=True, arguments='{"x":2}')
+    answer = replace(message(4, "approval", edited), step_id="s")
+    [seen, left] = joined([said, asks, aside, answer])
+    assert seen.content == (TextPart("hm"), call, replace(asked, arguments='{"x":2}'))
+    assert (seen.position, seen.tokens) == (1, 20)
+    assert left is aside
+
+
+def test_a_request_that_stands_alone_is_the_model_s_message() -> None:
+    asks = replace(message(2, "approval", ToolCallPart("b", "write", "{}")), step_id="s2")
+    before = replace(message(1, "assistant", TextPart("earlier")), step_id="s1")
+    assert joined([before, asks]) == [before, asks]
+
+
+def test_of_a_long_result_a_model_sees_the_beginning() -> None:
+    long, short = (ToolReturnPart(c, "find", "success", c * n) for c, n in (("x", 9_000), ("y", 10)))
+    seen = entries(message(1, "tool", long, short, tokens=2_300), return_chars=5_000)
+    assert b"x" * 5_000 + b"... [9000 characters]" in seen[0].wire
+    assert b"x" * 5_001 not in seen[0].wire
+    assert b"y" * 10 in seen[1].wire
+    assert seen[0].tokens < 1_300

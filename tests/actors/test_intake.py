@@ -1,12 +1,15 @@
+import anyio
 import pytest
 
 from actors import intake
+from actors.commands import Receipt
 from bench.provider import Provider
-from storage import inbox
+from storage import activation, inbox
+from storage.activation import Activated
 from storage.errors import UnavailableError
-from storage.inbox import Submission
+from storage.inbox import Accepted, Submission
 from storage.pool import Conn, Pool
-from tests.actors.worlds import finish, world
+from tests.actors.worlds import World, finish, world
 
 
 def lose_answers(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
@@ -83,3 +86,119 @@ async def test_a_poll_that_is_faster_than_the_acknowledgement_counts_nothing_twi
         finish(await w.ask(agent_id, "two"))
         assert w.host.health().unfinished_runs == 0
         assert [t for r, t in await w.history(agent_id) if r == "user"] == ["one", "two"]
+
+
+async def run_over(w: World, agent_id: str, run_id: str) -> None:
+    """Wait until a run is over in the log and its conversation is at rest."""
+    finish(await w.events(Receipt(run_id=run_id, conversation_id=agent_id, seq=0), agent_id))
+    with anyio.fail_after(5):
+        while w.host._population.turns_running():  # noqa: ASYNC110 - no event for it
+            await anyio.sleep(0.001)
+
+
+async def asked(w: World) -> list[str]:
+    return [record.user_text for record in await w.provider.log()]
+
+
+@pytest.mark.parametrize("awake", [True, False])
+@pytest.mark.parametrize("lost", [True, False])
+async def test_a_run_that_is_over_before_its_acknowledgement_is_handled_once(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch, *, awake: bool, lost: bool
+) -> None:
+    monkeypatch.setattr(intake, "POLL", 60.0)
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        if awake:
+            finish(await w.ask(agent_id, "wakes it"))
+        before = await asked(w)
+        accept, times = inbox.accept, 0
+
+        async def overtaken(conn: Conn, batch: list[Submission]) -> object:
+            nonlocal times
+            times += 1
+            verdicts = await accept(conn, batch)
+            if times == 1:
+                await w.host._intake.poll_once()  # an awake agent is told by it, another one is woken
+                await run_over(w, agent_id, batch[0].run_id)
+                if lost:
+                    raise UnavailableError("the answer was lost")
+            return verdicts
+
+        monkeypatch.setattr(inbox, "accept", overtaken)
+        receipt = await w.tell(agent_id, "one")
+        assert not receipt.replayed
+        finish(await w.events(receipt, agent_id))
+        finish(await w.ask(agent_id, "two"))
+        assert times == 3 if lost else 2
+        assert (await asked(w))[len(before) :] == ["one", "two"]
+        users = [t for r, t in await w.history(agent_id) if r == "user"]
+        assert users == [*(["wakes it"] if awake else []), "one", "two"]
+        assert w.host.health().unfinished_runs == 0
+
+
+async def test_a_command_that_was_handled_while_the_poll_read_it_is_handled_once(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "POLL", 60.0)
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        finish(await w.ask(agent_id, "wakes it"))
+        accept, get = inbox.accept, inbox.get
+        read, over = anyio.Event(), anyio.Event()
+
+        async def slowly(conn: Conn, seq: int) -> object:
+            found = await get(conn, seq)
+            assert found is not None
+            read.set()
+            await over.wait()
+            return found
+
+        async with anyio.create_task_group() as group:
+
+            async def accepted(conn: Conn, batch: list[Submission]) -> object:
+                verdicts = await accept(conn, batch)
+                if not read.is_set():
+                    group.start_soon(w.host._intake.poll_once)
+                    await read.wait()
+                return verdicts
+
+            monkeypatch.setattr(inbox, "accept", accepted)
+            monkeypatch.setattr(inbox, "get", slowly)
+            receipt = await w.tell(agent_id, "one")
+            await run_over(w, agent_id, receipt.run_id)
+            over.set()
+        finish(await w.ask(agent_id, "two"))
+        assert await asked(w) == ["wakes it", "one", "two"]
+        assert w.host.health().unfinished_runs == 0
+
+
+async def test_a_command_that_a_waking_agent_did_not_read_is_not_taken_for_one_that_is_over(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "POLL", 60.0)
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        accept, activate = inbox.accept, activation.activate
+        read, polled = anyio.Event(), anyio.Event()
+
+        async def early(conn: Conn, agent_id: str, *, fence: int) -> Activated:
+            state = await activate(conn, agent_id, fence=fence)
+            read.set()
+            await polled.wait()
+            return state
+
+        async def late(conn: Conn, batch: list[Submission]) -> list[Accepted | Exception]:
+            verdicts = [*await accept(conn, batch)]
+            await w.host._intake.poll_once()
+            polled.set()
+            await w.host._population.wake(agent_id)
+            return verdicts
+
+        async with anyio.create_task_group() as group:
+            monkeypatch.setattr(activation, "activate", early)
+            monkeypatch.setattr(inbox, "accept", late)
+            group.start_soon(w.host._population.wake, agent_id)
+            await read.wait()
+            finish(await w.ask(agent_id, "one"))
+        assert await asked(w) == ["one"]
+        assert w.host.health().unfinished_runs == 0

@@ -2,7 +2,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import loop
-from actors.loop import CallModel, Finish, RunTools, Turn, next_action
+from actors.loop import Called, CallModel, Finish, Policy, RunTools, Turn, next_action
+from actors.rules import compiled
 from storage.records import ToolCallPart
 
 calls = st.lists(
@@ -79,3 +80,49 @@ def test_the_limit_counts_model_calls() -> None:
     turn = Turn(max_steps=1)
     turn = loop.after_tools(loop.after_model(turn, (ToolCallPart("c", "t", "{}"),)), invalid=0)
     assert next_action(turn) == Finish("max_steps")
+
+
+def test_what_ends_a_turn_is_overridden_by_new_input() -> None:
+    policy = Policy(rules=compiled([{"type": "exit_loop", "tool_name": "a"}]), attached=("a",))
+    turn = loop.after_model(Turn(max_steps=5), (ToolCallPart("c", "a", "{}"),))
+    turn, told = loop.after_calls(turn, [Called("a", "x", ran=True)], policy)
+    assert (next_action(turn), told) == (Finish("tool_rule"), None)
+    assert next_action(loop.after_input(turn)) == CallModel()
+
+
+def test_an_exit_waits_for_what_is_required_and_says_what_that_is() -> None:
+    rules = compiled(
+        [{"type": "exit_loop", "tool_name": "a"}, {"type": "required_before_exit", "tool_name": "b"}]
+    )
+    policy = Policy(rules=rules, attached=("a", "b"))
+    turn = loop.after_model(Turn(max_steps=9), (ToolCallPart("c", "a", "{}"),))
+    turn, told = loop.after_calls(turn, [Called("a", "x", ran=True)], policy)
+    assert told is not None
+    assert "b" in told
+    assert (next_action(turn), turn.reminders) == (CallModel(), 1)
+    turn = loop.after_model(turn, (ToolCallPart("c", "b", "{}"),))
+    turn, told = loop.after_calls(turn, [Called("b", "x", ran=True)], policy)
+    assert (turn.reminders, told) == (0, None)
+    turn, _ = loop.after_answer(loop.after_model(turn, ()), policy)
+    assert next_action(turn) == Finish("end_turn")
+
+
+def test_a_cut_answer_ends_a_bound_turn_too() -> None:
+    turn = loop.after_model(Turn(max_steps=5), (), truncated=True)
+    turn, told = loop.after_answer(turn, Policy(attached=("a",), memgpt=True))
+    assert (next_action(turn), told) == (Finish("max_tokens_exceeded"), None)
+
+
+def test_an_agent_that_can_call_nothing_may_answer_in_text() -> None:
+    turn, told = loop.after_answer(loop.after_model(Turn(max_steps=5), ()), Policy(memgpt=True))
+    assert (next_action(turn), told) == (Finish("end_turn"), None)
+
+
+def test_refused_calls_count_as_wrong_ones() -> None:
+    policy = Policy(memgpt=True, attached=("a",))
+    turn = Turn(max_steps=50)
+    for _ in range(loop.MAX_INVALID_CALLS):
+        turn = loop.after_model(turn, (ToolCallPart("c", "b", "{}"),))
+        turn, told = loop.after_calls(turn, [Called("b", "no", ran=False, failed=True)], policy)
+        assert told is not None
+    assert next_action(turn) == Finish("invalid_tool_call")

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import memory
-from actors.memory import LINE_NUMBER_WARNING, InsertEdit, MemoryEditError, ReplaceEdit
+from actors.memory import LINE_NUMBER_WARNING, MemoryEditError
 from storage.records import DEFAULT_ORGANIZATION, Block
 
 BORN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -120,41 +120,10 @@ def test_the_warning_of_the_display_is_refused_in_every_argument() -> None:
         memory.replace(block(LINE_NUMBER_WARNING), LINE_NUMBER_WARNING, new_string="")
 
 
-@pytest.mark.parametrize(
-    "edit", [InsertEdit("human", "x"), InsertEdit("human", "1→ x"), ReplaceEdit("human", "tea", "x")]
-)
-def test_a_read_only_block_refuses_every_edit_in_letta_s_words(edit: memory.MemoryEdit) -> None:
-    with pytest.raises(MemoryEditError) as refused:
-        memory.apply({"human": block("tea", read_only=True)}, edit)
-    assert str(refused.value) == "Error This block is read-only and cannot be edited."
-
-
 def test_what_the_database_cannot_hold_is_replaced() -> None:
     assert memory.insert(block("a"), "b\0c\ud800d").value == "a\nb\ufffdc\ufffdd"
     assert memory.replace(block("a\ufffdb"), "a\0b", new_string="\udfff").value == "\ufffd"
     assert memory.storable("plain 😀 text") == "plain 😀 text"
-
-
-def test_an_edit_finds_its_block_and_leaves_the_mapping_alone() -> None:
-    blocks = {"human": block("tea"), "persona": block("kind", label="persona")}
-    edited = memory.apply(blocks, ReplaceEdit("persona", "kind", "curt"))
-    assert (edited.label, edited.value) == ("persona", "curt")
-    assert blocks["persona"].value == "kind"
-
-
-def test_an_edit_applies_again_to_what_another_writer_left() -> None:
-    edit = InsertEdit("human", "plays chess")
-    first = memory.apply({"human": block("likes tea")}, edit)
-    again = memory.apply({"human": block("likes tea\nlives in Graz")}, edit)
-    assert first.value == "likes tea\nplays chess"
-    assert again.value == "likes tea\nlives in Graz\nplays chess"
-
-
-def test_an_unknown_label_is_refused_with_the_labels_that_exist() -> None:
-    with pytest.raises(MemoryEditError, match="`humam` does not exist; existing blocks: human, persona"):
-        memory.apply({"human": block(""), "persona": block("", label="persona")}, InsertEdit("humam", "x"))
-    with pytest.raises(MemoryEditError, match="existing blocks: none"):
-        memory.apply({}, InsertEdit("human", "x"))
 
 
 def test_line_number_guards_stay_fast_on_hostile_text() -> None:

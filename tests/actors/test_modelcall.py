@@ -12,6 +12,7 @@ from actors.answer import Answer
 from actors.channels import Logs
 from actors.errors import DrainingError, ModelError
 from actors.events import Event, TextDelta, WindowMoved
+from actors.llm.dialects import CHAT, Dialect
 from actors.llm.model import Finished, ModelRef, Piece, Request, TextPiece
 from actors.modelcall import ModelCall
 from actors.thread import Thread
@@ -33,6 +34,9 @@ class Scripted:
         )
         self.replies = list(replies)
         self.requests: list[Request] = []
+
+    def dialect(self, settings: ModelSettings) -> Dialect:
+        return CHAT
 
     async def stream(self, request: Request) -> AsyncGenerator[list[Piece], None]:
         self.requests.append(request)

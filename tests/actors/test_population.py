@@ -7,6 +7,7 @@ import pytest
 from actors import committer
 from actors.commons import HostSettings
 from actors.errors import DrainingError
+from actors.events import RunFinished
 from actors.population import Population
 from bench.provider import Provider
 from storage import activation, blocks, checkpoints
@@ -193,3 +194,29 @@ async def test_an_agent_that_wakes_while_the_host_is_suspended_begins_nothing(
     assert await provider.log() == []
     async with connection(pool) as conn:
         assert await conn.fetchval("select attempts from inbox") == 0
+
+
+async def test_what_is_being_committed_while_the_host_is_suspended_is_told(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = checkpoints.commit
+    committing, go_on = anyio.Event(), anyio.Event()
+
+    async def slow(conn: Conn, batch: list[Checkpoint]) -> object:
+        committing.set()
+        await go_on.wait()
+        return await commit(conn, batch)
+
+    monkeypatch.setattr(checkpoints, "commit", slow)
+    async with world(pool, provider, settings=HostSettings(drain_seconds=0)) as w:
+        agent_id = await w.agent()
+        await w.tell(agent_id)
+        await committing.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(w.host.drain)
+            while not population(w).closed:
+                await anyio.lowlevel.checkpoint()
+            go_on.set()
+        _, events = w.host.logs.channel(agent_id).read(1)
+        assert isinstance(events[-1], RunFinished)
+        assert committed(events) == await w.history(agent_id)

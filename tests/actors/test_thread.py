@@ -1,7 +1,9 @@
 import msgspec
+from msgspec.structs import replace
 
+from actors.llm.dialects import CHAT, Dialect
 from actors.thread import Thread, compile_for, text_parts
-from storage.records import Message, TextPart, ToolCallPart, ToolReturnPart
+from storage.records import Message, ModelSettings, TextPart, ToolCallPart, ToolReturnPart
 from tests.actors.pieces import BORN, agent, conversation, message, waiting
 from tests.actors.worlds import new_block
 
@@ -115,3 +117,37 @@ def test_the_prompt_shows_the_blocks_and_grows_with_them() -> None:
     assert thread.size_bytes > before
     assert thread.system_tokens == 50
     assert text_parts(text) == (TextPart(text),)
+
+
+def test_a_conversations_own_settings_win_key_by_key() -> None:
+    agents = ModelSettings(temperature=1.0, max_output_tokens=9, reasoning_effort="low", extra={"top_p": 1})
+    thread = Thread(conversation())
+    assert thread.model_settings(agents) is agents
+    own = {"provider_type": "openai", "temperature": 0.5, "strict": None, "seed": 7}
+    thread.conversation = replace(thread.conversation, model_settings=own)
+    assert thread.model_settings(agents) == replace(agents, temperature=0.5, extra={"top_p": 1, "seed": 7})
+    own = {"reasoning": {"reasoning_effort": "high"}, "parallel_tool_calls": False}
+    thread.conversation = replace(thread.conversation, model_settings=own)
+    assert thread.model_settings(agents) == replace(
+        agents, reasoning_effort="high", parallel_tool_calls=False
+    )
+
+
+def test_a_window_is_encoded_anew_for_a_model_of_another_dialect() -> None:
+    stored = [
+        message(0, "system", TextPart("You are a test.")),
+        message(1, "summary", TextPart("earlier")),
+        message(2, "user", TextPart("hi")),
+        message(3, "assistant", CALL),
+        message(4, "tool", RESULT),
+    ]
+    thread = loaded(*stored[1:])
+    chat, tokens = [e.wire for e in thread.view], thread.tokens
+    thread.recode(stored, Dialect(api="responses"))
+    kinds = [msgspec.json.decode(e.wire).get("type", "message") for e in thread.view]
+    assert kinds == ["message", "message", "function_call", "function_call_output"]
+    assert (thread.tokens, thread.system_text) == (tokens, "You are a test.")
+    thread.append([message(5, "user", TextPart("and?")), message(6, "assistant", CALL)])
+    assert msgspec.json.decode(thread.entries[-1].wire)["type"] == "function_call"
+    thread.recode(stored, CHAT)
+    assert [e.wire for e in thread.view] == chat

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors import window
-from actors.window import INTERRUPTED, Entry, fit, repair
+from actors.window import INTERRUPTED, Entry, cut, fit, repair
 from storage.records import (
     DEFAULT_ORGANIZATION,
     Message,
@@ -274,3 +274,116 @@ def test_an_id_of_a_past_call_may_come_again() -> None:
         message(4, "tool", result("a")),
     ]
     assert repair(history) == window.Repaired(tuple(history))
+
+
+# --- what a compaction evicts ---------------------------------------------------------------
+
+
+Exchange = tuple[int, int, int]  # what kind of exchange, how many results it has, and how long it is
+
+
+def window_of(exchanges: Sequence[Exchange]) -> list[Entry]:
+    """Return a window of whole exchanges: some call tools, whose results are one row or several."""
+    entries: list[Entry] = []
+
+    def add(role: Role, tokens: int, *, calls: int = 0, new: bool = True) -> None:
+        position = (entries[-1].position if entries else 0) + new
+        entries.append(Entry(position, role, tokens, b"{}", calls))
+
+    for kind, results, tokens in exchanges:
+        add("user", tokens)
+        if kind == 0:
+            add("assistant", tokens, calls=results)
+            for number in range(results):
+                add("tool", tokens, new=number == 0)  # a row of several results is several entries
+        elif kind == 1:
+            add("assistant", tokens, calls=results)
+            for _ in range(results):
+                add("tool", tokens)
+        add("assistant", tokens)
+    return entries
+
+
+def open_calls(entries: Sequence[Entry]) -> int:
+    return sum(e.calls - (e.role == "tool") for e in entries)
+
+
+EXCHANGES = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(1, 3), st.integers(1, 500)), min_size=20, max_size=60
+)
+
+
+@given(EXCHANGES, st.floats(0.1, 0.9))
+def test_what_was_asked_is_evicted_and_no_pair_is_split(exchanges: list[Exchange], share: float) -> None:
+    check_cut(exchanges, share)
+
+
+def test_ten_thousand_histories_lose_what_was_asked_and_no_half_of_a_pair() -> None:
+    dice = random.Random(8)
+    for _ in range(10_000):
+        exchanges = [
+            (dice.randrange(3), dice.randint(1, 3), dice.randint(1, 500)) for _ in range(dice.randint(20, 60))
+        ]
+        check_cut(exchanges, dice.uniform(0.1, 0.9))
+
+
+def check_cut(exchanges: list[Exchange], share: float) -> None:
+    entries = window_of(exchanges)
+    found = cut(entries, share=share, budget_tokens=10**9)
+    assert found is not None
+    before, after = entries[: found.start], entries[found.start :]
+    assert open_calls(before) == open_calls(after) == 0
+    assert not after or (after[0].role != "tool" and after[0].position > before[-1].position)
+    assert found.rows == len({e.position for e in entries})
+    assert found.evicted == len({e.position for e in before})
+    assert found.tokens == sum(e.tokens for e in after)
+    # At most four of at least forty rows stand or fall together, so a cut is never farther.
+    assert abs(found.evicted / found.rows - share) <= 0.05 + 1e-9
+
+
+@given(EXCHANGES, st.floats(0.1, 1.0), st.integers(0, 20_000))
+def test_more_is_evicted_only_where_what_stays_would_not_fit(
+    exchanges: list[Exchange], share: float, budget: int
+) -> None:
+    entries = window_of(exchanges)
+    asked = cut(entries, share=share, budget_tokens=10**9)
+    found = cut(entries, share=share, budget_tokens=budget)
+    assert asked is not None
+    assert found is not None
+    assert found.tokens <= budget
+    if asked.tokens <= budget:
+        assert found == asked
+    else:
+        less = cut(entries, share=(found.evicted - 1) / found.rows, budget_tokens=10**9)
+        assert less is None or less.evicted == found.evicted or less.tokens > budget
+
+
+@given(EXCHANGES, st.floats(0.1, 1.0), st.data())
+def test_what_must_stay_stays(exchanges: list[Exchange], share: float, data: st.DataObject) -> None:
+    entries = window_of(exchanges)
+    keep = data.draw(st.sampled_from([e.position for e in entries]))
+    found = cut(entries, share=share, budget_tokens=0, keep_from=keep)
+    assert found is None or found.from_position <= keep
+
+
+def test_a_call_without_its_results_yet_stays_with_all_behind_it() -> None:
+    entries = [
+        Entry(1, "user", 1, b"{}"),
+        Entry(2, "assistant", 1, b"{}"),
+        Entry(3, "approval", 1, b"{}", 2),
+        Entry(4, "tool", 1, b"{}"),
+    ]
+    found = cut(entries, share=1.0, budget_tokens=0)
+    assert found is not None
+    assert (found.from_position, found.evicted, found.rows) == (3, 2, 4)
+
+
+def test_nothing_can_leave_an_empty_window() -> None:
+    assert cut([], share=0.3, budget_tokens=0) is None
+    assert cut([Entry(1, "user", 5, b"{}")], share=0.3, budget_tokens=0, keep_from=1) is None
+
+
+def test_one_message_leaves_even_where_less_was_asked() -> None:
+    found = cut([Entry(1, "user", 5, b"{}"), Entry(2, "assistant", 5, b"{}")], share=0.01, budget_tokens=99)
+    assert found is not None
+    assert found.evicted == 1

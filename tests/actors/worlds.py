@@ -13,6 +13,7 @@ from actors.events import Event, MessageCommitted, RunFinished
 from actors.host import Host, HostSettings
 from actors.llm.catalog import Catalog
 from actors.llm.providers import provider_for
+from actors.tokens import estimate
 from actors.tools.registry import BASE_TOOLS, BUILTIN
 from bench.provider import Provider
 from storage import agents, tools
@@ -38,10 +39,15 @@ class World:
         self.provider = provider
 
     async def agent(
-        self, *, model: str = "openai/echo", blocks: tuple[Block, ...] = (), **settings: object
+        self,
+        *,
+        model: str = "openai/echo",
+        blocks: tuple[Block, ...] = (),
+        more_tools: tuple[str, ...] = (),
+        **settings: object,
     ) -> str:
-        """Create an agent with the base tools and an empty block `human`; return its id."""
-        return await create_agent(self.pool, model=model, blocks=blocks, **settings)
+        """Create an agent with the base tools, more, and an empty block `human`; return its id."""
+        return await create_agent(self.pool, model=model, blocks=blocks, more_tools=more_tools, **settings)
 
     async def tell(self, agent_id: str, text: str = "hi", **changes: object) -> Receipt:
         """Send a message and return its receipt."""
@@ -133,8 +139,15 @@ def new_block(label: str, value: str = "") -> Block:
     )
 
 
-async def create_agent(pool: Pool, *, model: str, blocks: tuple[Block, ...] = (), **settings: object) -> str:
-    """Create an agent with the base tools; without `blocks` it has an empty one, `human`."""
+async def create_agent(
+    pool: Pool,
+    *,
+    model: str,
+    blocks: tuple[Block, ...] = (),
+    more_tools: tuple[str, ...] = (),
+    **settings: object,
+) -> str:
+    """Create an agent with the base tools and more; without `blocks` it has an empty one, `human`."""
     blocks = blocks or (new_block("human"),)
     now = datetime.now(UTC)
     agent_id = clock.new_id("agent")
@@ -158,10 +171,12 @@ async def create_agent(pool: Pool, *, model: str, blocks: tuple[Block, ...] = ()
         role="system",
         content=(TextPart(text),),
         created_at=now,
+        tokens=estimate(text),
     )
+    names = (*BASE_TOOLS[agent.settings.agent_type], *more_tools)
     async with connection(pool) as conn:
         await tools.seed(conn, BUILTIN.values())
-        await agents.create(conn, NewAgent(agent=agent, system=system, blocks=blocks, tools=BASE_TOOLS))
+        await agents.create(conn, NewAgent(agent=agent, system=system, blocks=blocks, tools=names))
     return agent_id
 
 
@@ -172,10 +187,15 @@ def catalog_for(provider: Provider) -> Catalog:
 
 @asynccontextmanager
 async def world(
-    pool: Pool, provider: Provider, *, name: str = "test-host", settings: HostSettings | None = None
+    pool: Pool,
+    provider: Provider,
+    *,
+    name: str = "test-host",
+    settings: HostSettings | None = None,
+    catalog: Catalog | None = None,
 ) -> AsyncGenerator[World]:
-    """Run a host until the block ends."""
-    catalog = catalog_for(provider)
+    """Run a host until the block ends. Its models are those of `catalog`, else the provider's as `openai`."""
+    catalog = catalog or catalog_for(provider)
     host = Host(pool, catalog, name=name, settings=settings or HostSettings(drain_seconds=2))
     try:
         async with host.running():

@@ -1,4 +1,6 @@
 import json
+import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -6,7 +8,9 @@ from hypothesis import strategies as st
 
 from actors.tools import arguments
 from actors.tools.arguments import parse
-from actors.tools.registry import CONVERSATION_SEARCH, MEMORY_INSERT, MEMORY_REPLACE
+from actors.tools.registry import BUILTIN, CONVERSATION_SEARCH, MEMORY_INSERT, MEMORY_REPLACE
+from actors.tools.spec import ToolSpec
+from tests.actors.tools.schemas import STRANGE
 
 GOOD = {"label": "human", "new_string": "Plays chess."}
 
@@ -114,3 +118,75 @@ def test_what_cannot_be_stored_is_replaced() -> None:
 def test_no_text_at_all_raises(text: str) -> None:
     parsed = parse(CONVERSATION_SEARCH, text)
     assert isinstance(parsed, str) or parsed.keys() <= CONVERSATION_SEARCH.parameters["properties"].keys()
+
+
+# --- schemas of others --------------------------------------------------------------------------
+
+
+def theirs(parameters: dict[str, Any]) -> ToolSpec:
+    return ToolSpec(name="theirs", description="", parameters=parameters, tool_type="custom", kind="call")
+
+
+@pytest.mark.parametrize("schema", STRANGE.values(), ids=STRANGE.keys())
+@pytest.mark.parametrize(
+    "text", ["{}", '{"x": "y"}', '{"zz": 1}', '{"x": ' * 80 + "1" + "}" * 80, '{"p1": {}, "p9999": [1]}']
+)
+def test_a_schema_of_any_shape_is_held_against_arguments_at_once(schema: dict[str, Any], text: str) -> None:
+    spec = theirs(schema)
+    began = time.process_time()
+    parsed = parse(spec, text)
+    assert time.process_time() - began < 0.1
+    assert isinstance(parsed, str) or parsed == json.loads(text)
+
+
+def test_what_a_schema_says_of_nested_values_is_checked() -> None:
+    spec = theirs(
+        {
+            "type": "object",
+            "properties": {
+                "where": {
+                    "type": "object",
+                    "properties": {"city": {"type": "string"}, "zip": {"type": ["integer", "null"]}},
+                    "required": ["city"],
+                },
+                "share": {"type": "number"},
+                "now": {"type": "boolean"},
+            },
+            "required": ["where", "why"],
+        }
+    )
+    good = {"where": {"city": "Graz", "zip": None}, "why": 1, "share": 1.0, "now": True, "more": [1]}
+    assert parse(spec, json.dumps(good)) == good
+    for changes, reason in (
+        ({"where": {}}, "where lacks city; add it"),
+        ({"where": {"city": 1}}, "where has a 'city' that is a number; send a string"),
+        ({"where": {"city": "x", "zip": "y"}}, "has a 'zip' that is a string; send an integer or null"),
+        ({"share": "1"}, "share is a string; send a number"),
+        ({"now": 1}, "now is a number; send a boolean"),
+        ({"where": []}, "where is an array; send an object"),
+    ):
+        assert reason in str(parse(spec, json.dumps({**good, **changes})))
+    without = json.dumps({"where": {"city": "x"}})
+    assert "why is missing; add it" in str(parse(spec, without))
+    assert "It takes: where, share (optional), now (optional), why." in str(parse(spec, without))
+
+
+@pytest.mark.parametrize("spec", BUILTIN.values(), ids=lambda s: s.name)
+def test_every_built_in_tool_refuses_what_it_does_not_know(spec: ToolSpec) -> None:
+    assert "'evil' is not one of them" in str(parse(spec, '{"evil": 1}'))
+
+
+def test_an_unknown_command_of_memory_is_refused_with_the_known_ones() -> None:
+    said = str(parse(BUILTIN["memory"], '{"command": "format"}'))
+    assert "command is 'format'; send one of create, str_replace, insert, delete, rename" in said
+    assert "insert_line is a string" in str(
+        parse(BUILTIN["memory"], '{"command": "insert", "insert_line": "1"}')
+    )
+
+
+def test_tags_are_a_list_of_words() -> None:
+    insert = BUILTIN["archival_memory_insert"]
+    assert parse(insert, '{"content": "x", "tags": ["a"]}') == {"content": "x", "tags": ["a"]}
+    assert parse(insert, '{"content": "x", "tags": null}') == {"content": "x"}
+    assert "tags is a string; send an array" in str(parse(insert, '{"content": "x", "tags": "a"}'))
+    assert "holds an item that is a number" in str(parse(insert, '{"content": "x", "tags": [1]}'))

