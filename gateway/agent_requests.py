@@ -8,15 +8,22 @@ from zoneinfo import ZoneInfo
 import msgspec
 from msgspec import UNSET
 
+from actors import agent_types
+from actors import rules as tool_rules
+from actors.agent_types import AGENT_TYPES, type_of
 from actors.clock import new_id
+from actors.commands import InputMessage
 from actors.commands import UpdateAgent as UpdateEdit
-from actors.prompt import DEFAULT_SYSTEM
-from actors.tools.registry import BASE_TOOLS
-from gateway import block_requests, decode, model_requests, names
+from actors.llm.model import ModelRef
+from actors.rules import ConstrainChildTools, Rule, RunFirst
+from actors.summary import CompactionSettings
+from actors.tools.registry import BASE_TOOLS, BUILTIN
+from gateway import block_requests, compaction_requests, decode, inputs, model_requests, names
 from gateway.auth import Caller
 from gateway.block_requests import CreateBlock
 from gateway.decode import Count
 from gateway.errors import InvalidRequestError, NotSupportedError
+from gateway.inputs import MessageIn
 from gateway.letta_models import EmbeddingConfig
 from gateway.model_requests import ModelRequest
 from storage.agents import Profile
@@ -25,8 +32,6 @@ from storage.records import Agent, AgentChanges, AgentSettings, Block, JsonObjec
 AGENT_TYPE = "letta_v1_agent"
 OTHER_AGENT_TYPES = frozenset(
     {
-        "memgpt_agent",
-        "memgpt_v2_agent",
         "react_agent",
         "workflow_agent",
         "split_thread_agent",
@@ -38,6 +43,7 @@ OTHER_AGENT_TYPES = frozenset(
 SUBAGENT_TAG = "role:subagent"
 MAX_BLOCKS = 100
 MAX_TOOLS = 200
+MAX_RULES = 500
 
 # Fields that later releases give a meaning. Ignoring one would change what the caller asked for.
 LATER = (
@@ -50,8 +56,6 @@ LATER = (
     "template",
     "memory_variables",
     "enable_sleeptime",
-    "tool_rules",
-    "initial_message_sequence",
     "include_multi_agent_tools",
     "include_default_source",
 )
@@ -67,7 +71,7 @@ class AgentRequest(ModelRequest, frozen=True, kw_only=True):
     system: str | None = None
     description: str | None = None
     metadata: JsonObject | None = None
-    compaction_settings: JsonObject | None = None
+    compaction_settings: CompactionSettings | None = None
     embedding: str | None = None
     embedding_config: EmbeddingConfig | None = None
     timezone: str | None = None
@@ -78,8 +82,8 @@ class AgentRequest(ModelRequest, frozen=True, kw_only=True):
     project_id: str | None = None
     template_id: str | None = None
     base_template_id: str | None = None
+    tool_rules: tuple[Rule, ...] | None = None
     # Accepted when empty; see `LATER`.
-    tool_rules: tuple[JsonObject, ...] | None = None
     secrets: dict[str, Any] | None = None
     tool_exec_environment_variables: dict[str, Any] | None = None
     folder_ids: tuple[str, ...] | None = None
@@ -96,7 +100,7 @@ class CreateAgent(AgentRequest, frozen=True, kw_only=True):
     tools: tuple[str, ...] | None = None
     include_base_tools: bool = True
     include_base_tool_rules: bool | None = None
-    initial_message_sequence: tuple[JsonObject, ...] | None = None
+    initial_message_sequence: tuple[MessageIn, ...] | None = None
     include_multi_agent_tools: bool = False
     include_default_source: bool = False
     from_template: str | None = None
@@ -117,9 +121,18 @@ class UpdateAgent(AgentRequest, frozen=True, kw_only=True):
 
 
 def new_agent(
-    request: CreateAgent, *, agent_id: str, model: str, project_id: str | None, caller: Caller, at: datetime
+    request: CreateAgent,
+    *,
+    agent_id: str,
+    model: ModelRef,
+    project_id: str | None,
+    caller: Caller,
+    at: datetime,
+    tool_names: Sequence[str] = (),
 ) -> Agent:
-    """Return the agent that a request asks for.
+    """Return the agent that a request asks for; `model` is what its handle means.
+
+    `tool_names` are the names of the tools that it names by id; base rules are about them as well.
 
     Raises:
         InvalidRequestError: A field has a value that is not allowed.
@@ -133,15 +146,17 @@ def new_agent(
         organization_id=caller.organization_id,
         name=names.random_name() if request.name is None else names.check(request.name),
         settings=AgentSettings(
-            model=model,
-            system=DEFAULT_SYSTEM if request.system is None else request.system,
+            model=model.handle,
+            agent_type=request.agent_type,
+            system=type_of(request.agent_type).system if request.system is None else request.system,
+            tool_rules=_new_rules(request, model, tool_names),
             model_settings=model_requests.new_settings(request),
             context_window_tokens=model_requests.window_tokens(request),
             embedding=_embedding(request),
             embedding_config=_embedding_config(request),
             description=request.description,
             metadata=request.metadata or {},
-            compaction_settings=request.compaction_settings,
+            compaction_settings=compaction_requests.stored(request.compaction_settings),
             timezone=_timezone(request.timezone or "UTC"),
             message_buffer_autoclear=bool(request.message_buffer_autoclear),
             max_files_open=request.max_files_open,
@@ -193,7 +208,7 @@ def tool_keys(request: CreateAgent) -> tuple[str, ...]:
     Raises:
         InvalidRequestError: There are too many, or an id is malformed.
     """
-    base = BASE_TOOLS if request.include_base_tools else ()
+    base = BASE_TOOLS.get(request.agent_type, ()) if request.include_base_tools else ()
     ids = _ids("tool", request.tool_ids or (), limit=MAX_TOOLS)
     keys = tuple(dict.fromkeys((*base, *(request.tools or ()), *ids)))
     if len(keys) > MAX_TOOLS:
@@ -253,7 +268,8 @@ def _changed_settings(request: UpdateAgent, current: AgentSettings) -> JsonObjec
         "embedding_config": _embedding_config(request),
         "description": request.description,
         "metadata": request.metadata,
-        "compaction_settings": request.compaction_settings,
+        "compaction_settings": compaction_requests.stored(request.compaction_settings),
+        "tool_rules": None if request.tool_rules is None else _stored_rules(request.tool_rules),
         "timezone": None if request.timezone is None else _timezone(request.timezone),
         "message_buffer_autoclear": request.message_buffer_autoclear,
         "max_files_open": request.max_files_open,
@@ -279,14 +295,73 @@ def refuse_later(request: AgentRequest) -> None:
             raise NotSupportedError(f"{name} is not supported by this release", param=f"/{name}")
 
 
+def first_messages(request: CreateAgent) -> tuple[InputMessage, ...] | None:
+    """Return the messages that an agent begins with, None where its type decides.
+
+    Raises:
+        InvalidRequestError: One has no role, no content, or content that its role cannot have.
+    """
+    if request.initial_message_sequence is None:
+        return None
+    return inputs.sequence_of(request.initial_message_sequence, "/initial_message_sequence")
+
+
+def begins_with_rules(request: CreateAgent, model: ModelRef) -> bool:
+    """Say whether a new agent gets the base rules: if its request says so, else as is good for its model."""
+    asked = request.include_base_tool_rules
+    wanted = agent_types.wants_base_rules(type_of(request.agent_type), model.handle)
+    return wanted if asked is None else asked
+
+
+def _new_rules(request: CreateAgent, model: ModelRef, names: Sequence[str]) -> tuple[JsonObject, ...]:
+    """Return the rules of a new agent: those it asks for, then those that its type begins with."""
+    rules = request.tool_rules or ()
+    if begins_with_rules(request, model):
+        rules += agent_types.base_rules((*tool_keys(request), *names))
+    return _stored_rules(rules)
+
+
+def _stored_rules(rules: Sequence[Rule]) -> tuple[JsonObject, ...]:
+    """Return rules as they are stored and shown: without repeats, every field named.
+
+    Raises:
+        InvalidRequestError: There are too many, or one sets an argument that its tool does not take.
+    """
+    if len(rules) > MAX_RULES:
+        raise InvalidRequestError(f"an agent has at most {MAX_RULES} tool rules", param="/tool_rules")
+    for place, rule in enumerate(rules):
+        for name, given, at in _set_arguments(rule):
+            spec = BUILTIN.get(name)
+            for argument in given:
+                if spec is not None and argument not in spec.parameters["properties"]:
+                    takes = ", ".join(spec.parameters["properties"])
+                    raise InvalidRequestError(
+                        f"{name} takes no argument {argument!r}; it takes: {takes}",
+                        param=f"/tool_rules/{place}/{at}",
+                    )
+    return tuple(msgspec.to_builtins(rule) for rule in tool_rules.unique(rules))
+
+
+def _set_arguments(rule: Rule) -> list[tuple[str, JsonObject, str]]:
+    """Return (tool, arguments, where they stand) of the calls whose arguments a rule sets."""
+    match rule:
+        case RunFirst(tool_name=name, args=given):
+            return [(name, given or {}, "args")]
+        case ConstrainChildTools(child_arg_nodes=nodes):
+            return [(n.name, n.args or {}, f"child_arg_nodes/{i}/args") for i, n in enumerate(nodes or ())]
+        case _:
+            return []
+
+
 def _check_type(agent_type: str) -> None:
     if agent_type in OTHER_AGENT_TYPES:
         raise NotSupportedError(
-            f"agents of type {agent_type} are not supported by this release; use {AGENT_TYPE}",
+            f"agents of type {agent_type} are not supported by this release; use {' or '.join(AGENT_TYPES)}",
             param="/agent_type",
         )
-    if agent_type != AGENT_TYPE:
-        raise InvalidRequestError(f"there is no such agent type; use {AGENT_TYPE}", param="/agent_type")
+    if agent_type not in AGENT_TYPES:
+        known = " or ".join(AGENT_TYPES)
+        raise InvalidRequestError(f"there is no such agent type; use {known}", param="/agent_type")
 
 
 def _embedding(request: AgentRequest) -> str | None:

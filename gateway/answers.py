@@ -13,10 +13,11 @@ from actors import clock
 from actors.errors import ActorError, LogTrimmedError, ModelError
 from actors.events import Logged, MessageCommitted, RunFinished
 from actors.host import Host
-from gateway import app, errors, letta_messages, letta_stream
+from gateway import app, errors, letta_messages, letta_speech, letta_stream
 from gateway.app import Context
-from gateway.letta_messages import LettaMessage
 from gateway.letta_runs import LettaUsage, failure_of, refusal_of, usage_of
+from gateway.letta_shapes import LettaMessage
+from gateway.letta_speech import DEFAULT_VOICE, Voice
 from gateway.letta_stream import Mode, Reducer
 from gateway.sse import EventStream
 from storage import messages, runs
@@ -100,10 +101,18 @@ async def _messages(host: Host, run: Following) -> list[Message]:
         return await messages.whole_run(conn, run.run_id)
 
 
-async def whole(ctx: Context, run: Following, include: frozenset[str] | None) -> Response:
+async def whole(
+    ctx: Context,
+    run: Following,
+    include: frozenset[str] | None,
+    *,
+    compactions: bool = False,
+    voice: Voice | None = DEFAULT_VOICE,
+) -> Response:
     """Wait for the end of a run and answer with what the agent said, or with why it failed.
 
-    A client that leaves ends nothing but its own answer.
+    `compactions` is for clients that want to be told when the window was shortened; `voice` names the tool
+    by whose calls the agent speaks. A client that leaves ends nothing but its own answer.
 
     Raises:
         TimeoutError: The run took too long for one answer; it goes on.
@@ -127,14 +136,21 @@ async def whole(ctx: Context, run: Following, include: frozenset[str] | None) ->
     error = failure_of(finished.status, finished.stop_reason, finished.error)
     if error is not None:
         return _failed(error, refusal_of(finished.stop_reason, error), ctx.request_id)
-    answer = (m for m in said.values() if m.role != "summary" and not letta_messages.is_input(m))
+    heard = (letta_speech.heard(message, voice) for message in said.values())
+    shown = [one for message in heard for one in _shown(message, compactions=compactions)]
     return app.json(
         LettaResponse(
-            messages=tuple(letta_messages.show_all(answer, include)),
+            messages=tuple(shown if include is None else letta_messages.only(shown, include)),
             stop_reason=StopReasonOut(finished.stop_reason),
             usage=usage_of(finished.usage, run.run_id),
         )
     )
+
+
+def _shown(message: Message, *, compactions: bool) -> list[LettaMessage]:
+    if message.role == "summary":
+        return letta_messages.compaction(message, told=compactions)
+    return [] if letta_messages.is_input(message) else letta_messages.show(message)
 
 
 def _failed(error: RunError, kind: str, request_id: str) -> Response:

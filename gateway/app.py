@@ -140,6 +140,7 @@ class Route(Struct, frozen=True, kw_only=True):
     query: type[Struct] | None = None
     body: Any = None
     body_optional: bool = False
+    body_media: str = "application/json"
     returns: Any = None
     status: int = 200
     tags: tuple[str, ...] = ()
@@ -211,7 +212,8 @@ class App:
         except GatewayError:
             self._gate.admit(raw, headers, public=False)  # strangers do not learn which routes exist
             raise
-        caller = self._gate.admit(raw, headers, public=route.public)
+        forms = route.body_media == "multipart/form-data"
+        caller = self._gate.admit(raw, headers, public=route.public, forms=forms)
         params = {name: decode.path_parameter(name, value) for name, value in found.items()}
         context = Context(
             Request(scope, receive, send),

@@ -28,6 +28,8 @@ _LOOPBACK = re.compile(
 )
 _ORIGIN = re.compile(rb"https?://(.+)", re.IGNORECASE)
 _JSON = re.compile(rb'\s*application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE)
+# Headers that no web page can add to a form, nor to a request of another origin without being asked about.
+_UNFORGED = frozenset((b"x-requested-with", b"x-stainless-package-version"))
 _SINGLE = frozenset((b"authorization", b"x-bare-password", b"host", b"origin", b"user_id", b"content-type"))
 
 
@@ -49,8 +51,10 @@ class Gate:
     def __init__(self, api_key: str | None) -> None:
         self._digest = None if api_key is None else sha256(api_key.encode()).digest()
 
-    def admit(self, raw: RawHeaders, headers: dict[bytes, bytes], *, public: bool) -> Caller:
-        """Return who calls. `headers` is `raw` as a dict; `public` routes need no key.
+    def admit(
+        self, raw: RawHeaders, headers: dict[bytes, bytes], *, public: bool, forms: bool = False
+    ) -> Caller:
+        """Return who calls. `headers` is `raw` as a dict; `public` routes need no key, `forms` take forms.
 
         Raises:
             UnauthorizedError, ForbiddenError, MisdirectedError, HeadersTooLargeError,
@@ -61,7 +65,7 @@ class Gate:
         if sum(len(name) + len(value) for name, value in raw) > MAX_HEADER_BYTES:
             raise HeadersTooLargeError(f"the headers are larger than {MAX_HEADER_BYTES} bytes")
         if self._digest is None:
-            _refuse_web_pages(headers)
+            _refuse_web_pages(headers, forms=forms)
             caller = LOOPBACK
         elif public or self._knows(headers):
             caller = KEYED
@@ -94,7 +98,7 @@ class Gate:
         return compare_digest(sha256(key).digest(), self._digest)
 
 
-def _refuse_web_pages(headers: dict[bytes, bytes]) -> None:
+def _refuse_web_pages(headers: dict[bytes, bytes], *, forms: bool) -> None:
     """Without a key the loopback interface is the only wall; browsers reach through it.
 
     A page of another site shows itself by `Origin`; one that rebinds its name to 127.0.0.1 by `Host`;
@@ -109,6 +113,11 @@ def _refuse_web_pages(headers: dict[bytes, bytes]) -> None:
         raise MisdirectedError("the Host header must name this machine; set an API key to serve others")
     has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
     kind = headers.get(b"content-type")
+    if forms and kind is not None and kind.lower().startswith(b"multipart/form-data"):
+        # What a web page can send as well, but not with a header of its own choice.
+        if not _UNFORGED & headers.keys():
+            raise UnsupportedMediaError("a form needs the header X-Requested-With on a server without a key")
+        return
     if has_body and kind != b"application/json" and (kind is None or _JSON.fullmatch(kind) is None):
         raise UnsupportedMediaError("the body must be application/json in UTF-8")
 

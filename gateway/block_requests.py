@@ -122,6 +122,20 @@ def changes(request: UpdateBlock, *, caller: Caller) -> BlockChanges:
     )
 
 
+def if_version(header: bytes | None) -> int | None:
+    """Return the version of the block that `If-Match` names, None without it or for `*` (any).
+
+    Raises:
+        InvalidRequestError: It names no version that a server gave out.
+    """
+    if header is None or header.strip() == b"*":
+        return None
+    tag = header.strip().strip(b'"')
+    if not tag.isdigit() or len(tag) > 18:
+        raise InvalidRequestError("If-Match must hold the ETag with which the block was read")
+    return int(tag)
+
+
 def tags(given: Sequence[str], *, param: str) -> tuple[str, ...]:
     """Return the tags without repeats, in the order in which they were given.
 

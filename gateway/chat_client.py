@@ -1,4 +1,4 @@
-"""What the chat asks of a server: agents by name, messages and their streams, over the public REST routes."""
+"""What the command line asks of a server, over the public REST routes: agents by name, messages, streams."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -11,6 +11,8 @@ from msgspec import Struct
 
 from actors.llm.sse import EventReader, OversizedEventError
 from gateway.chat_transcript import SHOWN, Chunk
+from gateway.command_error import CommandError
+from storage.records import JsonObject
 
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
@@ -22,8 +24,8 @@ AGAIN = frozenset({408, 429, 502, 503, 504})  # statuses that mean: nothing was 
 T = TypeVar("T")
 
 
-class ChatError(Exception):
-    """The chat cannot go on; the message names the remedy."""
+class ChatError(CommandError):
+    """The command cannot go on; the message names the remedy."""
 
 
 class AwayError(ChatError):
@@ -51,6 +53,13 @@ class Agent(Struct, frozen=True):
     id: str
     name: str
     model: str | None = None
+
+
+class Reply(Struct, frozen=True):
+    """The body of an answer, and the version of what it shows."""
+
+    body: bytes
+    etag: str | None
 
 
 class Run(Struct, frozen=True):
@@ -89,22 +98,24 @@ class Client:
         """
         if wanted.startswith("agent-"):
             try:
-                return await self._json("GET", f"/v1/agents/{quote(wanted, safe='')}", Agent)
+                return await self.ask("GET", f"/v1/agents/{quote(wanted, safe='')}", Agent)
             except RefusedError as error:
                 if error.status not in (404, 422):
                     raise
-        found = await self._json("GET", f"/v1/agents/?name={quote(wanted, safe='')}", list[Agent])
+        found = await self.ask("GET", f"/v1/agents/?name={quote(wanted, safe='')}", list[Agent])
         if len(found) == 1:
             return found[0]
         if found:
             ids = ", ".join(agent.id for agent in found)
             raise ChatError(f"{len(found)} agents are named {wanted!r}; say which by its id: {ids}")
-        raise ChatError(f"there is no agent {wanted!r}; without a name, `wakeful chat` creates one")
+        raise ChatError(
+            f"there is no agent {wanted!r}; `wakeful agents list` lists them, `wakeful chat` creates one"
+        )
 
     async def create_agent(self, blocks: Mapping[str, str]) -> Agent:
         """Create an agent with these memory blocks, by label; the server names it."""
         shaped = [{"label": label, "value": value} for label, value in blocks.items()]
-        return await self._json("POST", "/v1/agents/", Agent, {"memory_blocks": shaped})
+        return await self.ask("POST", "/v1/agents/", Agent, {"memory_blocks": shaped})
 
     def send(self, agent_id: str, text: str, *, otid: str) -> AsyncGenerator[Chunk]:
         """Send a message and yield its answer. The same `otid` again yields the same run from its start."""
@@ -122,30 +133,54 @@ class Client:
 
     async def run(self, run_id: str) -> Run:
         """Return how a run stands."""
-        return await self._json("GET", f"/v1/runs/{run_id}", Run)
+        return await self.ask("GET", f"/v1/runs/{run_id}", Run)
 
     async def messages(self, run_id: str) -> list[Chunk]:
         """Return what a run has said so far, as it is stored."""
         types = "&".join(f"include_return_message_types={name}" for name in SHOWN)
-        return await self._json("GET", f"/v1/runs/{run_id}/messages?limit=1000&{types}", list[Chunk])
+        return await self.ask("GET", f"/v1/runs/{run_id}/messages?limit=1000&{types}", list[Chunk])
 
     async def cancel(self, agent_id: str, run_id: str) -> None:
         """Cancel a run; one that is over stays as it is."""
         body = {"run_ids": [run_id]}
         try:
-            await self._json("POST", f"/v1/agents/{agent_id}/messages/cancel", dict[str, str], body)
+            await self.ask("POST", f"/v1/agents/{agent_id}/messages/cancel", dict[str, str], body)
         except RefusedError as error:
             if error.status != 409:
                 raise
 
-    async def _json(self, method: str, path: str, kind: type[T], body: object = None) -> T:
-        limit = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
-        async with self._answer(method, path, body, timeout=limit) as response:
-            data = await response.read()
+    async def ask(self, method: str, path: str, kind: type[T], body: object = None) -> T:
+        """Send a request and return its answer, decoded.
+
+        Raises:
+            ChatError: There is no good answer; see its kinds above.
+        """
+        reply = await self.fetch(method, path, body)
         try:
-            return msgspec.json.decode(data, type=kind)
+            return msgspec.json.decode(reply.body, type=kind)
         except msgspec.MsgspecError:
             raise ChatError(f"{self.url} does not answer like a wakeful server") from None
+
+    async def fetch(
+        self, method: str, path: str, body: object = None, *, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Send a request and return its answer as it came.
+
+        Raises:
+            ChatError: As `ask`.
+        """
+        limit = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
+        async with self._answer(method, path, body, timeout=limit, headers=headers) as response:
+            return Reply(await response.read(), response.headers.get("etag"))
+
+    async def pages(self, path: str, *, limit: int = 100) -> AsyncGenerator[list[JsonObject]]:
+        """Yield the pages of a list, in the order of its cursor `after`, until one is empty."""
+        mark, after = "&" if "?" in path else "?", ""
+        while page := await self.ask("GET", f"{path}{mark}limit={limit}{after}", list[JsonObject]):
+            yield page
+            last = str(page[-1].get("id", ""))
+            if not last or after == (after := f"&after={quote(last, safe='')}"):
+                return
 
     async def _stream(self, path: str, body: object) -> AsyncGenerator[Chunk]:
         """Yield the events of a stream until its `[DONE]`.

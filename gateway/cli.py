@@ -1,4 +1,4 @@
-"""The command line: `wakeful serve`, `wakeful chat`, `wakeful migrate`.
+"""The command line: `wakeful serve`, `chat`, `agents`, `memory`, `doctor`, `migrate`.
 
 Each command imports what it needs when it runs, so that help is quick and a server holds nothing of a
 terminal program.
@@ -7,11 +7,14 @@ terminal program.
 import inspect
 import os
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any, cast
 
 import typer
 
-from gateway import config
+from gateway import cli_agents, config
+from gateway.cli_options import ApiKey, Url, server
+from gateway.command_error import CommandError
 from gateway.config import SettingsError
 from storage.errors import StorageError
 
@@ -34,7 +37,7 @@ def main() -> None:
         app()
     except SettingsError as error:
         _leave(error, MISUSED)
-    except StorageError as error:
+    except (StorageError, CommandError) as error:
         _leave(error, FAILED)
     except ExceptionGroup as group:  # what several tasks of the server failed with
         error = _first(group, StorageError)
@@ -78,6 +81,13 @@ def _options(*names: str) -> inspect.Signature:
     )
 
 
+def _with_settings(command: Callable[..., None]) -> inspect.Signature:
+    """Return a command's signature with an option for every setting in place of its `**flags`."""
+    own = inspect.signature(command)
+    named = [p for p in own.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    return own.replace(parameters=[*named, *_options().parameters.values()])
+
+
 def _option(field: config.Field) -> Any:
     variables = " or ".join((field.env, *field.aliases))
     default = f"; default {field.default}" if field.default else ""
@@ -112,25 +122,32 @@ def chat(
         typer.Argument(help="Name or id of an agent. Left out: a new one is created.", show_default=False),
     ] = None,
     *,
-    url: Annotated[
-        str | None,
-        typer.Option(help="Address of the server. Left out: where WAKEFUL_HOST and WAKEFUL_PORT say it is."),
-    ] = None,
-    api_key: Annotated[
-        str | None, typer.Option(help="Key of the server. (WAKEFUL_API_KEY or LETTA_SERVER_PASSWORD)")
-    ] = None,
+    url: Url = None,
+    api_key: ApiKey = None,
 ) -> None:
     """Talk to an agent. Ctrl-C stops an answer, Ctrl-D leaves; the agent remembers."""
-    settings = config.load(os.environ, {"api_key": api_key})
+    address, key = server(url, api_key)
     from gateway.chat import chat
-    from gateway.chat_client import ChatError
 
-    try:
-        code = chat(agent, url=url or config.url(settings), api_key=settings.api_key)
-    except ChatError as error:
-        _leave(error, FAILED)
-    else:
-        sys.exit(code)
+    sys.exit(chat(agent, url=address, api_key=key))
+
+
+def doctor(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    models: Annotated[
+        bool, typer.Option(help="Ask each configured model real questions; a few hundred tokens.")
+    ] = True,
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds that one question to a model may take.")
+    ] = 60,
+    **flags: str | None,
+) -> None:
+    """Look for what is wrong with this installation and say what to do. Changes nothing."""
+    from gateway import commands_doctor
+
+    code = commands_doctor.run(os.environ, flags, as_json=as_json, with_models=models, deadline=timeout)
+    sys.exit(code)
 
 
 def _show_version(wanted: bool) -> None:
@@ -152,8 +169,10 @@ def _root(
 
 serve.__signature__ = _options()  # type: ignore[attr-defined]
 migrate.__signature__ = _options("database_url", "data_dir")  # type: ignore[attr-defined]
-for _command in (serve, chat, migrate):
+doctor.__signature__ = _with_settings(doctor)  # type: ignore[attr-defined]
+for _command in (serve, chat, cli_agents.memory, doctor, migrate):
     app.command()(_command)
+app.add_typer(cli_agents.agents)
 
 
 if __name__ == "__main__":

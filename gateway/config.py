@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 PREFIX = "WAKEFUL_"
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+Days = Annotated[float, Meta(gt=0, le=366 * 86_400)]
 Bound = Annotated[int, Meta(ge=1, le=10_000_000)]
 Bytes = Annotated[int, Meta(ge=1024 * 1024, le=2**40)]
 
@@ -53,6 +54,21 @@ class Settings(Struct, frozen=True, kw_only=True):
     model: Annotated[
         str | None, _says("Model handle `provider/name` of agents that are created without one.")
     ] = None
+    embedding: Annotated[
+        str | None,
+        _says(
+            "Embedding model handle `provider/name` of agents and archives that name none, or `off`: search "
+            "then goes by words alone. Unset: the first provider's usual model, else the local one."
+        ),
+    ] = None
+    embedding_base_url: Annotated[
+        str | None,
+        _says("OpenAI-compatible endpoint for embeddings alone; its handles begin with `embedding/`."),
+    ] = None
+    embedding_api_key: Annotated[str | None, _says("Key of that endpoint.")] = None
+    embedder_idle: Annotated[
+        Seconds, _says("Idle seconds after which the process of the local embedding model is stopped.")
+    ] = 600.0
     host_name: Annotated[
         str | None,
         _says(
@@ -62,6 +78,27 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = None
     default_base_url: Annotated[
         str | None, _says("OpenAI-compatible endpoint for every provider name that is not known otherwise.")
+    ] = None
+    discover: Annotated[
+        Literal["on", "off"],
+        _says(
+            "Whether to look for model servers on their usual loopback ports (Ollama, LM Studio, vLLM, "
+            "llama.cpp, SGLang), at start and when models are listed."
+        ),
+    ] = "on"
+    json_tools: Annotated[
+        str | None,
+        _says(
+            "Handles or patterns like `ollama/gemma*`, separated by commas: models that cannot call tools "
+            "and answer in JSON instead. Others are found out at their first call."
+        ),
+    ] = None
+    responses_api: Annotated[
+        str | None,
+        _says(
+            "Handles or patterns, separated by commas: models that are called through `/responses`; with `!` "
+            "before it, never. Unset: OpenAI's reasoning models are, others are not."
+        ),
     ] = None
     hot_bytes: Annotated[
         Bytes, _says("Memory for agents that are alive; beyond it the least recently used are passivated.")
@@ -82,6 +119,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         120.0
     )
     first_token_timeout: Annotated[Seconds, _says("Seconds a model may take to begin its answer.")] = 600.0
+    when_pending: Annotated[
+        Literal["reject", "queue"],
+        _says("What a message meets while calls wait for an approval: 409, or the mailbox until the answer."),
+    ] = "reject"
+    approval_seconds: Annotated[
+        Days, _says("Seconds that calls wait for an approval or a client's result, before the default.")
+    ] = 86_400.0
+    approval_default: Annotated[
+        Literal["deny", "approve"], _says("The answer to calls that nobody answered in time.")
+    ] = "deny"
     drain_seconds: Annotated[
         Seconds, _says("Seconds that running steps get to finish when the server stops.")
     ] = 10.0
@@ -98,6 +145,9 @@ ALIASES: Mapping[str, str] = {
     "DATABASE_URL": "database_url",
     "LETTA_SERVER_PASSWORD": "api_key",
     "LETTA_DEFAULT_LLM_HANDLE": "model",
+    "LETTA_DEFAULT_EMBEDDING_HANDLE": "embedding",
+    "EMBEDDING_BASE_URL": "embedding_base_url",
+    "EMBEDDING_API_KEY": "embedding_api_key",
 }
 
 
@@ -218,7 +268,7 @@ def _convert(chosen: dict[str, Any], source: dict[str, str]) -> Settings:
 
 
 def _shown(name: str, value: object) -> str:
-    return "a secret value" if name in ("api_key", "database_url") else repr(value)
+    return "a secret value" if name in ("api_key", "database_url", "embedding_api_key") else repr(value)
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -228,7 +278,7 @@ def _check(settings: Settings, source: Mapping[str, str]) -> None:
     def refuse(name: str, problem: str) -> SettingsError:
         return SettingsError(source.get(name, _flag(name)), problem)
 
-    if settings.api_key is None and not _is_loopback(settings.host):
+    if settings.api_key is None and not is_loopback(settings.host):
         raise refuse(
             "host",
             f"refusing to bind {settings.host} without an API key: everybody who reaches it could use it. "
@@ -238,6 +288,16 @@ def _check(settings: Settings, source: Mapping[str, str]) -> None:
         raise refuse("api_key", "an API key must be ASCII, because it travels in a header")
     if settings.model is not None and not all(settings.model.partition("/")):
         raise refuse("model", "a model handle is written provider/name")
+    if settings.embedding not in (None, "off") and not all(settings.embedding.partition("/")):
+        raise refuse("embedding", "an embedding model handle is written provider/name; `off` means none")
+    if settings.embedding_base_url is not None:
+        if not _is_url(settings.embedding_base_url, "http", "https"):
+            raise refuse("embedding_base_url", "expected a URL like http://127.0.0.1:8080/v1")
+        if settings.embedding is None:
+            raise refuse(
+                "embedding_base_url",
+                f"name the model there that shall embed, for example {_env('embedding')}=embedding/bge-m3",
+            )
     if settings.host_name is not None and _NAME.fullmatch(settings.host_name) is None:
         raise refuse("host_name", "use at most 100 letters, digits, '.', '_' or '-'")
     if settings.default_base_url is not None and not _is_url(settings.default_base_url, "http", "https"):
@@ -254,7 +314,8 @@ def _check(settings: Settings, source: Mapping[str, str]) -> None:
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches what listens on `host`."""
     if host == "localhost":
         return True
     try:

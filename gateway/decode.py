@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from msgspec import Meta
 
+from actors.memory_paths import LABEL, LABEL_RULE, is_label
 from gateway.errors import InvalidRequestError
 
 T = TypeVar("T")
@@ -19,7 +20,6 @@ T = TypeVar("T")
 MAX_DEPTH = 100
 MAX_PARAMETERS = 200
 MAX_QUERY_BYTES = 64 * 1024
-MAX_LABEL_CHARS = 100
 
 Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
@@ -27,17 +27,18 @@ Limit = Annotated[int, Meta(ge=1, le=1000)]
 Order = Literal["asc", "desc"]
 
 UUID4 = "[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
-LABEL = re.compile(rf"[A-Za-z0-9_./-]{{1,{MAX_LABEL_CHARS}}}")
 
 # What may stand in a path, by the parameter's name.
 PATH_PARAMETERS: dict[str, re.Pattern[str]] = {
     **{
         f"{prefix}_id": re.compile(f"{prefix}-{UUID4}")
-        for prefix in ("agent", "block", "tool", "run", "step", "message")
+        for prefix in ("agent", "archive", "block", "tool", "run", "step", "message", "passage")
     },
+    "memory_id": re.compile(f"passage-{UUID4}"),
     "path_run_id": re.compile(f"run-{UUID4}"),
     "conversation_id": re.compile(f"default|(?:conv|agent)-{UUID4}"),
     "block_label": LABEL,
+    "tool_name": re.compile(r"[A-Za-z0-9_-]{1,64}"),
     "page": re.compile(r"[a-z0-9_-]{1,64}"),
 }
 
@@ -55,7 +56,11 @@ def path_parameter(name: str, value: str) -> str:
 
 def _expected(name: str) -> str:
     if name == "block_label":
-        return f"1 to {MAX_LABEL_CHARS} letters, digits, '_', '-', '/' or '.'"
+        return LABEL_RULE
+    if name == "tool_name":
+        return "1 to 64 letters, digits, _ or -"
+    if name == "memory_id":
+        return "passage-<uuid4>"
     if name == "conversation_id":
         return "'default', conv-<uuid4> or agent-<uuid4>"
     return f"{name.removeprefix('path_').removesuffix('_id')}-<uuid4>"
@@ -67,7 +72,7 @@ def label(value: str, *, param: str) -> str:
     Raises:
         InvalidRequestError: It has other characters, or is empty or too long.
     """
-    if LABEL.fullmatch(value) is None or any(part in ("", ".", "..") for part in value.split("/")):
+    if not is_label(value):
         raise InvalidRequestError(
             f"a block label must be {_expected('block_label')}, with no empty, '.' or '..' part", param=param
         )
@@ -211,11 +216,9 @@ def query(raw: bytes, kind: type[T]) -> T:
     Raises:
         InvalidRequestError: A value is not what its field allows; the text names the parameter.
     """
-    if not raw:
-        return _defaults(kind)
     values: dict[str, Any] = {}
     plan = _plan(kind)
-    for name, value in _pairs(raw):
+    for name, value in _pairs(raw) if raw else ():
         read = plan.get(name)
         if read is None:
             continue
@@ -224,7 +227,7 @@ def query(raw: bytes, kind: type[T]) -> T:
         else:
             values[name] = read(value)
     try:
-        return msgspec.convert(values, kind, strict=False)
+        return msgspec.convert(values, kind, strict=False) if values else _defaults(kind)
     except msgspec.ValidationError as error:
         raise _invalid(error) from None
 

@@ -51,7 +51,7 @@ async def deliver(
         envelope = Envelope(
             # What is known already must be answered, not refused: its own run is what keeps it busy.
             command=_with_otids(replace(command, when_busy="queue") if known else command),
-            key=known or inputs.key_of(command.messages) or clock.new_id("request"),
+            key=known or inputs.key_of(command) or clock.new_id("request"),
             request_hash=request_hash,
             caller=ctx.caller.name,
             organization_id=ctx.caller.organization_id,
@@ -64,7 +64,7 @@ async def _known_key(ctx: Context, agent_id: str, command: SendMessages, request
     tries = _tries(ctx)
     if tries == 0:
         return None
-    key = inputs.key_of(command.messages)
+    key = inputs.key_of(command)
     async with connection(ctx.host.pool) as conn:
         if key is not None:
             found = await runs.find_by_key(conn, agent_id=agent_id, key=key)
@@ -100,6 +100,8 @@ def _window(ctx: Context, tries: int) -> timedelta:
 
 def _with_otids(command: SendMessages) -> SendMessages:
     """Give every message without an otid a fresh one, as clients expect of their input."""
+    if command.approvals and command.approvals_otid is None:
+        command = replace(command, approvals_otid=clock.new_id("otid").removeprefix("otid-"))
     if all(message.otid is not None for message in command.messages):
         return command
     return replace(command, messages=tuple(_with_otid(message) for message in command.messages))

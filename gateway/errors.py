@@ -113,6 +113,11 @@ BUSY = (
     "for this conversation. Please wait for the current request to complete."
 )
 
+PENDING = (
+    "CONFLICT: Cannot send a new message: The agent is waiting for approval on a tool call. "
+    "Please approve or deny the pending request before continuing."
+)
+
 CONSTRAINTS: dict[str, str] = {
     "block_label_is_unique_per_agent": "CONFLICT: the agent already has a block with this label",
     "tool_name_is_unique": "CONFLICT: a tool with this name already exists",
@@ -121,6 +126,7 @@ CONSTRAINTS: dict[str, str] = {
 MODEL_STATUS: dict[str, int] = {
     "llm_bad_request": 400,
     "context_window_exceeded": 400,
+    "context_window_overflow_in_system_prompt": 400,
     "llm_authentication": 401,
     "llm_insufficient_credits": 402,
     "llm_permission_denied": 403,
@@ -155,6 +161,11 @@ def _busy(error: actor.BusyError) -> Answer:
     )
 
 
+def _pending(error: actor.PendingApprovalError) -> Answer:
+    detail = {"code": "PENDING_APPROVAL", "message": PENDING, "pending_request_id": error.message_id}
+    return Answer(status=409, kind="pending_approval", message=PENDING, detail=detail, retry=False)
+
+
 def _edit(error: actor.InvalidEditError) -> Answer:
     param = f"/{error.field}"
     if error.conflict:
@@ -169,6 +180,16 @@ def _model(error: actor.ModelError) -> Answer:
         kind=error.kind,
         message=str(error),
         retry=False if status < 429 else None,
+        retry_after=error.retry_after,
+    )
+
+
+def _embedding(error: actor.EmbeddingError) -> Answer:
+    return Answer(
+        status=400 if error.refused else 503 if error.retryable else 502,
+        kind="embedding_error",
+        message=str(error),
+        retry=error.retryable,
         retry_after=error.retry_after,
     )
 
@@ -222,6 +243,7 @@ TABLE: dict[type[Exception], Callable[[Any], Answer]] = {
         extra={"run_id": e.run_id},
     ),
     storage.ConflictError: _conflict,
+    storage.LabelTakenError: _conflict,
     storage.StaleBlocksError: _fixed(
         409, "conflict", "CONFLICT: the block was changed by others meanwhile", retry=True, retry_after=1
     ),
@@ -233,6 +255,10 @@ TABLE: dict[type[Exception], Callable[[Any], Answer]] = {
     storage.SchemaError: _UNAVAILABLE,
     storage.StorageError: _UNKNOWN,
     actor.BusyError: _busy,
+    actor.PendingApprovalError: _pending,
+    actor.InvalidAnswerError: lambda e: Answer(
+        status=400, kind="invalid_argument", message=str(e), param="/messages"
+    ),
     actor.MailboxFullError: lambda e: Answer(
         status=429, kind="mailbox_full", message=str(e), retry=True, retry_after=e.retry_after
     ),
@@ -243,7 +269,9 @@ TABLE: dict[type[Exception], Callable[[Any], Answer]] = {
         409, "nothing_to_cancel", "CONFLICT: No active runs to cancel", retry=False
     ),
     actor.ModelError: _model,
+    actor.NotShorterError: _said(400, "invalid_argument"),
     actor.UnknownModelError: _said(404, "unknown_model"),
+    actor.EmbeddingError: _embedding,
     actor.ActorError: _UNKNOWN,
     # The route's deadline passed. Whether the write happened is not known, so nobody repeats it blindly.
     TimeoutError: _fixed(

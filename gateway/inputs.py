@@ -8,9 +8,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
-from actors.commands import InputMessage, InputRole, SendMessages, WhenBusy
+from actors.commands import Decision, InputMessage, InputRole, SendMessages, WhenBusy
+from gateway import decisions
+from gateway.decisions import DecisionIn
 from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
-from gateway.letta_messages import MessageType
+from gateway.letta_shapes import MessageType
 from storage.records import ImagePart, JsonObject, TextPart
 
 MAX_STEPS = 1_000_000
@@ -21,16 +23,15 @@ MAX_URL_CHARS = 8192
 MAX_IMAGE_CHARS = 10 * 1024 * 1024  # of base64, in one image; the body's own limit bounds their sum
 IMAGE_TYPES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
-NO_APPROVAL = (
-    "Cannot process approval response: No tool call is currently awaiting approval. "
-    "Please send a regular message to interact with the agent."
-)
-
 Content = tuple[TextPart | ImagePart, ...]
 
 
 class MessageIn(Struct, frozen=True, kw_only=True):
-    """One message of a request. `role` and `content` belong to the type `message`."""
+    """One message of a request. `role` and `content` belong to the type `message`.
+
+    The others answer what the conversation waits for: `approval` with `approvals` (or, as older clients do
+    it, with `approve`, `approval_request_id` and `reason`), `tool_return` with `tool_returns`.
+    """
 
     type: Literal["message", "approval", "tool_return"] | None = "message"
     role: InputRole | None = None
@@ -39,6 +40,11 @@ class MessageIn(Struct, frozen=True, kw_only=True):
     otid: str | None = None
     sender_id: str | None = None
     group_id: str | None = None
+    approvals: tuple[DecisionIn, ...] | None = None
+    approve: bool | None = None
+    approval_request_id: str | None = None
+    reason: str | None = None
+    tool_returns: tuple[DecisionIn, ...] | None = None
 
 
 class SendRequest(Struct, frozen=True, kw_only=True):
@@ -102,7 +108,6 @@ def check_options(request: SendRequest, *, streaming: bool) -> None:
             if given:
                 raise InvalidRequestError(f"{name} is only possible with streaming=true", param=f"/{name}")
     for name, used in (
-        ("client_tools", request.client_tools),
         ("client_skills", request.client_skills),
         ("return_logprobs", request.return_logprobs),
         ("top_logprobs", request.top_logprobs),
@@ -118,7 +123,7 @@ def messages_of(request: SendRequest) -> tuple[InputMessage, ...]:
     Raises:
         InvalidRequestError: There are none, both or neither of `messages` and `input` are given, or one
             has no role, no content, or content of a kind that its role cannot have.
-        BadArgumentError: An approval, while nothing awaits one.
+        BadArgumentError: An answer comes after an ordinary message.
     """
     if (request.messages is None) == (request.input is None):
         raise InvalidRequestError("give exactly one of messages and input", param="/messages")
@@ -129,12 +134,57 @@ def messages_of(request: SendRequest) -> tuple[InputMessage, ...]:
         raise InvalidRequestError("messages must not be empty", param="/messages")
     if len(messages) > MAX_MESSAGES:
         raise InvalidRequestError(f"at most {MAX_MESSAGES} messages fit one request", param="/messages")
-    return tuple(_message(message, f"/messages/{place}") for place, message in enumerate(messages))
+    first = next((place for place, message in enumerate(messages) if not is_answer(message)), len(messages))
+    for place, message in enumerate(messages):
+        if place > first and is_answer(message):
+            raise BadArgumentError(
+                "an approval or a tool return comes before the messages that follow it",
+                param=f"/messages/{place}",
+            )
+    return tuple(
+        _message(message, f"/messages/{place}") for place, message in enumerate(messages) if place >= first
+    )
+
+
+def is_answer(message: MessageIn) -> bool:
+    """Say whether a message answers what the conversation waits for."""
+    return message.type in ("approval", "tool_return")
+
+
+def sequence_of(messages: Sequence[MessageIn], param: str) -> tuple[InputMessage, ...]:
+    """Return messages that a client puts into a history at `param` of its request.
+
+    Raises:
+        InvalidRequestError: There are too many, or one has no role, no content, or content of a kind
+            that its role cannot have.
+    """
+    if len(messages) > MAX_MESSAGES:
+        raise InvalidRequestError(f"at most {MAX_MESSAGES} messages fit one request", param=param)
+    return tuple(_message(message, f"{param}/{place}") for place, message in enumerate(messages))
+
+
+def decisions_of(request: SendRequest) -> tuple[Decision, ...]:
+    """Return the answers of a request, in its order; empty where it has none.
+
+    Raises:
+        InvalidRequestError: One does not say what it answers, or how.
+        NotSupportedError: A result holds an image.
+    """
+    found: list[Decision] = []
+    for place, message in enumerate(request.messages or ()):
+        at = f"/messages/{place}"
+        if message.type == "tool_return":
+            if not message.tool_returns:
+                raise InvalidRequestError("a tool return needs tool_returns", param=f"{at}/tool_returns")
+            found += decisions.of_approvals(message.tool_returns, f"{at}/tool_returns")
+        elif message.type == "approval" and message.approvals:
+            found += decisions.of_approvals(message.approvals, f"{at}/approvals")
+        elif message.type == "approval":
+            found.append(decisions.legacy(message.approval_request_id, message.approve, message.reason, at))
+    return tuple(found)
 
 
 def _message(message: MessageIn, at: str) -> InputMessage:
-    if message.type in ("approval", "tool_return"):
-        raise BadArgumentError(NO_APPROVAL, param=at)
     if message.role is None:
         raise InvalidRequestError("a message needs a role: user, system or assistant", param=f"{at}/role")
     if message.content is None:
@@ -235,11 +285,15 @@ def command_of(
     run_type: str,
 ) -> SendMessages:
     """Return the command that a request stands for. `request_config` keeps how its stream is written."""
+    answers = decisions_of(request)
     return SendMessages(
         conversation_id=conversation_id,
         messages=messages,
+        approvals=answers,
+        approvals_otid=_answer_otid(request),
+        client_tools=decisions.client_tools(request.client_tools),
         max_steps=request.max_steps,
-        when_busy=busy,
+        when_busy="queue" if answers else busy,
         background=request.background or run_type.endswith("async"),
         model=request.override_model,
         system=request.override_system or request.system,
@@ -250,6 +304,7 @@ def command_of(
             "assistant_message_tool_kwarg": request.assistant_message_tool_kwarg,
             "include_return_message_types": request.include_return_message_types,
             "stream_tokens": request.stream_tokens,
+            "include_compaction_messages": request.include_compaction_messages,
             "run_type": run_type,
         },
     )
@@ -263,7 +318,20 @@ def hash_of(agent_id: str, command: SendMessages) -> bytes:
     return sha256(agent_id.encode() + b"\n" + msgspec.json.encode(same)).digest()
 
 
-def key_of(messages: Sequence[InputMessage]) -> str | None:
+def _answer_otid(request: SendRequest) -> str | None:
+    """Return the otid of the first answer that has one."""
+    for place, message in enumerate(request.messages or ()):
+        if is_answer(message) and message.otid is not None:
+            if not 0 < len(message.otid) <= MAX_OTID_CHARS:
+                raise InvalidRequestError(
+                    f"otid must have 1 to {MAX_OTID_CHARS} characters", param=f"/messages/{place}/otid"
+                )
+            return message.otid
+    return None
+
+
+def key_of(command: SendMessages) -> str | None:
     """Return the idempotency key that a request's otids make, or `None` where it has none."""
-    otids = [message.otid for message in messages if message.otid is not None]
+    given = (command.approvals_otid, *(message.otid for message in command.messages))
+    otids = [otid for otid in given if otid is not None]
     return f"otid-{sha256('|'.join(otids).encode()).hexdigest()}" if otids else None

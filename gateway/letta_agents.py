@@ -6,9 +6,11 @@ from typing import Any
 from msgspec import Struct
 
 from actors.llm.model import ModelRef
-from gateway import letta_models
+from gateway import compaction_requests, letta_messages, letta_models
 from gateway.letta_models import EmbeddingConfig, LLMConfig
+from gateway.letta_shapes import ApprovalRequestMessage, ToolCall
 from storage.agents import Profile
+from storage.pending_records import PendingRequest
 from storage.records import Block, JsonObject, Tool
 
 # (window, files open at once, characters shown of each): the first row whose window is not exceeded.
@@ -129,12 +131,18 @@ class AgentState(Struct, frozen=True, kw_only=True):
     tool_exec_environment_variables: tuple[JsonObject, ...] = ()
     identity_ids: tuple[str, ...] = ()
     identities: tuple[JsonObject, ...] = ()
-    pending_approval: JsonObject | None = None
+    pending_approval: ApprovalRequestMessage | None = None
     multi_agent_group: JsonObject | None = None
     managed_group: JsonObject | None = None
 
 
-def agent_state(profile: Profile, ref: ModelRef, *, tags: bool = True) -> AgentState:
+def agent_state(
+    profile: Profile,
+    ref: ModelRef,
+    *,
+    tags: bool = True,
+    pending: PendingRequest | None = None,
+) -> AgentState:
     """Return an agent as clients see it: the relations that `profile` holds, and its tags if asked for."""
     agent, settings = profile.agent, profile.agent.settings
     blocks = tuple(block(b) for b in profile.blocks)
@@ -151,7 +159,7 @@ def agent_state(profile: Profile, ref: ModelRef, *, tags: bool = True) -> AgentS
         llm_config=config,
         embedding=settings.embedding,
         embedding_config=letta_models.embedding_config(settings),
-        compaction_settings=settings.compaction_settings,
+        compaction_settings=compaction_requests.shown(settings.compaction_settings, ref),
         response_format=settings.model_settings.response_format,
         description=settings.description,
         metadata=settings.metadata,
@@ -178,6 +186,21 @@ def agent_state(profile: Profile, ref: ModelRef, *, tags: bool = True) -> AgentS
         base_template_id=settings.base_template_id,
         deployment_id=settings.deployment_id,
         entity_id=settings.entity_id,
+        pending_approval=None if pending is None else pending_approval(pending),
+    )
+
+
+def pending_approval(request: PendingRequest) -> ApprovalRequestMessage:
+    """Return the message that asks for the calls of a request, as the history has it."""
+    calls = tuple(ToolCall(call.name, call.arguments, call.id) for call in request.calls)
+    return ApprovalRequestMessage(
+        id=request.message_id,
+        date=letta_messages.date_of(request.created_at),
+        otid=letta_messages.otid_of(request.message_id, 0),
+        step_id=request.step_id,
+        run_id=request.run_id,
+        tool_call=calls[0],
+        tool_calls=calls,
     )
 
 

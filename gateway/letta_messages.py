@@ -3,10 +3,29 @@
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal, assert_never
+from uuid import UUID
 
-from msgspec import Struct
-
+from actors import summary
+from actors.summary import CompactionStats
+from gateway.letta_shapes import (
+    ApprovalRequestMessage,
+    ApprovalResponseMessage,
+    ApprovalReturn,
+    AssistantMessage,
+    EventMessage,
+    LettaMessage,
+    ReasoningMessage,
+    SummaryMessage,
+    SystemMessage,
+    ToolCall,
+    ToolCallMessage,
+    ToolReturn,
+    ToolReturnMessage,
+    UserMessage,
+)
+from gateway.letta_speech import DEFAULT_VOICE, Voice, heard
 from storage.records import (
+    ApprovalPart,
     ImagePart,
     Message,
     Part,
@@ -16,120 +35,12 @@ from storage.records import (
     ToolReturnPart,
 )
 
-MessageType = Literal[
-    "system_message",
-    "user_message",
-    "assistant_message",
-    "reasoning_message",
-    "hidden_reasoning_message",
-    "tool_call_message",
-    "tool_return_message",
-    "approval_request_message",
-    "approval_response_message",
-    "summary_message",
-    "event_message",
-]
 
-
-class Shown(Struct, frozen=True, kw_only=True):
-    """What every LettaMessage has. `date` is in whole seconds, `is_err` is null unless true."""
-
-    id: str
-    date: str
-    name: str | None = None
-    otid: str | None = None
-    sender_id: str | None = None
-    step_id: str | None = None
-    is_err: bool | None = None
-    seq_id: int | None = None
-    run_id: str | None = None
-
-
-class SystemMessage(Shown, frozen=True, kw_only=True, tag_field="message_type", tag="system_message"):
-    """The system prompt, or what a client said in that role."""
-
-    content: str
-
-
-class UserMessage(Shown, frozen=True, kw_only=True, tag_field="message_type", tag="user_message"):
-    """What a person said: text, or parts where there is more than one or an image."""
-
-    content: str | tuple[TextPart | ImagePart, ...]
-
-
-class AssistantMessage(Shown, frozen=True, kw_only=True, tag_field="message_type", tag="assistant_message"):
-    """What the model said."""
-
-    content: str
-
-
-class ReasoningMessage(Shown, frozen=True, kw_only=True, tag_field="message_type", tag="reasoning_message"):
-    """What the model thought."""
-
-    source: Literal["reasoner_model", "non_reasoner_model"] = "reasoner_model"
-    reasoning: str
-    signature: str | None = None
-
-
-class ToolCall(Struct, frozen=True, gc=False):
-    """One call; `arguments` is JSON text."""
-
-    name: str
-    arguments: str
-    tool_call_id: str
-
-
-class ToolCallMessage(Shown, frozen=True, kw_only=True, tag_field="message_type", tag="tool_call_message"):
-    """The calls the model asked for; the deprecated `tool_call` is the first."""
-
-    tool_call: ToolCall
-    tool_calls: tuple[ToolCall, ...]
-
-
-class ToolReturn(Struct, frozen=True, tag_field="type", tag="tool"):
-    """The result of one call."""
-
-    tool_return: str
-    status: Literal["success", "error"]
-    tool_call_id: str
-    stdout: tuple[str, ...] | None = None
-    stderr: tuple[str, ...] | None = None
-
-
-class ToolReturnMessage(
-    Shown, frozen=True, kw_only=True, tag_field="message_type", tag="tool_return_message"
-):
-    """Results of calls; the deprecated single fields are the first one's."""
-
-    tool_return: str
-    status: Literal["success", "error"]
-    tool_call_id: str
-    stdout: tuple[str, ...] | None = None
-    stderr: tuple[str, ...] | None = None
-    tool_returns: tuple[ToolReturn, ...]
-
-
-class SummaryMessage(Shown, frozen=True, kw_only=True, tag_field="message_type", tag="summary_message"):
-    """What stands for messages that left the window."""
-
-    summary: str
-    compaction_stats: None = None
-
-
-LettaMessage = (
-    SystemMessage
-    | UserMessage
-    | AssistantMessage
-    | ReasoningMessage
-    | ToolCallMessage
-    | ToolReturnMessage
-    | SummaryMessage
-)
-
-
-def show_all(messages: Iterable[Message], include: frozenset[str] | None) -> list[LettaMessage]:
+def show_all(
+    messages: Iterable[Message], include: frozenset[str] | None, *, voice: Voice | None = DEFAULT_VOICE
+) -> list[LettaMessage]:
     """Return the messages as Letta shows them, in order; `include` keeps only these message types."""
-    shown = [one for message in messages for one in show(message)]
+    shown = [one for message in messages for one in show(heard(message, voice))]
     return shown if include is None else only(shown, include)
 
 
@@ -148,7 +59,14 @@ def is_input(message: Message) -> bool:
 
     An assistant's row with an otid, or made by no step, was sent too: what models say has neither.
     """
-    return message.role in ("system", "user") or message.otid is not None or message.step_id is None
+    if message.role in ("system", "user") or message.otid is not None or message.step_id is None:
+        return True
+    return is_answer(message)
+
+
+def is_answer(message: Message) -> bool:
+    """Say whether a message answers calls that waited, rather than asks for them."""
+    return message.role == "approval" and not any(isinstance(p, ToolCallPart) for p in message.content)
 
 
 def date_of(moment: datetime) -> str:
@@ -167,8 +85,10 @@ def show(message: Message) -> list[LettaMessage]:
     match message.role:
         case "user":
             return [_user(message)]
-        case "assistant" | "approval":
+        case "assistant":
             return _assistant(message)
+        case "approval":
+            return [_answer(message)] if is_answer(message) else [_request(message)]
         case "tool":
             return _tool(message)
         case "system":
@@ -225,14 +145,49 @@ def _user(message: Message) -> UserMessage:
     )
 
 
+def compaction(message: Message, *, told: bool) -> list[LettaMessage]:
+    """Return a stored summary as an answer tells the compaction that wrote it.
+
+    `told` is for clients that asked to be told: the event, then the summary. Others see a user's message.
+    """
+    if not told:
+        return [_user(message)]
+    stats = summary.unpack(_text(message))[1]
+    event = [] if stats is None else [event_of(stats, before(message.id), message.created_at, message.run_id)]
+    return [*event, _summary(message)]
+
+
+def event_of(stats: CompactionStats, event_id: str, at: datetime, run_id: str | None) -> EventMessage:
+    """Return what happened when a window was shortened."""
+    return EventMessage(
+        id=event_id,
+        date=date_of(at),
+        otid=otid_of(event_id, 0),
+        run_id=run_id,
+        event_data={
+            "trigger": stats.trigger,
+            "context_token_estimate": stats.context_tokens_before,
+            "context_window": stats.context_window,
+        },
+    )
+
+
+def before(message_id: str) -> str:
+    """Return the id just below this one, for what is told before a message and not stored itself."""
+    number = int(message_id.removeprefix("message-").replace("-", ""), 16) - 1
+    return f"message-{UUID(int=number % (1 << 128))}"
+
+
 def _summary(message: Message) -> SummaryMessage:
+    text, stats = summary.unpack(_text(message))
     return SummaryMessage(
         id=message.id,
         date=date_of(message.created_at),
         otid=_otid(message),
         step_id=message.step_id,
         run_id=message.run_id,
-        summary=_text(message),
+        summary=text,
+        compaction_stats=stats,
     )
 
 
@@ -266,6 +221,7 @@ def _assistant(message: Message) -> list[LettaMessage]:
                     sender_id=message.sender_id,
                     step_id=message.step_id,
                     run_id=message.run_id,
+                    source=part.source,
                     reasoning=part.reasoning,
                     signature=part.signature,
                 )
@@ -292,6 +248,53 @@ def _assistant(message: Message) -> list[LettaMessage]:
     return shown
 
 
+def _request(message: Message) -> ApprovalRequestMessage:
+    calls = tuple(
+        ToolCall(part.name, part.arguments, part.id)
+        for part in message.content
+        if isinstance(part, ToolCallPart)
+    )
+    return ApprovalRequestMessage(
+        id=message.id,
+        date=date_of(message.created_at),
+        name=message.name,
+        otid=_otid(message),
+        sender_id=message.sender_id,
+        step_id=message.step_id,
+        run_id=message.run_id,
+        tool_call=calls[0],
+        tool_calls=calls,
+    )
+
+
+def _answer(message: Message) -> ApprovalResponseMessage:
+    approvals = tuple(
+        ApprovalReturn(part.tool_call_id, part.approve, part.reason, part.arguments)
+        if isinstance(part, ApprovalPart)
+        else _returned(part)
+        for part in message.content
+        if isinstance(part, ApprovalPart | ToolReturnPart)
+    )
+    only = approvals[0] if len(approvals) == 1 else None
+    decision = only if isinstance(only, ApprovalReturn) else None
+    return ApprovalResponseMessage(
+        id=message.id,
+        date=date_of(message.created_at),
+        name=message.name,
+        otid=_otid(message),
+        sender_id=message.sender_id,
+        step_id=message.step_id,
+        run_id=message.run_id,
+        approvals=approvals,
+        approve=None if decision is None else decision.approve,
+        reason=None if decision is None else decision.reason,
+    )
+
+
+def _returned(part: ToolReturnPart) -> ToolReturn:
+    return ToolReturn(part.text, part.status, part.tool_call_id, part.stdout or None, part.stderr or None)
+
+
 def _merged(content: tuple[Part, ...]) -> list[TextPart | ReasoningPart]:
     """Return the text and reasoning of a message with neighbours of one kind joined."""
     merged: list[TextPart | ReasoningPart] = []
@@ -304,7 +307,8 @@ def _merged(content: tuple[Part, ...]) -> list[TextPart | ReasoningPart]:
                 merged.append(part)
         elif isinstance(part, ReasoningPart):
             if isinstance(last, ReasoningPart):
-                merged[-1] = ReasoningPart(last.reasoning + part.reasoning, part.signature or last.signature)
+                signature = part.signature or last.signature
+                merged[-1] = ReasoningPart(last.reasoning + part.reasoning, signature, source=last.source)
             else:
                 merged.append(part)
     return merged
@@ -314,10 +318,7 @@ def _tool(message: Message) -> list[LettaMessage]:
     parts = [part for part in message.content if isinstance(part, ToolReturnPart)]
     if not parts:
         return []
-    returns = tuple(
-        ToolReturn(part.text, part.status, part.tool_call_id, part.stdout or None, part.stderr or None)
-        for part in parts
-    )
+    returns = tuple(_returned(part) for part in parts)
     first = returns[0]
     return [
         ToolReturnMessage(

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
+from actors.agent_types import type_of
 from actors.llm.model import ModelRef
+from actors.llm.openai_embeddings import LOCAL, EmbeddingRef, known_dimensions
 from storage.records import AgentSettings, JsonObject, ModelSettings
 
 DEFAULT_OUTPUT_TOKENS = 4096
@@ -31,12 +33,10 @@ _SETTINGS_TYPES = frozenset(
 _PROVIDER_TYPES = _SETTINGS_TYPES | {"lmstudio_openai", "mistral", "ollama", "vllm"}
 _ENDPOINT_TYPES = _SETTINGS_TYPES | {"llamacpp", "lmstudio", "mistral", "ollama", "vllm"}
 
-# Dimensions as the makers document them; others are not known without asking the endpoint.
-_DIMENSIONS = {
-    "text-embedding-3-small": 1536,
-    "text-embedding-3-large": 3072,
-    "text-embedding-ada-002": 1536,
-}
+# Endpoint types of embedding models that typed clients accept; the local model's own is `hugging-face`.
+_EMBEDDING_TYPES = frozenset(
+    {"azure", "google_ai", "groq", "llamacpp", "lmstudio", "mistral", "ollama", "openai", "together", "vllm"}
+)
 
 
 class LLMConfig(Struct, frozen=True, kw_only=True):
@@ -78,6 +78,7 @@ class LettaModel(LLMConfig, frozen=True, kw_only=True):
     provider_type: str
     max_context_window: int
     model_type: str = "llm"
+    context_window_source: str = "table"  # server, table, or default: a cautious guess
 
 
 class EmbeddingConfig(Struct, frozen=True, kw_only=True):
@@ -95,6 +96,19 @@ class EmbeddingConfig(Struct, frozen=True, kw_only=True):
     azure_deployment: str | None = None
 
 
+class EmbeddingModel(EmbeddingConfig, frozen=True, kw_only=True):
+    """A model that embeds; the fields of `EmbeddingConfig` repeat it for older clients.
+
+    `embedding_dim` is 0 where nobody knows it before the model's first use.
+    """
+
+    name: str
+    display_name: str
+    provider_name: str
+    provider_type: str
+    model_type: str = "embedding"
+
+
 def model(ref: ModelRef) -> LettaModel:
     """Return a model as clients see it."""
     return LettaModel(
@@ -109,14 +123,17 @@ def model(ref: ModelRef) -> LettaModel:
         context_window=ref.context_window_tokens,
         max_context_window=ref.context_window_tokens,
         max_tokens=ref.max_output_tokens,
+        context_window_source=ref.window_source,
     )
 
 
 def provider_type(ref: ModelRef) -> str:
     """Return the type of a model's provider as clients name it."""
-    return _known(
-        "lmstudio_openai" if ref.provider_type == "lmstudio" else ref.provider_type, _PROVIDER_TYPES
-    )
+    return _provider_type(ref.provider_type)
+
+
+def _provider_type(name: str) -> str:
+    return _known("lmstudio_openai" if name == "lmstudio" else name, _PROVIDER_TYPES)
 
 
 def _known(name: str, names: frozenset[str]) -> str:
@@ -141,6 +158,7 @@ def llm_config(settings: AgentSettings, ref: ModelRef) -> LLMConfig:
         strict=chosen.strict,
         reasoning_effort=chosen.reasoning_effort or DEFAULT_EFFORT,
         verbosity=chosen.extra.get("verbosity"),
+        put_inner_thoughts_in_kwargs=type_of(settings.agent_type).memgpt,
     )
 
 
@@ -163,15 +181,50 @@ def embedding_config(settings: AgentSettings) -> EmbeddingConfig | None:
     if settings.embedding_config is not None:
         return msgspec.convert(settings.embedding_config, EmbeddingConfig)
     provider, _, name = (settings.embedding or "").partition("/")
-    dimension = _DIMENSIONS.get(name)
-    if dimension is None:
+    dimensions = known_dimensions(name)
+    if dimensions is None:
         return None
     return EmbeddingConfig(
-        embedding_endpoint_type=provider,
+        embedding_endpoint_type=_embedding_type(provider),
         embedding_model=name,
-        embedding_dim=dimension,
+        embedding_dim=dimensions,
         handle=settings.embedding,
     )
+
+
+def embedding_of(handle: str, dimensions: int | None) -> EmbeddingConfig:
+    """Return the configuration of what was embedded by this model; 0 where the length is not known."""
+    provider, _, name = handle.partition("/")
+    return EmbeddingConfig(
+        embedding_endpoint_type=_embedding_type(provider),
+        embedding_model=name,
+        embedding_dim=dimensions or known_dimensions(name) or 0,
+        handle=handle,
+    )
+
+
+def embedding_models(refs: Iterable[EmbeddingRef]) -> list[EmbeddingModel]:
+    """Return models that embed in the order of their handles."""
+    return sorted((embedding_model(ref) for ref in refs), key=lambda m: m.handle or "")
+
+
+def embedding_model(ref: EmbeddingRef) -> EmbeddingModel:
+    """Return a model that embeds as clients see it."""
+    return EmbeddingModel(
+        handle=ref.handle,
+        name=ref.name,
+        display_name=ref.name,
+        provider_name=ref.provider,
+        provider_type=_provider_type(ref.provider_type),
+        embedding_endpoint_type=_embedding_type(ref.provider_type),
+        embedding_endpoint=ref.endpoint,
+        embedding_model=ref.name,
+        embedding_dim=ref.dimensions or 0,
+    )
+
+
+def _embedding_type(provider_type: str) -> str:
+    return "hugging-face" if provider_type == LOCAL else _known(provider_type, _EMBEDDING_TYPES)
 
 
 def unresolved(handle: str) -> ModelRef:

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from actors.events import (
+    Compacted,
     Event,
     Logged,
     MessageCommitted,
@@ -26,11 +27,13 @@ from actors.events import (
     StepStarted,
     TextDelta,
     ToolCallDelta,
+    ToolCallEnded,
     ToolCallStarted,
 )
 from gateway import letta_messages
-from gateway.letta_messages import LettaMessage
 from gateway.letta_runs import failure_of, usage_of
+from gateway.letta_shapes import LettaMessage
+from gateway.letta_speech import DEFAULT_VOICE, Speech, Voice, heard
 from storage.records import Message, Run, RunError, RunStatus, StopReason
 
 ATTEMPT = 1_000_000  # message chunks of one attempt; far above what max_steps and any model can say
@@ -45,12 +48,16 @@ _Table = dict[type[Event], Callable[["Reducer", Any, list[bytes]], None]]
 class Mode(Struct, frozen=True, kw_only=True):
     """How a stream is written. `include` are the message types to send, all where it is `None`.
 
+    `voice` names the tool by whose calls the agent speaks; without one calls stay calls.
+    `compactions` says that the client wants to be told when the window is shortened.
     `after` is the last number the client has seen; only a `numbered` stream can be resumed.
     """
 
     tokens: bool = False
     numbered: bool = False
     include: frozenset[str] | None = None
+    compactions: bool = False
+    voice: Voice | None = DEFAULT_VOICE
     after: int = 0
 
 
@@ -70,9 +77,13 @@ class Reducer:
         self._date = ""
         self._heads: dict[str, bytes] = {}
         self._told: set[str] = set()
+        self._begun: set[str] = set()  # messages whose deltas went out in this attempt
+        self._asking: set[str] = set()  # those whose calls wait for an answer
         self._text = self._wants("assistant_message")
         self._reasoning = self._wants("reasoning_message")
         self._calls = self._wants("tool_call_message")
+        self._requests = self._wants("approval_request_message")
+        self._speech = None if mode.voice is None else Speech(mode.voice)
 
     def feed(self, batch: Sequence[Logged]) -> list[bytes]:
         """Return the chunks that these events become, each a whole server-sent event."""
@@ -106,6 +117,7 @@ class Reducer:
     def _run_started(self, event: RunStarted, _: list[bytes]) -> None:
         self.seq = event.attempt * ATTEMPT
         self._message_id = ""
+        self._begun.clear()
 
     def _step_started(self, event: StepStarted, _: list[bytes]) -> None:
         self._step_id = event.step_id
@@ -136,18 +148,41 @@ class Reducer:
 
     def _committed(self, event: MessageCommitted, out: list[bytes]) -> None:
         message = event.message
-        if message.role == "summary" or letta_messages.is_input(message):
+        if message.role == "summary":
+            self._summary(message, out)
             return
-        if message.id == self._message_id and self._heads:
+        if letta_messages.is_input(message):
+            return
+        if message.id in self._begun:
             self._told.add(message.id)  # by its deltas
             return
-        shown = letta_messages.show(message)
+        shown = letta_messages.show(heard(message, self._mode.voice))
         if message.id in self._told:  # by the attempt before; its numbers are counted all the same
             self.seq += len(shown)
             return
         self._told.add(message.id)
         for one in shown:
             self._whole(one, out)
+
+    def _summary(self, message: Message, out: list[bytes]) -> None:
+        """Two numbers, whoever is told: a stream has the same ones in every mode."""
+        if message.id in self._told:
+            self.seq += 2
+            return
+        self._told.add(message.id)
+        shown = letta_messages.compaction(message, told=self._mode.compactions)
+        self.seq += 2 - len(shown)
+        for one in shown:
+            self._whole(one, out)
+
+    def _compacted(self, event: Compacted, out: list[bytes]) -> None:
+        """Tell a compaction that left no summary; the others are told by their message."""
+        if event.summary_message_id is not None:
+            return
+        if self._mode.compactions:
+            self._whole(letta_messages.event_of(event.stats, event.id, event.at, event.run_id), out)
+        else:
+            self.seq += 1
 
     def _whole(self, one: LettaMessage, out: list[bytes]) -> None:
         self.seq += 1
@@ -183,7 +218,7 @@ class Reducer:
         head = self._heads.get("reasoning") or self._head(
             "reasoning",
             "reasoning_message",
-            b',"source":"reasoner_model","signature":null,"reasoning":',
+            b',"source":"%b","signature":null,"reasoning":' % event.source.encode(),
             event.run_id,
         )
         self.seq += 1
@@ -191,10 +226,27 @@ class Reducer:
             self._delta(head, _encode(text), b"}\n\n", out)
 
     def _tool_call_started(self, event: ToolCallStarted, out: list[bytes]) -> None:
+        if self._speech is not None and self._speech.begins(event):
+            return
+        if event.asks:
+            self._asking.add(event.message_id)
         call = {"name": event.name, "arguments": "", "tool_call_id": event.call_id}
         self._call(event, _encode(call), out)
 
     def _tool_call_delta(self, event: ToolCallDelta, out: list[bytes]) -> None:
+        if self._speech is not None and (said := self._speech.hear(event)) is not None:
+            self._text_delta(TextDelta(event.run_id, event.message_id, said), out)
+        else:
+            self._arguments(event, out)
+
+    def _tool_call_ended(self, event: ToolCallEnded, out: list[bytes]) -> None:
+        if self._speech is not None and (silent := self._speech.ends(event)) is not None:
+            started, arguments = silent
+            call = {"name": started.name, "arguments": "", "tool_call_id": started.call_id}
+            self._call(started, _encode(call), out)
+            self._arguments(ToolCallDelta(event.run_id, event.message_id, event.call_id, arguments), out)
+
+    def _arguments(self, event: ToolCallDelta, out: list[bytes]) -> None:
         # Every fragment names its call, because parallel calls may interleave.
         if event.text:
             self._call(
@@ -206,11 +258,11 @@ class Reducer:
     def _call(self, event: ToolCallStarted | ToolCallDelta, call: bytes, out: list[bytes]) -> None:
         if event.message_id != self._message_id:
             self._open(event.message_id)
-        head = self._heads.get("call") or self._head(
-            "call", "tool_call_message", b',"tool_call":', event.run_id
-        )
+        asks = event.message_id in self._asking
+        kind = "approval_request_message" if asks else "tool_call_message"
+        head = self._heads.get("call") or self._head("call", kind, b',"tool_call":', event.run_id)
         self.seq += 1
-        if self._calls:
+        if self._requests if asks else self._calls:
             self._delta(head, call, b',"tool_calls":' + call + b"}\n\n", out)
 
     def _delta(self, head: bytes, value: bytes, tail: bytes, out: list[bytes]) -> None:
@@ -246,17 +298,19 @@ class Reducer:
         else:
             head = begin + b',"seq_id":null' + field
         self._heads[kind] = head
+        self._begun.add(self._message_id)
         return head
 
     def _wants(self, message_type: str) -> bool:
         return self._mode.include is None or message_type in self._mode.include
 
-    # Events without an entry have no image here: ends, tool results before their commit, retractions,
-    # joined runs, window and block changes.
+    # Events without an entry have no image here: other ends, tool results before their commit, retractions,
+    # joined runs, window and block changes, and requests and answers, which are told by their messages.
     _WHOLE: ClassVar[_Table] = {
         RunStarted: _run_started,
         RunFinished: _run_finished,
         MessageCommitted: _committed,
+        Compacted: _compacted,
     }
     _TOKENS: ClassVar[_Table] = {
         **_WHOLE,
@@ -265,6 +319,7 @@ class Reducer:
         ReasoningDelta: _reasoning_delta,
         ToolCallStarted: _tool_call_started,
         ToolCallDelta: _tool_call_delta,
+        ToolCallEnded: _tool_call_ended,
     }
 
 

@@ -9,22 +9,25 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import anyio
 
 from actors.host import Host, HostSettings
-from actors.llm.catalog import Catalog
+from actors.llm.catalog import FALLBACK
 from actors.llm.demo import DEMO
+from actors.llm.embed import LOCAL_HANDLE
 from actors.llm.providers import Provider
-from actors.llm.wire import Timeouts, Wire
+from actors.llm.wire import Timeouts
 from actors.tools.registry import BUILTIN
 from gateway import callbacks, config, database, logs
 from gateway.app import App
 from gateway.config import Settings
 from gateway.connections import Server
 from gateway.database import Database, Migrating
+from gateway.model_catalog import open_catalog
 from gateway.rest.routes import ROUTES
 from storage import migrate, tools
 from storage.pool import Pool, connection, open_lookup_pool, open_pool
@@ -55,15 +58,8 @@ class Life:
         self._database = opened
         self._name = name
         self._providers = providers
-        self._catalog = Catalog(
-            providers,
-            wire=Wire(
-                env,
-                timeouts=Timeouts(first_token=settings.first_token_timeout, idle=settings.idle_timeout),
-            ),
-            default_handle=settings.model,
-            default_base_url=settings.default_base_url,
-        )
+        timeouts = Timeouts(first_token=settings.first_token_timeout, idle=settings.idle_timeout)
+        self._catalog = open_catalog(settings, providers, env, timeouts)
         self._told = anyio.Event()
         self._starting = anyio.CancelScope()
 
@@ -116,7 +112,7 @@ class Life:
         )
         callbacks.install(host, self._settings)
         app = App(host, self._settings, ROUTES)
-        server = Server(app, on_started=self._announce)
+        server = Server(app, on_started=partial(self._announce, host))
         async with host.running(), anyio.create_task_group() as tasks:
             if self._database.server is not None:
                 tasks.start_soon(self._database.server.watch)
@@ -140,17 +136,19 @@ class Life:
 
     async def _ask_for_models(self) -> None:
         """Ask model servers for their models where nothing else says which one agents get by default."""
-        if self._providers and self._catalog.default == DEMO.handle:
+        asks = self._providers or self._settings.discover == "on"
+        if asks and self._catalog.default == DEMO.handle:
             with anyio.move_on_after(LISTING_SECONDS):
                 await self._catalog.list()
 
-    def _announce(self) -> None:
+    def _announce(self, host: Host) -> None:
         gc.freeze()  # what is alive now stays so: collections need not look at it again
         gc.enable()  # see `serve`
         announcement = {
             "address": config.url(self._settings),
             "database": self._database.shown,
             "models": self._models(),
+            "search": self._search(host),
             "data": str(database.data_dir(self._settings)),
             "try": _next_command(self._settings),
         }
@@ -159,8 +157,16 @@ class Life:
             print(f"  {what:<9} {text}")
         sys.stdout.flush()
 
+    def _search(self, host: Host) -> str:
+        embedding = host.embeddings.default
+        if embedding is None:
+            return "by words alone; no embedding model"
+        ours = ", in a process of its own while it is wanted" if embedding == LOCAL_HANDLE else ""
+        return f"by words and by {embedding}{ours}"
+
     def _models(self) -> str:
-        found = [f"{provider.name} ({provider.endpoint})" for provider in self._providers]
+        known = [p for p in self._catalog.providers if p.name != FALLBACK]
+        found = [f"{provider.name} ({provider.endpoint})" for provider in known]
         if self._settings.default_base_url is not None:
             found.append(f"any other name ({self._settings.default_base_url})")
         if not found:

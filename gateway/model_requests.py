@@ -1,12 +1,13 @@
 """What clients may ask of an agent's model: which one, and how it is called. Pure."""
 
-from typing import Annotated
+from typing import Annotated, cast
 
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from actors.llm.habits import ToolMode
 from gateway import decode
-from gateway.errors import BadArgumentError
+from gateway.errors import BadArgumentError, InvalidRequestError
 from gateway.letta_models import DEFAULT_EFFORT, DEFAULT_TEMPERATURE
 from storage.records import JsonObject, ModelSettings
 
@@ -31,6 +32,7 @@ class ModelSettingsRequest(Struct, frozen=True, kw_only=True):
     reasoning: Reasoning | None = None
     response_format: JsonObject | None = None
     strict: bool | None = None
+    tool_mode: ToolMode | None = None
 
 
 class LLMConfigRequest(Struct, frozen=True, kw_only=True):
@@ -121,7 +123,26 @@ def _with_single_fields(request: ModelRequest, settings: ModelSettings) -> Model
         "parallel_tool_calls": request.parallel_tool_calls,
         "response_format": request.response_format,
     }
-    return replace(settings, **{name: value for name, value in single.items() if value is not None})
+    chosen = replace(settings, **{name: value for name, value in single.items() if value is not None})
+    _check_format(chosen.response_format)
+    return chosen
+
+
+def _check_format(form: JsonObject | None) -> None:
+    """Refuse a form of answers that no provider knows: it would make every call of the agent fail."""
+    if form is None:
+        return
+    if form.get("type") not in ("text", "json_object", "json_schema"):
+        raise InvalidRequestError(
+            "a response format has the type text, json_object or json_schema", param="/response_format/type"
+        )
+    described = form.get("json_schema", form)
+    schema: object = cast("JsonObject", described).get("schema") if isinstance(described, dict) else None
+    if form["type"] == "json_schema" and not isinstance(schema, dict):
+        raise InvalidRequestError(
+            "a response format of the type json_schema needs json_schema.schema, an object",
+            param="/response_format/json_schema",
+        )
 
 
 def _given_config(config: LLMConfigRequest) -> ModelSettings:
@@ -146,8 +167,17 @@ def _given_settings(given: JsonObject) -> ModelSettings:
         reasoning_effort=None if known.reasoning is None else known.reasoning.reasoning_effort,
         response_format=known.response_format,
         strict=bool(known.strict),
-        extra={name: value for name, value in given.items() if name not in shared},
+        extra={name: value for name, value in given.items() if name not in shared or name == "tool_mode"},
     )
+
+
+def check_settings(given: JsonObject) -> None:
+    """Check model settings in the shape of the API.
+
+    Raises:
+        InvalidRequestError: A value is not allowed.
+    """
+    _check_format(decode.convert(given, ModelSettingsRequest, param="/model_settings").response_format)
 
 
 def window_tokens(request: ModelRequest) -> int | None:

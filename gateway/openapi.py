@@ -78,7 +78,7 @@ def _operation(route: Route, schemas: dict[str, JsonObject]) -> JsonObject:
     if route.body is not None:
         operation["requestBody"] = {
             "required": not route.body_optional,
-            "content": _content(schemas[repr(route.body)]),
+            "content": {route.body_media: {"schema": schemas[repr(route.body)]}},
         }
     if route.public:
         operation["security"] = []

@@ -53,6 +53,9 @@ def _providers(settings: Settings, env: Mapping[str, str]) -> tuple[Provider, ..
         if settings.default_base_url is not None:
             source = "--default-base-url"
             provider_for("default", settings.default_base_url)
+        if settings.embedding_base_url is not None:
+            source = "--embedding-base-url"
+            provider_for("embedding", settings.embedding_base_url)
     except ValueError as error:
         raise SettingsError(source, str(error)) from error
     return providers

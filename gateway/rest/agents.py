@@ -1,31 +1,27 @@
 """Routes of agents: create, read, list, count, change, delete."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
-from actors import prompt
-from actors.clock import new_id, now
 from actors.commands import DeleteAgent
 from actors.errors import UnknownModelError
 from actors.llm.catalog import Catalog
 from actors.llm.model import ModelRef
-from actors.tokens import estimate
 from gateway import agent_requests as requests
-from gateway import letta_agents, letta_models, model_requests
+from gateway import letta_agents, letta_models, model_requests, new_agents
 from gateway.agent_requests import CreateAgent, UpdateAgent
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
-from gateway.errors import BadArgumentError, InvalidRequestError
 from gateway.letta_agents import AgentState
-from storage import agents, blocks
-from storage.agents import EVERYTHING, AgentFilter, NewAgent, Profile, Relation
+from storage import agents, blocks, pending
+from storage.agents import EVERYTHING, AgentFilter, Profile, Relation
 from storage.keyset import Page
+from storage.pending_records import PendingRequest
 from storage.pool import connection
-from storage.records import Agent, Block, Message, StopReason, TextPart
-
-MAX_PROJECT_CHARS = 256
+from storage.records import StopReason
 
 Include = Literal[
     "agent.blocks",
@@ -97,88 +93,23 @@ class Wanted(Struct, frozen=True):
 
     relations: frozenset[Relation]
     tags: bool
+    pending: bool
 
 
-ALL = Wanted(EVERYTHING, tags=True)
+ALL = Wanted(EVERYTHING, tags=True, pending=True)
 
 
 async def create(ctx: Context) -> Response:
     """Create an agent with its blocks, tools and system prompt."""
-    request = await ctx.body(CreateAgent)
-    requests.refuse_later(request)
-    handle = model_requests.handle_of(request) or ctx.settings.model or ctx.host.catalog.default
-    if handle is None:
-        raise BadArgumentError(
-            "no model was named, and the server has no default: set model to a handle like "
-            "openai/gpt-4o-mini, or start the server with --model",
-            param="/model",
-        )
-    ref = ctx.host.catalog.resolve(handle).ref
-    held = await _held(ctx, requests.block_ids(request))
-    at = now()
-    agent = requests.new_agent(
-        request,
-        agent_id=new_id("agent"),
-        model=ref.handle,
-        project_id=_project(ctx),
-        caller=ctx.caller,
-        at=at,
-    )
-    made = requests.new_blocks(request, held, caller=ctx.caller, at=at)
-    new = NewAgent(
-        agent=agent,
-        system=_system_message(agent, (*held, *made)),
-        blocks=made,
-        held=held,
-        tools=requests.tool_keys(request),
-    )
+    new, ref = await new_agents.build(ctx, await ctx.body(CreateAgent))
     async with connection(ctx.host.pool) as conn:
         profile = await agents.create(conn, new)
     return json(letta_agents.agent_state(profile, ref))
 
 
-async def _held(ctx: Context, block_ids: tuple[str, ...]) -> tuple[Block, ...]:
-    if not block_ids:
-        return ()
-    async with connection(ctx.host.pool) as conn:
-        return tuple(await blocks.get_many(conn, block_ids, organization_id=ctx.caller.organization_id))
-
-
-def _project(ctx: Context) -> str | None:
-    """Return the project that the SDKs name in a header; it is a tag, not a permission."""
-    given = ctx.headers.get(b"x-project-id")
-    if given is None:
-        return None
-    if len(given) > MAX_PROJECT_CHARS:
-        raise InvalidRequestError(f"X-Project-Id is longer than {MAX_PROJECT_CHARS} bytes")
-    return given.decode("latin-1")
-
-
-def _system_message(agent: Agent, held: tuple[Block, ...]) -> Message:
-    text = prompt.compile_system(
-        agent,
-        held,
-        conversation_id=agent.id,
-        recompiled_at=agent.created_at,
-        previous_messages=0,
-        line_numbers=prompt.numbers_lines(agent.settings),
-    )
-    return Message(
-        id=new_id("message"),
-        organization_id=agent.organization_id,
-        agent_id=agent.id,
-        conversation_id=agent.id,
-        position=0,
-        role="system",
-        content=(TextPart(text),),
-        created_at=agent.created_at,
-        tokens=estimate(text),
-    )
-
-
 async def retrieve(ctx: Context) -> Response:
     """Return one agent."""
-    wanted = _wanted(ctx, ctx.query(IncludeQuery))
+    wanted = wanted_by(ctx, ctx.query(IncludeQuery))
     return json(await state(ctx, ctx.params["agent_id"], wanted))
 
 
@@ -188,7 +119,7 @@ async def list_(ctx: Context) -> Response:
     where = _filter(ctx, query)
     if where is None:
         return json(())
-    wanted = _wanted(ctx, query)
+    wanted = wanted_by(ctx, query)
     page = Page(
         limit=query.limit or 50,
         after=query.after,
@@ -199,7 +130,8 @@ async def list_(ctx: Context) -> Response:
         found = await agents.list_page(
             conn, page, where=where, relations=wanted.relations, order_by=query.sort_by or query.order_by
         )
-    return json(_states(ctx, found, wanted))
+        asked = await pending.of_conversations(conn, [p.agent.id for p in found]) if wanted.pending else {}
+    return json(states(ctx, found, wanted, asked))
 
 
 async def count(ctx: Context) -> Response:
@@ -215,7 +147,7 @@ async def holders(ctx: Context) -> Response:
     """Return a page of the agents that hold a block."""
     query = ctx.query(HoldersQuery)
     organization_id = ctx.caller.organization_id
-    wanted = _wanted(ctx, query)
+    wanted = wanted_by(ctx, query)
     page = Page(
         limit=query.limit or 50,
         after=query.after,
@@ -226,7 +158,7 @@ async def holders(ctx: Context) -> Response:
     async with connection(ctx.host.pool) as conn:
         await blocks.get(conn, ctx.params["block_id"], organization_id=organization_id)
         found = await agents.list_page(conn, page, where=where, relations=wanted.relations)
-    return json(_states(ctx, found, wanted))
+    return json(states(ctx, found, wanted))
 
 
 async def update(ctx: Context) -> Response:
@@ -274,16 +206,25 @@ async def state(ctx: Context, agent_id: str, wanted: Wanted = ALL) -> AgentState
         profile = await agents.get(
             conn, agent_id, organization_id=ctx.caller.organization_id, relations=wanted.relations
         )
-    return letta_agents.agent_state(profile, _ref(ctx.host.catalog, profile), tags=wanted.tags)
+        asked = await pending.of_conversations(conn, [agent_id]) if wanted.pending else {}
+    return states(ctx, [profile], wanted, asked)[0]
 
 
-def _states(ctx: Context, found: list[Profile], wanted: Wanted) -> list[AgentState]:
-    refs: dict[str, ModelRef] = {}
-    for profile in found:
-        if profile.agent.settings.model not in refs:
-            refs[profile.agent.settings.model] = _ref(ctx.host.catalog, profile)
+def states(
+    ctx: Context, found: list[Profile], wanted: Wanted, asked: Mapping[str, PendingRequest] | None = None
+) -> list[AgentState]:
+    """Return agents as clients see them, with the relations that are wanted.
+
+    `asked` is what their own conversations wait for, by agent.
+    """
+    refs = {profile.agent.settings.model: _ref(ctx.host.catalog, profile) for profile in found}
     return [
-        letta_agents.agent_state(profile, refs[profile.agent.settings.model], tags=wanted.tags)
+        letta_agents.agent_state(
+            profile,
+            refs[profile.agent.settings.model],
+            tags=wanted.tags,
+            pending=(asked or {}).get(profile.agent.id),
+        )
         for profile in found
     ]
 
@@ -296,7 +237,8 @@ def _ref(catalog: Catalog, profile: Profile) -> ModelRef:
         return letta_models.unresolved(handle)
 
 
-def _wanted(ctx: Context, query: IncludeQuery | ListQuery) -> Wanted:
+def wanted_by(ctx: Context, query: IncludeQuery | ListQuery) -> Wanted:
+    """Return the relations that a request asks for."""
     if not ctx.modern and not query.include and query.include_relationships is None:
         return ALL
     older = (_OLDER_NAMES.get(name, f"agent.{name}") for name in query.include_relationships or ())
@@ -306,7 +248,7 @@ def _wanted(ctx: Context, query: IncludeQuery | ListQuery) -> Wanted:
         relations.add("blocks")
     if "agent.tools" in names:
         relations.add("tools")
-    return Wanted(frozenset(relations), tags="agent.tags" in names)
+    return Wanted(frozenset(relations), "agent.tags" in names, "agent.pending_approval" in names)
 
 
 def _filter(ctx: Context, query: CountQuery) -> AgentFilter | None:

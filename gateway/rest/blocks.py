@@ -89,7 +89,7 @@ async def list_held(ctx: Context) -> Response:
 async def retrieve_held(ctx: Context) -> Response:
     """Return an agent's block by its label."""
     agent_id = await agent_routes.own(ctx)
-    return json(await _held(ctx, agent_id, ctx.params["block_label"]))
+    return await _held(ctx, agent_id, ctx.params["block_label"])
 
 
 async def update_held(ctx: Context) -> Response:
@@ -98,8 +98,9 @@ async def update_held(ctx: Context) -> Response:
     changes = requests.changes(request, caller=ctx.caller)
     agent_id = await agent_routes.own(ctx)
     label = ctx.params["block_label"]
-    await ctx.host.ref(agent_id).edit(UpdateEdit(label=label, changes=changes))
-    return json(await _held(ctx, agent_id, request.label or label))
+    if_version = requests.if_version(ctx.headers.get(b"if-match"))
+    await ctx.host.ref(agent_id).edit(UpdateEdit(label=label, changes=changes, if_version=if_version))
+    return await _held(ctx, agent_id, request.label or label)
 
 
 async def attach(ctx: Context) -> Response:
@@ -116,10 +117,13 @@ async def detach(ctx: Context) -> Response:
     return json(await agent_routes.state(ctx, agent_id))
 
 
-async def _held(ctx: Context, agent_id: str, label: str) -> LettaBlock:
+async def _held(ctx: Context, agent_id: str, label: str) -> Response:
+    """Answer with a block; its version is the `ETag`, and `If-Match` makes a change a compare-and-set."""
     async with connection(ctx.host.pool) as conn:
         found = await blocks.get_by_label(conn, agent_id, label, organization_id=ctx.caller.organization_id)
-    return letta_agents.block(found)
+    response = json(letta_agents.block(found))
+    response.headers["etag"] = f'"{found.version}"'
+    return response
 
 
 # --- blocks as such ---------------------------------------------------------------------------

@@ -1,14 +1,14 @@
-"""Conversations: opened, read, listed, closed, cancelled, and their streams taken up again."""
+"""Conversations: opened, read, changed, listed, closed, cancelled, and their streams taken up again."""
 
 from datetime import datetime
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
 from actors import clock
-from actors.commands import CreateConversation, DeleteConversation
-from gateway import decode
+from actors.commands import CreateConversation, DeleteConversation, UpdateConversation
+from gateway import decode, model_requests
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
 from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
@@ -17,7 +17,7 @@ from storage import conversations, runs
 from storage.errors import NotFoundError
 from storage.keyset import Page
 from storage.pool import Conn, connection
-from storage.records import Conversation, JsonObject, Run
+from storage.records import Conversation, ConversationChanges, JsonObject, Run
 
 NO_ACTIVE_RUN = "No active background run found for this conversation."
 
@@ -32,6 +32,18 @@ class NewConversation(Struct, frozen=True, kw_only=True):
     isolated_block_labels: tuple[str, ...] | None = None
     context_window_limit: int | None = None
     hidden: bool = False
+
+
+class ConversationPatch(Struct, frozen=True, kw_only=True):
+    """What to change about a conversation: what is left out stays, null takes it away."""
+
+    summary: str | UnsetType | None = UNSET
+    description: str | UnsetType | None = UNSET
+    model: str | UnsetType | None = UNSET
+    model_settings: JsonObject | UnsetType | None = UNSET
+    last_message_at: datetime | UnsetType | None = UNSET
+    archived: bool | UnsetType | None = UNSET
+    context_window_limit: int | UnsetType | None = UNSET
 
 
 class CreateQuery(Struct, frozen=True, kw_only=True):
@@ -103,8 +115,7 @@ async def create(ctx: Context) -> Response:
     decode.path_parameter("agent_id", agent_id)
     request = await ctx.optional_body(NewConversation) or NewConversation()
     _refuse_later(request)
-    if request.model is not None:
-        ctx.host.catalog.resolve(request.model)
+    _check_model(ctx, request.model, request.model_settings)
     async with connection(ctx.host.pool) as conn:
         # An agent of another organisation is not there.
         await conversations.get(conn, agent_id, organization_id=ctx.caller.organization_id)
@@ -126,6 +137,46 @@ def _refuse_later(request: NewConversation) -> None:
     for name in ("isolated_block_labels", "context_window_limit", "hidden"):
         if getattr(request, name):
             raise NotSupportedError(f"{name} is not supported by this release", param=f"/{name}")
+
+
+def _check_model(
+    ctx: Context, model: str | UnsetType | None, model_settings: JsonObject | UnsetType | None
+) -> None:
+    if model:
+        ctx.host.catalog.resolve(model)
+    if model_settings:
+        model_requests.check_settings(model_settings)
+
+
+async def update(ctx: Context) -> Response:
+    """Change a conversation; the next turn uses its new model. The window of messages is not touched."""
+    conversation_id = _own_id(ctx)
+    request = await ctx.body(ConversationPatch)
+    if request.context_window_limit:
+        raise NotSupportedError(
+            "context_window_limit is not supported by this release", param="/context_window_limit"
+        )
+    _check_model(ctx, request.model, request.model_settings)
+    async with connection(ctx.host.pool) as conn:
+        found = await conversations.get(conn, conversation_id, organization_id=ctx.caller.organization_id)
+    changes = ConversationChanges(
+        summary=request.summary,
+        description=request.description,
+        model=request.model,
+        model_settings=request.model_settings,
+        last_message_at=request.last_message_at,
+        archived_at=_archived_at(request.archived, found),
+    )
+    await ctx.host.ref(found.agent_id).edit(UpdateConversation(conversation_id, changes))
+    async with connection(ctx.host.pool) as conn:
+        return json(await _hydrated(ctx, conn, conversation_id))
+
+
+def _archived_at(archived: bool | UnsetType | None, found: Conversation) -> datetime | UnsetType | None:
+    """Return since when the conversation is archived; archiving twice keeps the first time."""
+    if archived is UNSET or archived is None:
+        return UNSET
+    return (found.archived_at or clock.now()) if archived else None
 
 
 async def retrieve(ctx: Context) -> Response:
@@ -150,8 +201,6 @@ def _own_id(ctx: Context) -> str:
 async def list_all(ctx: Context) -> Response:
     """List conversations, without the default one that every agent has."""
     query = ctx.query(ListQuery)
-    if query.archive_status == "archived":
-        return json(())
     async with connection(ctx.host.pool) as conn:
         found = await conversations.list_page(
             conn,
@@ -164,6 +213,7 @@ async def list_all(ctx: Context) -> Response:
             organization_id=ctx.caller.organization_id,
             agent_id=query.agent_id,
             summary_search=query.summary_search,
+            archived=None if query.archive_status == "all" else query.archive_status == "archived",
             order_by="created_at" if query.order_by == "created_at" else "last_message_at",
         )
     return json([show(conversation, None) for conversation in found])
@@ -232,6 +282,8 @@ def show(conversation: Conversation, window: list[str] | None) -> LettaConversat
         model=conversation.model,
         model_settings=conversation.model_settings,
         last_message_at=conversation.last_message_at,
+        archived=conversation.archived_at is not None,
+        archived_at=conversation.archived_at,
     )
 
 
@@ -264,6 +316,16 @@ ROUTES = (
         endpoint=retrieve,
         operation_id="retrieve_conversation",
         summary="Get a conversation",
+        returns=LettaConversation,
+        tags=("conversations",),
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/conversations/{conversation_id}",
+        endpoint=update,
+        operation_id="update_conversation",
+        summary="Change a conversation",
+        body=ConversationPatch,
         returns=LettaConversation,
         tags=("conversations",),
     ),

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 from msgspec import Struct
 from starlette.responses import Response
 
+from actors.embedder.local import EmbedderStatus
 from gateway.app import Context, Route, json
 
 
@@ -13,6 +14,14 @@ class Health(Struct, frozen=True):
 
     version: str
     status: str
+
+
+class Readiness(Struct, frozen=True):
+    """What `Health` says, and how the local embedding model is doing in its own process."""
+
+    version: str
+    status: str
+    embedder: EmbedderStatus
 
 
 def release() -> str:
@@ -33,8 +42,9 @@ async def check(ctx: Context) -> Response:
 
 async def ready(ctx: Context) -> Response:
     """Return 200 while messages are accepted, else 503."""
-    status = ctx.host.health().status
-    return json(Health(_VERSION, status), status=200 if status == "ok" else 503)
+    health = ctx.host.health()
+    answer = Readiness(_VERSION, health.status, health.embedder)
+    return json(answer, status=200 if health.status == "ok" else 503)
 
 
 ROUTES: tuple[Route, ...] = (
@@ -54,7 +64,7 @@ ROUTES: tuple[Route, ...] = (
         endpoint=ready,
         operation_id="check_ready",
         summary="Check that the server accepts work",
-        returns=Health,
+        returns=Readiness,
         tags=("health",),
         public=True,
     ),

@@ -3,16 +3,18 @@
 from typing import Any, Literal
 
 from msgspec import Struct
+from msgspec.structs import asdict
 from starlette.responses import Response
 
-from gateway import answers, callbacks, inputs, letta_messages, letta_runs
+from gateway import answers, callbacks, inputs, letta_messages, letta_runs, letta_speech
 from gateway.answers import Following, LettaResponse
 from gateway.app import MESSAGE_BODY_BYTES, Context, Endpoint, Route, json
 from gateway.decode import Limit, Order
 from gateway.deliveries import deliver
 from gateway.errors import WrongMethodError
 from gateway.inputs import SendRequest
-from gateway.letta_messages import LettaMessage, MessageType
+from gateway.letta_shapes import LettaMessage, MessageType
+from gateway.letta_speech import DEFAULT_VOICE, Voice
 from gateway.letta_stream import Mode
 from gateway.rest import conversations
 from gateway.rest.steps import find_step
@@ -38,6 +40,9 @@ class HistoryQuery(Struct, frozen=True, kw_only=True):
     conversation_id: str | None = None
     include_err: bool | None = None
     include_return_message_types: list[MessageType] | None = None
+    use_assistant_message: bool = True
+    assistant_message_tool_name: str = DEFAULT_VOICE.tool
+    assistant_message_tool_kwarg: str = DEFAULT_VOICE.argument
 
 
 class PageQuery(Struct, frozen=True, kw_only=True):
@@ -134,9 +139,18 @@ async def _send(
         organization_id=ctx.caller.organization_id,
     )
     include = _types(request.include_return_message_types)
+    voice = _voice(request)
     if not streaming:
-        return await answers.whole(ctx, run, include)
-    mode = Mode(tokens=request.stream_tokens, numbered=request.background, include=include)
+        return await answers.whole(
+            ctx, run, include, compactions=request.include_compaction_messages, voice=voice
+        )
+    mode = Mode(
+        voice=voice,
+        tokens=request.stream_tokens,
+        numbered=request.background,
+        include=include,
+        compactions=request.include_compaction_messages,
+    )
     return answers.stream(ctx, run, mode, pings=request.include_pings)
 
 
@@ -188,7 +202,9 @@ async def list_agent(ctx: Context) -> Response:
     found = await _history(ctx, conversation_id, query, agent_id=agent_id, newest_first=query.order == "desc")
     if query.order == "desc":
         found.reverse()
-    return json(letta_messages.show_all(found, _types(query.include_return_message_types)))
+    return json(
+        letta_messages.show_all(found, _types(query.include_return_message_types), voice=_voice(query))
+    )
 
 
 async def _history(
@@ -272,7 +288,9 @@ async def list_everywhere(ctx: Context) -> Response:
             )
     if query.order == "desc":
         found.reverse()
-    return json(letta_messages.show_all(found, _types(query.include_return_message_types)))
+    return json(
+        letta_messages.show_all(found, _types(query.include_return_message_types), voice=_voice(query))
+    )
 
 
 async def retrieve(ctx: Context) -> Response:
@@ -281,7 +299,12 @@ async def retrieve(ctx: Context) -> Response:
         message = await messages.get(
             conn, ctx.params["message_id"], organization_id=ctx.caller.organization_id
         )
-    return json(letta_messages.show(message))
+    return json(letta_messages.show_all([message], None))
+
+
+def _voice(asked: SendRequest | HistoryQuery) -> Voice | None:
+    """Return the tool by whose calls the agent speaks; None where a client wants them as calls."""
+    return letta_speech.voice_of(asdict(asked))
 
 
 def _types(chosen: list[MessageType] | tuple[MessageType, ...] | None) -> frozenset[str] | None:

@@ -5,7 +5,7 @@ from starlette.responses import Response
 
 from gateway import letta_models
 from gateway.app import Context, Route, json
-from gateway.letta_models import EmbeddingConfig, LettaModel
+from gateway.letta_models import EmbeddingModel, LettaModel
 
 
 class ListQuery(Struct, frozen=True, kw_only=True):
@@ -33,9 +33,8 @@ async def list_(ctx: Context) -> Response:
 
 
 async def list_embeddings(ctx: Context) -> Response:
-    """Return the embedding models: none, because this release embeds nothing."""
-    del ctx
-    return json(())
+    """Return the models that embed, by handle: the providers' and the local one; none where it is off."""
+    return json(letta_models.embedding_models(await ctx.host.embeddings.available()))
 
 
 ROUTES: tuple[Route, ...] = (
@@ -55,7 +54,7 @@ ROUTES: tuple[Route, ...] = (
         endpoint=list_embeddings,
         operation_id="list_embedding_models",
         summary="List embedding models",
-        returns=list[EmbeddingConfig],
+        returns=list[EmbeddingModel],
         tags=("models",),
     ),
 )

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from actors import clock
 from actors.errors import LogTrimmedError
-from gateway import answers, letta_runs
+from gateway import answers, letta_runs, letta_speech
 from gateway.answers import Following
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
@@ -125,6 +125,8 @@ def resume(ctx: Context, run: Run, request: StreamRequest) -> Response:
         tokens=bool(config.get("stream_tokens")),
         numbered=True,
         include=None if include is None else frozenset(include),
+        voice=letta_speech.voice_of(config),
+        compactions=bool(config.get("include_compaction_messages")),
         after=request.starting_after,
     )
     following = Following(

@@ -38,14 +38,14 @@ def user(text: str, **more: Any) -> Any:
 
 
 @asynccontextmanager
-async def connected(pool: Pool, provider: Provider) -> AsyncGenerator[Connected]:
-    """Serve, connect the official SDK, and create an agent with an empty block `human`."""
+async def connected(pool: Pool, provider: Provider, **fields: Any) -> AsyncGenerator[Connected]:
+    """Serve, connect the official SDK, and create an agent with `fields` and an empty block `human`."""
     async with (
         talking(pool, provider) as served,
         listening(served.app) as url,
         AsyncLetta(base_url=url, api_key="not-needed") as client,
     ):
         agent = await client.agents.create(
-            name="sdk", model=MODEL, memory_blocks=[{"label": "human", "value": ""}]
+            name="sdk", model=MODEL, memory_blocks=[{"label": "human", "value": ""}], **fields
         )
         yield Connected(served, url, client, agent.id)

@@ -15,6 +15,7 @@ from letta_client import (
 from letta_client.types import AgentState
 
 from actors.llm.providers import provider_for
+from actors.tools.registry import BUILTIN
 from bench.provider import Provider
 from gateway.config import Settings
 from storage.pool import Pool
@@ -129,7 +130,7 @@ async def test_the_sdk_raises_its_own_error_for_each_refusal(pool: Pool) -> None
 async def test_tools_are_listed_attached_and_detached(pool: Pool) -> None:
     def scenario(client: Letta) -> None:
         tools = {tool.name: tool for tool in client.tools.list(limit=2)}
-        assert set(tools) == {"conversation_search", "memory_insert", "memory_replace"}
+        assert set(tools) == set(BUILTIN)
         tool = tools["memory_insert"]
         assert tool.id is not None
         assert client.tools.retrieve(tool.id).to_dict() == tool.to_dict()
@@ -150,7 +151,8 @@ async def test_models_are_listed(pool: Pool, provider: Provider) -> None:
         models = client.models.list()
         assert "demo/scripted" in [model.handle for model in models]
         assert all(model.max_context_window > 0 for model in models)
-        assert client.models.embeddings.list() == []
+        embedders = {model.handle: model.embedding_dim for model in client.models.embeddings.list()}
+        assert embedders == {"local/minilm-l6-v2-int8": 384, "openai/text-embedding-3-small": 1536}
 
     await with_sdk(pool, scenario, providers=[provider_for("openai", provider.base_url, "sk-test")])
 

@@ -207,3 +207,32 @@ async def test_a_conversation_is_talked_to_and_paged_newest_first(pool: Pool, pr
         await conversations.delete(talk.id)
         with pytest.raises(letta_client.NotFoundError):
             await conversations.retrieve(talk.id)
+
+
+async def test_a_conversation_is_renamed_given_a_model_and_archived(pool: Pool, provider: Provider) -> None:
+    async with connected(pool, provider) as c:
+        conversations = c.client.conversations
+        talk = await conversations.create(agent_id=c.agent_id, summary="old", description="stays")
+        changed = await conversations.update(
+            talk.id,
+            summary="new",
+            model="openai/other",
+            model_settings={"provider_type": "openai", "temperature": 0.25},
+        )
+        assert (changed.summary, changed.description, changed.model) == ("new", "stays", "openai/other")
+        stream = await conversations.messages.create(talk.id, messages=[user("hi")])
+        assert [chunk.message_type async for chunk in stream][-2:] == ["stop_reason", "usage_statistics"]
+        [record] = await provider.log()
+        assert (record.model, record.body["temperature"]) == ("other", 0.25)
+        cleared = await conversations.update(talk.id, model=None, model_settings=None, archived=True)
+        assert (cleared.summary, cleared.model, cleared.api_model_settings) == ("new", None, None)
+        assert cleared.archived
+        assert await conversations.list(agent_id=c.agent_id) == []
+        assert [found.id for found in await conversations.list(archive_status="archived")] == [talk.id]
+        again = await conversations.update(talk.id, archived=False)
+        assert not again.archived
+        with pytest.raises(letta_client.NotFoundError):
+            await conversations.update(talk.id, model="nobody/x")
+        with pytest.raises(letta_client.UnprocessableEntityError):
+            await conversations.update(talk.id, model_settings={"provider_type": "openai", "temperature": 7})
+        assert (await conversations.retrieve(talk.id)).api_model_settings is None

@@ -7,22 +7,26 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
+from actors.rules import ChildCall, ConstrainChildTools, ExitLoop, RunFirst
 from gateway import agent_requests as requests
 from gateway.agent_requests import CreateAgent, UpdateAgent
 from gateway.auth import Caller
 from gateway.errors import InvalidRequestError, NotSupportedError
+from gateway.inputs import MessageIn
 from gateway.letta_agents import EmbeddingConfig
+from gateway.letta_models import unresolved
 from storage.agents import Profile
 from storage.records import Agent, AgentSettings, ModelSettings
 
 AT = datetime(2026, 1, 2, tzinfo=UTC)
 CALLER = Caller("test", "org-1", "user-1")
+MODEL = unresolved("a/b")
 TOOL = "tool-00000000-0000-4000-8000-000000000000"
 
 
 def agent(**fields: Any) -> Agent:
     return requests.new_agent(
-        CreateAgent(**fields), agent_id="agent-1", model="a/b", project_id="header", caller=CALLER, at=AT
+        CreateAgent(**fields), agent_id="agent-1", model=MODEL, project_id="header", caller=CALLER, at=AT
     )
 
 
@@ -84,8 +88,6 @@ def test_each_field_of_a_later_release_is_refused_by_name(name: str) -> None:
         "tool_exec_environment_variables": {"a": "b"},
         "memory_variables": {"a": "b"},
         "from_template": "t",
-        "tool_rules": ({"type": "x"},),
-        "initial_message_sequence": ({"role": "user"},),
         "folder_ids": ("f",),
         "source_ids": ("s",),
         "identity_ids": ("i",),
@@ -119,3 +121,62 @@ def test_an_update_of_one_model_setting_keeps_the_others() -> None:
 
 def test_settings_that_are_already_so_are_not_changed() -> None:
     assert settings_after(UpdateAgent(parallel_tool_calls=True)) is UNSET
+
+
+def rules_of(**fields: Any) -> list[tuple[str, str]]:
+    return [(r["type"], r["tool_name"]) for r in agent(**fields).settings.tool_rules]
+
+
+def test_base_rules_come_with_the_type_unless_they_are_unwanted() -> None:
+    base = [
+        ("exit_loop", "send_message"),
+        ("continue_loop", "conversation_search"),
+        ("continue_loop", "memory_replace"),
+        ("continue_loop", "memory_insert"),
+    ]
+    assert rules_of() == []
+    assert rules_of(agent_type="memgpt_v2_agent") == base
+    assert rules_of(agent_type="memgpt_v2_agent", include_base_tool_rules=False) == []
+    assert rules_of(include_base_tool_rules=True) == base[1:]
+    assert rules_of(include_base_tool_rules=True, tools=("send_message",)) == [*base[1:], base[0]]
+
+
+def test_rules_of_ones_own_come_first_and_once() -> None:
+    mine = ExitLoop(tool_name="send_message")
+    rules = rules_of(agent_type="memgpt_v2_agent", tool_rules=(mine, mine))
+    assert rules[0] == ("exit_loop", "send_message")
+    assert len(rules) == 4
+
+
+def test_a_rule_that_sets_what_its_tool_does_not_take_is_refused_by_place() -> None:
+    node = ChildCall(name="memory_insert", args={"colour": 1})
+    child = ConstrainChildTools(tool_name="a", children=("memory_insert",), child_arg_nodes=(node,))
+    with pytest.raises(InvalidRequestError, match="it takes: label, new_string, insert_line") as error:
+        agent(tool_rules=(ExitLoop(tool_name="b"), child))
+    assert error.value.param == "/tool_rules/1/child_arg_nodes/0/args"
+    agent(tool_rules=(RunFirst(tool_name="somebody_elses", args={"colour": 1}),))
+    with pytest.raises(InvalidRequestError, match="at most 500"):
+        agent(tool_rules=tuple(ExitLoop(tool_name=str(n)) for n in range(501)))
+
+
+def test_an_agent_that_speaks_by_calls_gets_a_text_that_says_so() -> None:
+    assert "send_message" in agent(agent_type="memgpt_agent").settings.system
+    assert "send_message" not in agent().settings.system
+    with pytest.raises(NotSupportedError):
+        agent(agent_type="workflow_agent")
+    with pytest.raises(InvalidRequestError):
+        agent(agent_type="agent")
+
+
+def test_first_messages_are_checked_like_any_others() -> None:
+    assert requests.first_messages(CreateAgent()) is None
+    assert requests.first_messages(CreateAgent(initial_message_sequence=())) == ()
+    with pytest.raises(InvalidRequestError) as error:
+        requests.first_messages(CreateAgent(initial_message_sequence=(MessageIn(content="x"),)))
+    assert error.value.param == "/initial_message_sequence/0/role"
+
+
+def test_an_update_replaces_the_rules_and_an_empty_list_takes_them_away() -> None:
+    changed = settings_after(UpdateAgent(tool_rules=(ExitLoop(tool_name="a"),)))
+    assert changed == {"tool_rules": ({"type": "exit_loop", "tool_name": "a", "prompt_template": None},)}
+    assert settings_after(UpdateAgent(tool_rules=())) == {"tool_rules": ()}

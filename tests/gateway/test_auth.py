@@ -150,3 +150,13 @@ def test_a_deciding_header_that_comes_twice_is_refused_and_others_are_not() -> N
 def test_headers_have_a_bound() -> None:
     with pytest.raises(HeadersTooLargeError):
         admit(None, HOST, (b"a", b"x" * MAX_HEADER_BYTES))
+
+
+def test_a_form_without_a_key_needs_what_no_web_page_can_send() -> None:
+    form = (b"content-type", b"multipart/form-data; boundary=x")
+    own = (b"x-requested-with", b"curl")
+    for headers, forms in (((HOST, BODY, form), True), ((HOST, BODY, form, own), False)):
+        with pytest.raises(UnsupportedMediaError):
+            Gate(None).admit(headers, dict(headers), public=False, forms=forms)
+    headers = (HOST, BODY, form, own)
+    assert Gate(None).admit(headers, dict(headers), public=False, forms=True) is LOOPBACK

@@ -169,13 +169,15 @@ async def test_no_operation_works_without_the_key(pool: Pool) -> None:
         "block_label": "human",
         "conversation_id": "default",
         "page": "settings",
+        "tool_name": "send_message",
+        "memory_id": "passage-00000000-0000-4000-8000-000000000000",
         **{
             f"{noun}_id": f"{noun}-00000000-0000-4000-8000-000000000000"
             for noun in ("agent", "block", "tool")
         },
         **{
             f"{noun}_id": f"{noun}-00000000-0000-4000-8000-000000000000"
-            for noun in ("run", "step", "message")
+            for noun in ("run", "step", "message", "archive", "passage")
         },
     }
     bodies: set[bytes] = set()

@@ -103,9 +103,9 @@ def test_a_piped_conversation_is_remembered_by_the_agent(dsn: str) -> None:
         assert "Zoe" in second.stdout.splitlines()[-1]
         nobody = run("chat", "nobody", "--url", process.url)
         assert (nobody.returncode, nobody.stdout) == (1, "")
-        assert (
-            nobody.stderr
-            == "wakeful: there is no agent 'nobody'; without a name, `wakeful chat` creates one\n"
+        assert nobody.stderr == (
+            "wakeful: there is no agent 'nobody'; `wakeful agents list` lists them, `wakeful chat` creates "
+            "one\n"
         )
 
 

@@ -139,3 +139,11 @@ async def test_a_stream_without_its_end_has_broken_off() -> None:
     async with answering(stream) as url, Client(url, None) as client:
         with pytest.raises(AwayError, match="broke off"):
             await collect(client.resume("run-1", after=0))
+
+
+async def test_a_list_is_read_page_by_page_to_its_end(pool: Pool, provider: Provider) -> None:
+    async with talking(pool, provider) as served, listening(served.app) as url, Client(url, None) as client:
+        made = [(await served.agent(name="same"))["id"] for _ in range(3)]
+        pages = [[a["id"] for a in page] async for page in client.pages("/v1/agents/?name=same", limit=2)]
+        assert pages == [[made[2], made[1]], [made[0]]]
+        assert [page async for page in client.pages("/v1/agents/?name=other")] == []

@@ -24,12 +24,19 @@ def test_variables_of_other_deployments_are_understood() -> None:
     env = {"DATABASE_URL": "postgresql://h/d", "LETTA_SERVER_PASSWORD": "pw"}
     settings = load(env, {})
     assert (settings.database_url, settings.api_key) == ("postgresql://h/d", "pw")
+    env = {"LETTA_DEFAULT_EMBEDDING_HANDLE": "embedding/m", "EMBEDDING_BASE_URL": "http://h/v1"}
+    settings = load(env | {"EMBEDDING_API_KEY": "k"}, {})
+    assert settings.embedding == "embedding/m"
+    assert (settings.embedding_base_url, settings.embedding_api_key) == ("http://h/v1", "k")
+    assert load({"WAKEFUL_EMBEDDING": "off"}, {}).embedding == "off"
 
 
 def test_every_field_can_be_set_by_variable_and_by_flag() -> None:
     values: dict[str, Any] = {
-        name: {"text": "x/y", "integer": 4_000_000, "seconds": 7.0}.get(config.fields()[i].type, "debug")
-        for i, name in enumerate(Settings.__struct_fields__)
+        field.name: {"text": "x/y", "integer": 4_000_000, "seconds": 7.0}.get(
+            field.type, field.type.partition(",")[0]
+        )
+        for field in config.fields()
     }
     values |= {
         "port": 99,
@@ -37,6 +44,7 @@ def test_every_field_can_be_set_by_variable_and_by_flag() -> None:
         "host_name": "n",
         "database_url": "postgres://h/d",
         "default_base_url": "http://h/v1",
+        "embedding_base_url": "http://h/v1",
     }
     expected = Settings(**values)
     env = {field.env: str(values[field.name]) for field in config.fields()}
@@ -63,6 +71,9 @@ def test_every_field_can_be_set_by_variable_and_by_flag() -> None:
         ({"WAKEFUL_HOST_NAME": "a b"}, {}, "WAKEFUL_HOST_NAME", "letters"),
         ({"WAKEFUL_DEFAULT_BASE_URL": "localhost:1"}, {}, "WAKEFUL_DEFAULT_BASE_URL", "http://"),
         ({"WAKEFUL_DEFAULT_BASE_URL": "http://["}, {}, "WAKEFUL_DEFAULT_BASE_URL", "http://"),
+        ({"LETTA_DEFAULT_EMBEDDING_HANDLE": "x"}, {}, "LETTA_DEFAULT_EMBEDDING_HANDLE", "`off` means none"),
+        ({"EMBEDDING_BASE_URL": "localhost"}, {}, "EMBEDDING_BASE_URL", "http://"),
+        ({"EMBEDDING_BASE_URL": "http://h/v1"}, {}, "EMBEDDING_BASE_URL", "WAKEFUL_EMBEDDING=embedding/"),
         ({"DATABASE_URL": "mysql://h/d"}, {}, "DATABASE_URL", "postgresql://"),
         ({"WAKEFUL_API_KEY": "schlüssel"}, {}, "WAKEFUL_API_KEY", "ASCII"),
         ({"WAKEFUL_MAX_PENDING": "10"}, {}, "WAKEFUL_MAX_PENDING", "WAKEFUL_MAX_PENDING_PER_AGENT"),

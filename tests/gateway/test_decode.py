@@ -234,3 +234,12 @@ def test_labels_that_could_be_taken_for_markup_or_paths_are_refused(value: str) 
     with pytest.raises(InvalidRequestError) as error:
         decode.label(value, param="/label")
     assert error.value.param == "/label"
+
+
+def test_a_query_that_must_be_given_is_missed_even_where_nothing_is() -> None:
+    class Required(Struct):
+        term: str
+
+    for raw in (b"", b"other=1"):
+        with pytest.raises(InvalidRequestError, match="term"):
+            decode.query(raw, Required)

@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.commands import InputMessage
+from actors.commands import InputMessage, SendMessages
 from gateway import decode, inputs
 from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
 from gateway.inputs import SendRequest
-from storage.records import ImagePart, TextPart
+from storage.records import ApprovalPart, ImagePart, TextPart
 
 USER = {"role": "user", "content": "hi"}
 PNG = {"type": "base64", "media_type": "image/png", "data": "aGVsbG8="}
@@ -100,16 +100,16 @@ def test_values_of_the_wrong_kind_are_refused_when_read(fields: dict[str, Any]) 
         request(**fields)
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        {"type": "approval", "approvals": [{"type": "approval", "tool_call_id": "c", "approve": True}]},
-        {"type": "tool_return", "tool_returns": []},
-    ],
-)
-def test_an_approval_that_nothing_awaits_is_refused_in_lettas_words(sent: dict[str, Any]) -> None:
-    with pytest.raises(BadArgumentError, match="No tool call is currently awaiting approval"):
-        messages(sent)
+APPROVAL: dict[str, Any] = {"type": "approval", "approvals": [{"tool_call_id": "c", "approve": True}]}
+
+
+def test_answers_come_before_what_is_said_with_them() -> None:
+    asked = request(messages=[APPROVAL, USER])
+    assert inputs.decisions_of(asked) == (ApprovalPart("c", approve=True),)
+    assert [m.content for m in inputs.messages_of(asked)] == [(TextPart(USER["content"]),)]
+    with pytest.raises(BadArgumentError, match="comes before"):
+        messages(USER, APPROVAL)
+    assert inputs.messages_of(request(messages=[APPROVAL])) == ()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,6 @@ def test_options_of_streams_need_a_stream(option: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        {"client_tools": [{"name": "f"}]},
         {"client_skills": [{"name": "f", "description": "d", "location": "l"}]},
         {"return_logprobs": True},
         {"top_logprobs": 3},
@@ -227,9 +226,8 @@ def test_the_same_words_to_another_agent_are_another_request() -> None:
 
 def test_otids_make_a_key_and_their_order_counts() -> None:
     def key(*otids: str | None) -> str | None:
-        return inputs.key_of(
-            [InputMessage(role="user", content=(TextPart("hi"),), otid=otid) for otid in otids]
-        )
+        said = tuple(InputMessage(role="user", content=(TextPart("hi"),), otid=otid) for otid in otids)
+        return inputs.key_of(SendMessages(conversation_id="c", messages=said))
 
     assert key(None) is None
     assert key("a", None) == key("a")

@@ -8,6 +8,7 @@ import pytest
 
 from gateway import letta_messages
 from storage.records import (
+    ApprovalPart,
     ImagePart,
     Message,
     Part,
@@ -162,3 +163,20 @@ def test_what_a_client_sent_is_told_from_what_the_model_said() -> None:
     assert letta_messages.is_input(stored("assistant", TextPart("q"), step_id=None))
     assert not letta_messages.is_input(stored("assistant", TextPart("a")))
     assert not letta_messages.is_input(stored("tool", ToolReturnPart("c", "f", "success", "")))
+
+
+def test_calls_that_wait_are_a_request_and_what_was_decided_is_its_answer() -> None:
+    call = ToolCallPart("a", "write", "{}")
+    [asks] = shown(stored("approval", call, step_id="step-1"))
+    assert asks["message_type"] == "approval_request_message"
+    assert asks["tool_calls"] == [asks["tool_call"]]
+    answer = stored("approval", ApprovalPart("a", approve=False, reason="no"), step_id="step-1")
+    [said] = shown(answer)
+    assert said["message_type"] == "approval_response_message"
+    assert (said["approve"], said["reason"]) == (False, "no")
+    assert said["approvals"][0]["type"] == "approval"
+    assert letta_messages.is_input(answer)
+    returned = ToolReturnPart("a", "weather", "success", "Sunny")
+    [mixed] = shown(stored("approval", ApprovalPart("b", approve=True), returned, step_id="step-1"))
+    assert mixed["approve"] is None
+    assert [one["type"] for one in mixed["approvals"]] == ["approval", "tool"]

@@ -6,10 +6,12 @@ from typing import Any
 import msgspec
 import pytest
 from letta_client.types import EmbeddingConfig as SdkEmbedding
+from letta_client.types import EmbeddingModel as SdkEmbeddingModel
 from letta_client.types import LlmConfig as SdkConfig
 from letta_client.types import Model as SdkModel
 
 from actors.llm.model import ModelRef
+from actors.llm.openai_embeddings import EmbeddingRef
 from gateway import letta_models as shown
 from storage.records import AgentSettings, ModelSettings
 
@@ -33,7 +35,7 @@ def wire(value: object) -> Any:
 
 
 def test_a_model_passes_the_sdks_own_validation() -> None:
-    assert SdkModel.model_validate(wire(shown.model(REF))).model_extra == {}
+    assert SdkModel.model_validate(wire(shown.model(REF))).model_extra == {"context_window_source": "table"}
 
 
 def test_model_settings_say_what_holds_where_nothing_was_chosen() -> None:
@@ -81,6 +83,30 @@ def test_only_known_embedding_handles_have_a_configuration() -> None:
     assert (known.embedding_dim, known.handle) == (3072, "openai/text-embedding-3-large")
     for handle in ("nobody/knows", None):
         assert shown.embedding_config(settings(embedding=handle)) is None
+
+
+@pytest.mark.parametrize(
+    ("provider_type", "endpoint_type", "shown_type"),
+    [
+        ("openai", "openai", "openai"),
+        ("lmstudio", "lmstudio", "lmstudio_openai"),
+        ("ollama", "ollama", "ollama"),
+        ("local", "hugging-face", "openai"),
+        ("somebody", "openai", "openai"),
+    ],
+)
+def test_every_model_that_embeds_is_shown_with_types_that_clients_know(
+    provider_type: str, endpoint_type: str, shown_type: str
+) -> None:
+    ref = EmbeddingRef(
+        handle="p/m", name="m", provider="p", provider_type=provider_type, endpoint=None, dimensions=None
+    )
+    state = wire(shown.embedding_model(ref))
+    model = SdkEmbeddingModel.model_validate(state)
+    assert (model.embedding_endpoint_type, model.provider_type) == (endpoint_type, shown_type)
+    assert (model.handle, model.embedding_dim, model.api_model_type) == ("p/m", 0, "embedding")
+    other = msgspec.structs.replace(ref, handle="a/b", dimensions=3)
+    assert [m.handle for m in shown.embedding_models([ref, other])] == ["a/b", "p/m"]
 
 
 def test_models_are_sorted_by_handle() -> None:

@@ -7,7 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
+from actors import summary
 from actors.events import (
+    BlockChanged,
+    BlockCreated,
+    BlockDetached,
+    Compacted,
     Event,
     Logged,
     MessageCommitted,
@@ -28,6 +33,7 @@ from actors.events import (
     ToolReturned,
     WindowMoved,
 )
+from actors.summary import CompactionStats
 from gateway import letta_stream
 from gateway.letta_stream import DONE, Mode, Reducer
 from storage.records import (
@@ -105,6 +111,9 @@ def turn() -> list[Event]:
         MessageCommitted(RUN, SAID),
         MessageCommitted(RUN, RETURNED),
         WindowMoved(RUN, 2, 1),
+        BlockChanged(RUN, "block-1", "human", "tea", 1),
+        BlockCreated(RUN, "block-2", "notes", "", "What else there is."),
+        BlockDetached(RUN, "block-3", "old"),
         StepStarted(RUN, "step-2", 1, "p/m", SECOND, NOW),
         TextStarted(RUN, SECOND),
         TextDelta(RUN, SECOND, "Bye."),
@@ -392,3 +401,75 @@ def test_a_trimmed_run_is_told_again_from_its_stored_messages_above_every_old_nu
     ]
     assert [b["content"] for b in shown if b["message_type"] == "assistant_message"] == ["Hello", "Bye."]
     assert kinds(chunks)[-2:] == ["stop_reason", "usage_statistics"]
+
+
+# --- compactions ----------------------------------------------------------------------------
+
+STATS = CompactionStats(
+    trigger="manual",
+    context_tokens_before=90,
+    context_tokens_after=50,
+    context_window=100,
+    messages_count_before=9,
+    messages_count_after=4,
+)
+SUMMARY = stored(
+    "message-00000000-0000-4000-8000-0000000000e5",
+    "summary",
+    TextPart(summary.pack("They said hi.", hidden=5, at=NOW, stats=STATS)),
+    step=None,
+)
+COMPACTED = [
+    Compacted(RUN, "message-00000000-0000-4000-8000-0000000000f6", NOW, STATS, SUMMARY.id),
+    MessageCommitted(RUN, SUMMARY),
+]
+UNSUMMED = [
+    Compacted(RUN, "message-00000000-0000-4000-8000-0000000000f6", NOW, STATS, None, RunError("e", "m"))
+]
+
+
+def chunks_of(events: list[Event], **mode: Any) -> list[dict[str, Any]]:
+    reducer = Reducer(RUN, Mode(**mode))
+    started = RunStarted(RUN, "agent-1", 1, ())
+    out = reducer.feed([Logged(n, event) for n, event in enumerate([started, *events], 1)])
+    return [msgspec.json.decode(chunk.removeprefix(b"data: ")) for chunk in out]
+
+
+@pytest.mark.parametrize("tokens", [False, True])
+def test_a_compaction_is_an_event_and_a_summary_for_clients_that_ask(tokens: bool) -> None:
+    event, told = chunks_of(COMPACTED, tokens=tokens, compactions=True)
+    assert (event["message_type"], event["event_type"]) == ("event_message", "compaction")
+    assert event["event_data"] == {"trigger": "manual", "context_token_estimate": 90, "context_window": 100}
+    assert (told["message_type"], told["summary"]) == ("summary_message", "They said hi.")
+    assert told["compaction_stats"]["messages_count_after"] == 4
+    assert event["id"] != told["id"] == SUMMARY.id
+
+
+def test_a_compaction_is_a_user_s_message_for_others() -> None:
+    [told] = chunks_of(COMPACTED)
+    assert told["message_type"] == "user_message"
+    assert summary.unpack(told["content"]) == ("They said hi.", STATS)
+
+
+def test_a_compaction_without_a_summary_is_told_to_clients_that_ask() -> None:
+    assert chunks_of(UNSUMMED) == []
+    [told] = chunks_of(UNSUMMED, compactions=True)
+    assert told["message_type"] == "event_message"
+
+
+def test_numbers_are_the_same_whoever_is_told() -> None:
+    behind = stored(SECOND, "assistant", TextPart("yes"))
+    for before in (COMPACTED, UNSUMMED):
+        events = [*before, MessageCommitted(RUN, behind)]
+        asking, other = (chunks_of(events, numbered=True, compactions=told)[-1] for told in (True, False))
+        assert asking["seq_id"] == other["seq_id"]
+
+
+def test_a_summary_that_the_attempt_before_told_is_not_told_again() -> None:
+    again = RunStarted(RUN, "agent-1", 2, ())
+    behind = stored(SECOND, "assistant", TextPart("yes"))
+    told = chunks_of(
+        [*COMPACTED, again, *COMPACTED, MessageCommitted(RUN, behind)], numbered=True, compactions=True
+    )
+    assert [c["message_type"] for c in told] == ["event_message", "summary_message", "assistant_message"]
+    assert told[-1]["seq_id"] == 2_000_003

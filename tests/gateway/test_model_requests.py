@@ -76,3 +76,30 @@ def test_the_context_window_comes_from_its_own_field_first() -> None:
     assert requests.window_tokens(ModelRequest()) is None
     assert requests.window_tokens(ModelRequest(llm_config=config)) == 5
     assert requests.window_tokens(ModelRequest(llm_config=config, context_window_limit=7)) == 7
+
+
+FORM = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("form", [{"type": "text"}, {"type": "json_object"}, FORM])
+def test_a_form_of_answers_is_kept(form: dict[str, Any]) -> None:
+    assert requests.new_settings(ModelRequest(response_format=form)).response_format == form
+    given = {"response_format": form, "tool_mode": "json_schema"}
+    settings = requests.new_settings(ModelRequest(model_settings=given))
+    assert (settings.response_format, settings.extra) == (form, {"tool_mode": "json_schema"})
+
+
+@pytest.mark.parametrize(
+    "form",
+    [{}, {"type": "xml"}, {"type": "json_schema"}, {"type": "json_schema", "json_schema": {"schema": 7}}],
+)
+def test_a_form_that_no_provider_knows_is_refused(form: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError):
+        requests.new_settings(ModelRequest(response_format=form))
+    with pytest.raises(InvalidRequestError):
+        requests.check_settings({"response_format": form})
+
+
+def test_an_unknown_tool_mode_is_refused() -> None:
+    with pytest.raises(InvalidRequestError):
+        requests.new_settings(ModelRequest(model_settings={"tool_mode": "magic"}))

@@ -65,8 +65,9 @@ async def test_every_field_of_the_sdk_is_kept_and_returned(pool: Pool) -> None:
         read = await served.json("GET", f"/v1/agents/{made['id']}", params=EVERYTHING)
 
     assert read == made
-    for name in ("name", "description", "metadata", "system", "timezone", "embedding", "compaction_settings"):
+    for name in ("name", "description", "metadata", "system", "timezone", "embedding"):
         assert made[name] == fields[name]
+    assert made["compaction_settings"]["mode"] == "all"
     assert made["tags"] == ["b", "a"]
     settings = fields["model_settings"]
     assert {name: made["model_settings"][name] for name in settings} == settings
@@ -117,14 +118,20 @@ REFUSED: list[tuple[dict[str, Any], int, str | None]] = [
     ({"timezone": "Mars/Olympus"}, 422, "/timezone"),
     ({"timezone": "../../etc/passwd"}, 422, "/timezone"),
     ({"agent_type": "no_such_agent"}, 422, "/agent_type"),
-    ({"agent_type": "memgpt_v2_agent"}, 501, "/agent_type"),
+    ({"agent_type": "react_agent"}, 501, "/agent_type"),
     ({"secrets": {"A": "b"}}, 501, "/secrets"),
     ({"tool_exec_environment_variables": {"A": "b"}}, 501, "/tool_exec_environment_variables"),
     ({"folder_ids": ["source-x"]}, 501, "/folder_ids"),
     ({"identity_ids": ["identity-x"]}, 501, "/identity_ids"),
     ({"enable_sleeptime": True}, 501, "/enable_sleeptime"),
-    ({"tool_rules": [{"type": "run_first", "tool_name": "x"}]}, 501, "/tool_rules"),
-    ({"initial_message_sequence": [{"role": "user", "content": "x"}]}, 501, "/initial_message_sequence"),
+    ({"tool_rules": [{"type": "run_first"}]}, 422, "/tool_rules/0"),
+    ({"tool_rules": [{"type": "fly", "tool_name": "x"}]}, 422, "/tool_rules/0/type"),
+    (
+        {"tool_rules": [{"type": "max_count_per_step", "tool_name": "x", "max_count_limit": 0}]},
+        422,
+        "/tool_rules/0/max_count_limit",
+    ),
+    ({"initial_message_sequence": [{"role": "user"}]}, 422, "/initial_message_sequence/0/content"),
     ({"from_template": "t"}, 501, "/from_template"),
     ({"model": "noslash"}, 400, "/model"),
     ({"model": "nobody/x"}, 404, None),

@@ -189,3 +189,20 @@ async def test_writes_that_race_are_all_kept(pool: Pool) -> None:
                     group.start_soon(write, number)
         async with connection(served.pool) as conn:
             assert await conn.fetchval("select version from blocks where id = $1", block["id"]) == 18
+
+
+async def test_a_change_under_an_etag_overwrites_nothing_that_came_later(pool: Pool) -> None:
+    async with serving(pool) as served:
+        agent = await served.agent(memory_blocks=[{"label": "human", "value": "one"}])
+        path = f"/v1/agents/{agent['id']}/core-memory/blocks/human"
+        read = await served.http.get(path)
+        etag = {"if-match": read.headers["etag"]}
+        changed = await served.http.request("PATCH", path, json={"value": "two"}, headers=etag)
+        assert changed.status_code == 200
+        assert changed.headers["etag"] != read.headers["etag"]
+        await served.json("PATCH", path, json={"value": "late"}, headers=etag, status=409)
+        assert (await served.json("GET", path))["value"] == "two"
+        await served.json("PATCH", path, json={"value": "any"}, headers={"if-match": "*"})
+        wrong = {"if-match": "yesterday"}
+        await served.json("PATCH", path, json={"value": "x"}, headers=wrong, status=422)
+        assert (await served.json("GET", path))["value"] == "any"

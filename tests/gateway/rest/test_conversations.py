@@ -6,6 +6,7 @@ import anyio
 import pytest
 
 from bench.provider import Provider
+from gateway.rest import conversations
 from storage.pool import Pool, connection
 from tests.gateway.rest.talking import events, kinds, new_agent, talking, user
 from tests.serving import Served
@@ -125,8 +126,15 @@ async def test_a_conversation_is_cancelled_alone(pool: Pool, provider: Provider)
 
 
 async def test_a_stream_is_found_by_run_by_otid_or_as_the_newest_active_one(
-    pool: Pool, provider: Provider
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    resume, taken_up = conversations.resume, []
+
+    def noted(ctx: Any, run: Any, request: Any) -> Any:
+        taken_up.append(run.id)
+        return resume(ctx, run, request)
+
+    monkeypatch.setattr(conversations, "resume", noted)
     async with talking(pool, provider) as served:
         agent_id = await new_agent(served)
         talk = await opened(served, agent_id)
@@ -150,6 +158,8 @@ async def test_a_stream_is_found_by_run_by_otid_or_as_the_newest_active_one(
                 for wanted in ({}, {"otid": "mine"}, {"run_id": run["id"]}):
                     tasks.start_soon(follow, path, wanted)
                 await served.json("POST", path, json={"run_id": other["usage"]["run_ids"][0]}, status=404)
+                while len(taken_up) < 3:  # the run must not be over before each has found it
+                    await anyio.sleep(0.01)
                 await provider.open("go")
         assert len(found) == 4
         assert all(stream == found[0] for stream in found)

@@ -338,8 +338,8 @@ async def test_a_cancelled_run_keeps_what_was_shown_and_its_stream_says_so(
         ({"input": "hi", "stream_tokens": True}, 422, "/stream_tokens"),
         ({"input": "hi", "background": True}, 422, "/background"),
         ({"input": "hi", "include_pings": False}, 422, "/include_pings"),
-        ({"input": "hi", "client_tools": [{"name": "f"}]}, 501, "/client_tools"),
-        ({"messages": [{"type": "approval", "approve": True}]}, 400, "/messages/0"),
+        ({"input": "hi", "client_tools": [{"name": "f g"}]}, 422, "/client_tools/0/name"),
+        ({"messages": [{"type": "approval", "approve": True}]}, 400, "/messages"),
         ({"input": "a\0b"}, 422, "/input"),
     ],
 )

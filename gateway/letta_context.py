@@ -1,0 +1,174 @@
+"""Shows what fills a model's window, as Letta's clients expect it. Pure."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+from msgspec import Struct
+
+from actors import summary
+from storage.records import (
+    Conversation,
+    ImagePart,
+    JsonObject,
+    Message,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+)
+
+Count = Callable[[str], int]
+
+
+class InternalMessage(Struct, frozen=True, kw_only=True):
+    """A stored message in the form that Letta keeps it in, with calls as OpenAI writes them."""
+
+    id: str
+    role: str
+    content: tuple[TextPart | ImagePart | ReasoningPart | ToolReturnPart, ...] | None
+    created_at: datetime
+    agent_id: str
+    conversation_id: str | None
+    name: str | None = None
+    otid: str | None = None
+    sender_id: str | None = None
+    step_id: str | None = None
+    run_id: str | None = None
+    tool_calls: tuple[JsonObject, ...] | None = None
+    tool_call_id: str | None = None
+    tool_returns: tuple[JsonObject, ...] | None = None
+    is_err: bool | None = None
+
+
+class ContextWindowOverview(Struct, frozen=True, kw_only=True):
+    """What models see of a conversation, and how many tokens each part of it takes."""
+
+    context_window_size_max: int
+    context_window_size_current: int
+    num_messages: int
+    num_archival_memory: int
+    num_recall_memory: int
+    num_tokens_external_memory_summary: int
+    external_memory_summary: str
+    num_tokens_system: int
+    system_prompt: str
+    num_tokens_core_memory: int
+    core_memory: str
+    num_tokens_memory_filesystem: int = 0
+    memory_filesystem: str | None = None
+    num_tokens_tool_usage_rules: int = 0
+    tool_usage_rules: str | None = None
+    num_tokens_directories: int = 0
+    directories: str | None = None
+    num_tokens_summary_memory: int
+    summary_memory: str | None
+    num_tokens_functions_definitions: int
+    functions_definitions: tuple[JsonObject, ...]
+    num_tokens_messages: int
+    messages: tuple[InternalMessage, ...]
+
+
+def overview(
+    window: Sequence[Message],
+    *,
+    conversation: Conversation,
+    window_tokens: int,
+    functions: tuple[JsonObject, ...],
+    functions_tokens: int,
+    archival: int,
+    count: Count,
+) -> ContextWindowOverview:
+    """Return what fills a window: the system message first, then its summary if it has one, then the rest.
+
+    The parts of the system message are cut out of its text, so the counts are of what is really sent.
+    """
+    system, *rest = window
+    shown = [m for m in rest if not m.excluded]
+    held = next((m for m in shown if m.role == "summary"), None)
+    said = [m for m in shown if m.role != "summary"]
+    text = _text(system)
+    text, memory = _cut(text, "memory_blocks")
+    text, rules = _cut(text, "tool_usage_rules")
+    text, directories = _cut(text, "directories")
+    text, facts = _cut(text, "memory_metadata")
+    tokens: dict[str, Any] = {
+        "num_tokens_system": count(text),
+        "num_tokens_core_memory": count(memory),
+        "num_tokens_tool_usage_rules": count(rules),
+        "num_tokens_directories": count(directories),
+        "num_tokens_external_memory_summary": count(facts),
+        "num_tokens_summary_memory": 0 if held is None else held.tokens,
+        "num_tokens_functions_definitions": functions_tokens,
+        "num_tokens_messages": sum(m.tokens for m in said),
+    }
+    return ContextWindowOverview(
+        **tokens,
+        context_window_size_max=window_tokens,
+        context_window_size_current=sum(tokens.values()),
+        num_messages=1 + len(shown),
+        num_archival_memory=archival,
+        num_recall_memory=conversation.end_position - 1,
+        external_memory_summary=facts,
+        system_prompt=text,
+        core_memory=memory,
+        tool_usage_rules=rules or None,
+        directories=directories or None,
+        summary_memory=None if held is None else summary.unpack(_text(held))[0],
+        functions_definitions=functions,
+        messages=tuple(internal(m) for m in (system, *shown)),
+    )
+
+
+def internal(message: Message) -> InternalMessage:
+    """Return a stored message in Letta's own form."""
+    calls = tuple(_call(part) for part in message.content if isinstance(part, ToolCallPart))
+    returns = [part for part in message.content if isinstance(part, ToolReturnPart)]
+    kept = tuple(
+        part
+        for part in message.content
+        if isinstance(part, TextPart | ImagePart | ReasoningPart | ToolReturnPart)
+    )
+    return InternalMessage(
+        id=message.id,
+        role=message.role,
+        content=kept or None,
+        created_at=message.created_at,
+        agent_id=message.agent_id,
+        conversation_id=None if message.conversation_id == message.agent_id else message.conversation_id,
+        name=message.name or (returns[0].name if returns else None),
+        otid=message.otid,
+        sender_id=message.sender_id,
+        step_id=message.step_id,
+        run_id=message.run_id,
+        tool_calls=calls or None,
+        tool_call_id=returns[0].tool_call_id if returns else None,
+        tool_returns=tuple(_return(part) for part in returns) or None,
+        is_err=True if message.excluded else None,
+    )
+
+
+def _call(part: ToolCallPart) -> JsonObject:
+    return {
+        "id": part.id,
+        "type": "function",
+        "function": {"name": part.name, "arguments": part.arguments},
+    }
+
+
+def _return(part: ToolReturnPart) -> JsonObject:
+    shown: dict[str, Any] = {"tool_call_id": part.tool_call_id, "status": part.status}
+    return {**shown, "stdout": part.stdout, "stderr": part.stderr, "func_response": part.text}
+
+
+def _text(message: Message) -> str:
+    return "".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+def _cut(text: str, tag: str) -> tuple[str, str]:
+    """Return the text without what stands in `<tag>`, and that; tags inside it belong to it."""
+    before, opened, rest = text.partition(f"<{tag}>\n")
+    inside, closed, after = rest.rpartition(f"\n</{tag}>")
+    if not (opened and closed):
+        return text, ""
+    return f"{before.rstrip()}\n\n{after.lstrip()}".strip(), f"{opened}{inside}{closed}"
