@@ -50,12 +50,13 @@ async def serving(
     providers: Iterable[Provider] = (),
     settings: Settings | None = None,
     headers: dict[str, str] | None = None,
+    host_settings: HostSettings | None = None,
 ) -> AsyncGenerator[Served]:
     """Run a host and its gateway until the block ends."""
     async with connection(pool) as conn:
         await tools.seed(conn, BUILTIN.values())
     catalog = Catalog(providers)
-    host = Host(pool, catalog, name="test-host", settings=HostSettings(drain_seconds=2))
+    host = Host(pool, catalog, name="test-host", settings=host_settings or HostSettings(drain_seconds=2))
     app = App(host, settings or Settings(), ROUTES)
     client = httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url=BASE, headers=SDK if headers is None else headers

@@ -35,13 +35,15 @@ _BREACHES = {
         select i.run_id || ': inbox ' || i.state || ', ' || coalesce(n.stored, 0) || ' inputs'
           from inbox i
           left join (select run_id, count(*) as stored from messages
-                      where role not in ('assistant', 'tool') group by run_id) n on n.run_id = i.run_id
+                      where role not in ('assistant', 'tool', 'summary')
+                      group by run_id) n on n.run_id = i.run_id
          where coalesce(n.stored, 0) <>
                case when i.state = 'new' then 0 else jsonb_array_length(i.command -> 'messages') end
     """,
     "an unbegun run has steps": """
         select s.id from steps s join inbox i on i.run_id = s.run_id where i.state = 'new'
     """,
+    # A run pays for its summaries too, which are no steps.
     "a run's usage is not that of its steps": """
         select r.id || ': ' || r.usage::text || ', steps ' || coalesce(s.n, 0)
           from runs r
@@ -49,6 +51,8 @@ _BREACHES = {
                        from steps group by run_id) s on s.run_id = r.id
          where (coalesce((r.usage ->> 'steps')::int, 0), coalesce((r.usage ->> 'prompt')::int, 0))
                is distinct from (coalesce(s.n, 0)::int, coalesce(s.prompt, 0)::int)
+           and not ((r.usage ->> 'prompt')::int > s.prompt and (r.usage ->> 'steps')::int = s.n
+                    and exists (select from messages m where m.run_id = r.id and m.role = 'summary'))
     """,
     "a message belongs to no step": """
         select m.id from messages m
@@ -122,12 +126,15 @@ def _inserted(messages: list[Message]) -> list[str]:
 # --- no version is lost ------------------------------------------------------------------------------
 
 _VERSIONS = """
-select a.id, a.version, (select count(*) from steps s where s.agent_id = a.id) as steps,
+select a.id, a.version,
+       (select count(*) from steps s where s.agent_id = a.id)
+       + (select count(*) from messages m where m.agent_id = a.id and m.role = 'summary') as steps,
        (select coalesce(sum(b.version), 0)::int from agents_blocks h join blocks b on b.id = h.block_id
          where h.agent_id = a.id)
        - (select count(*) from messages m cross join lateral jsonb_array_elements(m.content) p
-           where m.agent_id = a.id and p ->> 'type' = 'tool_return' and p ->> 'name' = 'memory_insert'
-             and p ->> 'status' = 'success') as edits
+           where m.agent_id = a.id and p ->> 'type' = 'tool_return' and p ->> 'status' = 'success'
+             and (p ->> 'name' = 'memory_insert'
+                  or p ->> 'name' = 'memory' and p ->> 'text' like 'Successfully renamed%')) as edits
   from agents a
 """
 
@@ -135,7 +142,7 @@ select a.id, a.version, (select count(*) from steps s where s.agent_id = a.id) a
 async def versions_are_counted(pool: Pool) -> list[str]:
     """Return the agents whose version is not the number of their commits: of two, one was lost.
 
-    A commit is a step, or an edit of a block: one that no step of the agent made.
+    A commit is a step, a summary, or an edit of a block: one that no step of the agent made.
     """
     async with connection(pool) as conn:
         rows = await conn.fetch(_VERSIONS)

@@ -19,6 +19,8 @@ from actors.commands import (
     DetachTool,
     Edit,
     Receipt,
+    Recompile,
+    ResetMessages,
     UpdateAgent,
     UpdateBlock,
 )
@@ -76,7 +78,11 @@ class Talk:
                 self.agent_id,
                 f"openai/{model}",
             )
-        await self._provider.script([{**reply, "model": model} for reply in self.REPLIES[said:]])
+        await self._provider.script([{**reply, "model": model} for reply in self._lines(said)])
+
+    def _lines(self, said: int) -> list[dict[str, Any]]:
+        """Return what the model has to say once it has answered `said` times."""
+        return list(self.REPLIES[said:])
 
     async def act(self, host: HostProcess) -> None:
         """Send the message, with the key of all attempts, and wait for the end of its run."""
@@ -119,6 +125,124 @@ async def hear_out(host: HostProcess, agent_id: str, receipt: Receipt) -> None:
         except RefusedError as error:
             if error.kind != OVER:
                 raise
+
+
+class Remember(Talk):
+    """The same, where one step creates, renames and detaches blocks and archives; the next one searches."""
+
+    REPLIES = (
+        {
+            "tool_calls": [
+                {
+                    "name": "memory",
+                    "arguments": {"command": "create", "path": "/memories/notes", "description": "More."},
+                },
+                {
+                    "name": "memory",
+                    "arguments": {"command": "rename", "old_path": "human", "new_path": "person"},
+                },
+                {"name": "memory", "arguments": {"command": "delete", "path": "/memories/old"}},
+                {"name": "archival_memory_insert", "arguments": {"content": "the umbrella is green"}},
+            ]
+        },
+        {"tool_calls": [{"name": "archival_memory_search", "arguments": {"query": "umbrella"}}]},
+        {"text": "noted"},
+    )
+    ENDS = (
+        ("user", "I like tea"),
+        ("assistant", ""),
+        ("tool", "passage-"),
+        ("assistant", ""),
+        ("tool", "the umbrella is green"),
+        ("assistant", "noted"),
+    )
+
+    async def prepare(self) -> None:
+        self.agent_id = await create_agent(
+            self._pool,
+            model="openai/none",
+            blocks=(new_block("human"), new_block("old")),
+            more_tools=("memory", "archival_memory_insert", "archival_memory_search"),
+            embedding="openai/embed",
+        )
+        await self._teach()
+
+    async def between(self) -> list[str]:
+        return await super().between() + await self._half_done()
+
+    async def end(self) -> list[str]:
+        return await super().end() + await self._half_done()
+
+    async def _half_done(self) -> list[str]:
+        """Return what of the first step is there without the rest of it."""
+        async with connection(self._pool) as conn:
+            results = [m for m in await checks.history(conn, self.agent_id) if m.role == "tool"]
+            held = await conn.fetch(
+                "select label from agents_blocks where agent_id = $1 order by ordinal", self.agent_id
+            )
+            stored = await conn.fetch(
+                "select p.id from passages p join archives_agents a using (archive_id) where a.agent_id = $1",
+                self.agent_id,
+            )
+        told = [checks.said_in(message) for message in results[:1]]
+        labels, passages = [row["label"] for row in held], [row["id"] for row in stored]
+        expected = ["person", "notes"] if told else ["human", "old"]
+        wrong = [] if labels == expected else [f"after {len(told)} steps the blocks are {labels}"]
+        if len(passages) != len(told) or not all(p in text for p, text in zip(passages, told, strict=False)):
+            wrong.append(f"the passages are {passages}, the model was told {told}")
+        return wrong
+
+
+class Compact(Talk):
+    """Long messages in a small window, so that a turn begins with a summary of what was said before."""
+
+    TEXTS = tuple(f"{n} " + "word " * 400 for n in range(6))
+    REPLIES = tuple({"text": f"heard {n}"} for n in range(6))
+    ENDS = tuple(pair for n in range(6) for pair in (("user", f"{n} word"), ("assistant", f"heard {n}")))
+    SUMMARY = "so far they counted"
+
+    async def prepare(self) -> None:
+        self.agent_id = await create_agent(self._pool, model="openai/none", context_window_tokens=2500)
+        await self._teach()
+
+    def _lines(self, said: int) -> list[dict[str, Any]]:
+        return [{"text": self.SUMMARY, "match": "<conversation>", "repeat": "forever"}, *self.REPLIES[said:]]
+
+    async def act(self, host: HostProcess) -> None:
+        for number, text in enumerate(self.TEXTS):
+            async with host.line() as line:
+                receipt = await line.tell(self._message(text, number))
+            await hear_out(host, self.agent_id, receipt)
+
+    async def between(self) -> list[str]:
+        return await super().between() + await self._half_done()
+
+    async def end(self) -> list[str]:
+        async with connection(self._pool) as conn:
+            messages = await checks.history(conn, self.agent_id)
+        found = tuple((m.role, checks.said_in(m)) for m in messages if m.role != "summary")
+        wrong = [] if _alike(found, self.ENDS) else [f"the history is {found}"]
+        if len(found) == len(messages):
+            wrong.append("nothing was summed up")
+        return wrong + await self._half_done() + await checks.versions_are_counted(self._pool)
+
+    async def _half_done(self) -> list[str]:
+        """Return what of a compaction is there without the rest of it."""
+        async with connection(self._pool) as conn:
+            row = await conn.fetchrow(_WINDOW, self.agent_id)
+        assert row is not None
+        if (row["newest"], row["from_position"] > 1) == (row["summary_position"], row["newest"] is not None):
+            return []
+        return [f"the window begins at {row['from_position']} behind {dict(row)}"]
+
+
+_WINDOW = """
+select c.from_position, c.summary_position,
+       (select max(m.position) from messages m
+         where m.conversation_id = c.id and m.role = 'summary') as newest
+  from conversations c
+ where c.id = $1
+"""
 
 
 class LostAnswer(Talk):
@@ -256,6 +380,8 @@ class Edits:
         changes = AgentChanges(name="renamed", tags=("a",), settings={"description": "changed"})
         self._edits = [
             CreateConversation(conversation_id=self._conversation),
+            ResetMessages(self._conversation),
+            Recompile(self.agent_id),
             UpdateBlock(label="human", changes=BlockChanges(value="likes tea")),
             AttachBlock(self._extra.id),
             DetachBlock(self._extra.id),
@@ -327,12 +453,14 @@ Scenario = Talk | Edits
 def scenario_for(point: str) -> type[Scenario]:
     """Return the scenario that comes by a point."""
     name = point.partition(":")[0]
-    if name.startswith("edits.") or name in ("activation.blocks_of", "activation.tools_of"):
+    if name.startswith("edits.") or name in ("activation.blocks_of", "activation.tools_of", "pending.clear"):
         return Edits
     if name in ("activation.take_back", "ownership.release"):
         return Drain
     if name == "activation.count_crash":
         return Crash
+    if name == "passages.search":
+        return Remember
     if name == "runs.find_by_key":
         return Reject
     if name in ("inbox.get", "ownership.renew"):

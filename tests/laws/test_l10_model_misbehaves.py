@@ -177,8 +177,8 @@ def faults() -> list[Fault]:
         Fault(
             name="endless tool loop", replies=forever(tool_calls=[SEARCH]), requests=8, ends=("max_steps",)
         ),
-        Fault(
-            name="longer than its window, once", replies=({"status": 400, "body": OVERFLOW}, ok), requests=2
+        Fault(  # between the two the model is asked for a summary of what leaves
+            name="longer than its window, once", replies=({"status": 400, "body": OVERFLOW}, ok), requests=3
         ),
         Fault(name="longer than its window, forever", replies=forever(status=400, body=OVERFLOW), ends=error),
         Fault(name="refuses the content", replies=({"status": 400},), requests=1, ends=error),
@@ -331,12 +331,12 @@ async def test_a_deaf_ear_for_retry_after_is_caught(
 async def test_partial_text_that_is_dropped_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = TurnRunner._commit
+    draft = TurnRunner._draft
 
-    async def without_answer(self: TurnRunner, answer: Any, prepared: Any, *, status: Any) -> None:
-        await commit(self, answer if self.error is None else None, prepared, status=status)
+    def without_answer(self: TurnRunner, answer: Any, prepared: Any, status: Any, refused: Any) -> Any:
+        return draft(self, answer if self.error is None else None, prepared, status, refused)
 
-    monkeypatch.setattr(TurnRunner, "_commit", without_answer)
+    monkeypatch.setattr(TurnRunner, "_draft", without_answer)
     assert await _found(pool, provider, "cut after text") != []
 
 

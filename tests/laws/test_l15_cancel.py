@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from actors import clock
+from actors import clock, turn
 from actors.commons import HostSettings
 from actors.events import RunFinished, TextDelta, ToolCallDelta
 from actors.llm.wire import Timeouts
@@ -314,25 +314,25 @@ async def test_a_cancel_that_says_nothing_is_caught(
 async def test_text_that_is_lost_by_a_cancel_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit = TurnRunner._commit
+    draft = TurnRunner._draft
 
-    async def empty(self: TurnRunner, answer: Any, prepared: Any, *, status: Any) -> None:
-        await commit(self, None if status == "cancelled" else answer, [], status=status)
+    def empty(self: TurnRunner, answer: Any, prepared: Any, status: Any, refused: Any) -> Any:
+        return draft(self, None if status == "cancelled" else answer, [], status, refused)
 
-    monkeypatch.setattr(TurnRunner, "_commit", empty)
+    monkeypatch.setattr(TurnRunner, "_draft", empty)
     assert await _found(pool, provider, in_mid_stream) != []
 
 
 async def test_a_token_after_the_end_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    apply = TurnRunner._apply
+    apply = turn.apply
 
-    def chatty(self: TurnRunner, draft: Any, commit_ns: int) -> None:
-        message_id = self.answer.message_id if self.answer is not None else ""
-        apply(self, draft, commit_ns)
-        if self.cancelled:
-            self.channel.publish(TextDelta(self.run_id, message_id, "late"))
+    def chatty(runner: TurnRunner, draft: Any, commit_ns: int) -> None:
+        message_id = runner.answer.message_id if runner.answer is not None else ""
+        apply(runner, draft, commit_ns)
+        if runner.cancelled:
+            runner.channel.publish(TextDelta(runner.run_id, message_id, "late"))
 
-    monkeypatch.setattr(TurnRunner, "_apply", chatty)
+    monkeypatch.setattr(turn, "apply", chatty)
     assert await _found(pool, provider, in_mid_stream) != []

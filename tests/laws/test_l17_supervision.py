@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from actors import clock
+from actors import clock, reading
 from actors.agent import Actor
 from actors.commands import CreateConversation
 from actors.events import RunFinished
@@ -206,17 +206,17 @@ async def test_a_neighbour_in_the_middle_of_its_commit_is_heard_to_the_end(
 async def test_a_conversation_that_cannot_be_loaded_ends_its_commands_too(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    load = Actor.load
+    load = reading.load
     loads = 0
 
-    async def broken(self: Actor, thread: Any) -> None:
+    async def broken(actor: Actor, thread: Any, **how: Any) -> None:
         nonlocal loads
-        if thread.id != self.agent.id:
+        if thread.id != actor.agent.id:
             loads += 1
             raise PoisonError
-        await load(self, thread)
+        await load(actor, thread, **how)
 
-    monkeypatch.setattr(Actor, "load", broken)
+    monkeypatch.setattr(reading, "load", broken)
     with hasty_clock():
         async with impatient_world(pool, provider) as world:
             agent_id = await world.agent()

@@ -14,7 +14,7 @@ from tests.laws.crowd import opened
 from tests.laws.failpoints import Failpoint
 from tests.laws.host_process import Spec
 from tests.laws.nursery import GoneError, Home, HostProcess, Nursery, RefusedError
-from tests.laws.scenarios import Scenario, learn_states, scenario_for
+from tests.laws.scenarios import Compact, Remember, Scenario, learn_states, scenario_for
 from tests.laws.watcher import Watcher, watching
 
 pytestmark = pytest.mark.law
@@ -45,8 +45,12 @@ async def violations(
     *,
     deaths: Sequence[Failpoint],
     planted: tuple[str, ...] = (),
+    scenario: type[Scenario] | None = None,
 ) -> list[str]:
-    """Let hosts die at these points; return what was half done then, and what was not mended afterwards."""
+    """Let hosts die at these points; return what was half done then, and what was not mended afterwards.
+
+    Without a `scenario` each point has the one that comes by it.
+    """
     found: list[str] = []
     waiting = list(deaths)
 
@@ -56,7 +60,8 @@ async def violations(
         async with watching(dsn) as watcher:
             while waiting:
                 death = waiting.pop(0)
-                wrong = await _die_once(home, provider, watcher, spec, death)
+                chosen = scenario or scenario_for(death.point)
+                wrong = await _die_once(home, provider, watcher, spec, death, chosen)
                 found.extend(f"{death.point} ({death.nth}): {what}" for what in wrong)
 
     async with nursery.home() as home:
@@ -68,11 +73,16 @@ async def violations(
 
 
 async def _die_once(
-    home: Home, provider: Provider, watcher: Watcher, spec: Spec, death: Failpoint
+    home: Home,
+    provider: Provider,
+    watcher: Watcher,
+    spec: Spec,
+    death: Failpoint,
+    chosen: type[Scenario],
 ) -> list[str]:
     """Let one host die at a point of a scenario of its own, and another one finish it."""
     async with opened(spec.dsn) as pool:
-        scenario = scenario_for(death.point)(pool, provider)
+        scenario = chosen(pool, provider)
         await scenario.prepare()
         spec = replace(spec, settings=scenario.settings, planted=(*spec.planted, *scenario.planted))
         mortal = await home.start(replace(spec, failpoint=death))
@@ -118,6 +128,29 @@ async def test_every_step_and_edit_is_whole_wherever_its_host_dies(
         await learn_states(pool, provider, host)
     found = await violations(nursery, database, provider, deaths=all_failpoints())
     print("\n".join(found), len(all_failpoints()))
+    assert found == []
+
+
+@pytest.mark.timeout(120)
+async def test_blocks_and_passages_come_and_go_with_their_step(
+    nursery: Nursery, database: Databases, provider: Provider
+) -> None:
+    # A commit with more than the usual rows waits for the server again and again, between BEGIN and COMMIT.
+    deaths = [Failpoint("checkpoints.commit:sent", nth) for nth in range(1, 17)]
+    deaths += [Failpoint(f"checkpoints.commit:{edge}", nth) for edge in ("before", "after") for nth in (1, 2)]
+    found = await violations(nursery, database, provider, deaths=deaths, scenario=Remember)
+    assert found == []
+
+
+@pytest.mark.timeout(120)
+async def test_a_compaction_is_whole_wherever_its_host_dies(
+    nursery: Nursery, database: Databases, provider: Provider
+) -> None:
+    # One of the last messages finds the window full: its first call and commit are those of a summary.
+    edges = [(at, moment) for at in ("model.stream", "checkpoints.commit") for moment in ("before", "after")]
+    deaths = [Failpoint(f"{at}:{moment}", nth) for at, moment in edges for nth in (4, 5, 6)]
+    deaths += [Failpoint("checkpoints.commit:sent", nth) for nth in range(5, 9)]
+    found = await violations(nursery, database, provider, deaths=deaths, scenario=Compact)
     assert found == []
 
 

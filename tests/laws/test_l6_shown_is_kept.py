@@ -167,5 +167,5 @@ async def test_a_shown_text_that_is_not_stored_is_caught(
 async def test_a_message_that_is_stored_without_being_told_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.turn.MessageCommitted", lambda run_id, m: TextDelta(run_id, "x", ""))
+    monkeypatch.setattr("actors.stepdraft.MessageCommitted", lambda run_id, m: TextDelta(run_id, "x", ""))
     assert await _one_answer(pool, provider) != []
