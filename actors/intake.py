@@ -117,28 +117,35 @@ class Intake:
             return False
 
     async def _accept(self, batch: list[Submission]) -> list[Accepted | Exception]:
-        """Commit a batch of commands and deliver them, in the order of their acceptance."""
+        """Commit a batch of commands and deliver them, in the order of their acceptance.
+
+        The poll or a waking agent may read a command before its acknowledgement is here, most easily
+        where that is lost and asked for again; then its run is counted already, or even over.
+        """
         verdicts: list[Accepted | Exception] = []
-        try:
-            verdicts = list(await self._commons.committer.accept(batch))
-        finally:
-            for place, item in enumerate(batch):
-                verdict = verdicts[place] if place < len(verdicts) else None
-                command = self._commands.pop(item.run_id)
-                if not isinstance(verdict, Accepted) or verdict.replayed:
-                    self._commons.load.give_back(item.agent_id, item.conversation_id)
-                    continue
-                if self._commons.load.held(item.run_id):  # the poll was faster, and counted it as well
-                    self._commons.load.give_back(item.agent_id, item.conversation_id)
-                self._commons.load.hold(item.run_id, item.agent_id, item.conversation_id)
-                waiting = Waiting(
-                    seq=verdict.seq, run_id=item.run_id, command=command, since=clock.monotonic()
-                )
-                self._population.deliver(item.agent_id, waiting)
+        with self._commons.load.ends() as ended:
+            try:
+                verdicts = list(await self._commons.committer.accept(batch))
+            finally:
+                for place, item in enumerate(batch):
+                    self._settle(item, verdicts[place] if place < len(verdicts) else None, ended)
         for place, verdict in enumerate(verdicts):
             if isinstance(verdict, Accepted) and verdict.replayed:
                 verdicts[place] = await self._replayed(batch[place].agent_id, verdict)
         return verdicts
+
+    def _settle(self, item: Submission, verdict: Accepted | Exception | None, ended: set[str]) -> None:
+        """Deliver a command that was accepted, unless its run is over, and set the counts right."""
+        load = self._commons.load
+        command = self._commands.pop(item.run_id)
+        if not isinstance(verdict, Accepted) or verdict.replayed or item.run_id in ended:
+            load.give_back(item.agent_id, item.conversation_id)
+            return
+        if load.held(item.run_id):  # whoever was faster counted it as well
+            load.give_back(item.agent_id, item.conversation_id)
+        load.hold(item.run_id, item.agent_id, item.conversation_id)
+        waiting = Waiting(seq=verdict.seq, run_id=item.run_id, command=command, since=clock.monotonic())
+        self._population.deliver(item.agent_id, waiting)
 
     async def _replayed(self, agent_id: str, accepted: Accepted) -> Accepted | StorageError:
         """Deliver the command that a repeat named if nobody was told of it: its first ack was lost.
@@ -180,21 +187,24 @@ class Intake:
     async def poll_once(self) -> None:
         """Look once, and wake or tell whoever has something pending that it does not know of."""
         self._commons.check_lease()
-        async with connection(self._commons.pool) as conn:
-            rows = await inbox.pending(conn, limit=POLL_ROWS)
-        for row in rows:
-            actor = self._population.hot.get(row.agent_id)
-            if actor is None:
-                self._population.count(row.agent_id, row.conversation_id, row.run_id)
-                self._population.wake_later(row.agent_id)
-            elif row.seq not in actor.known and not self._commons.load.held(row.run_id):
-                await self._fetch(row)
+        with self._commons.load.ends() as ended:
+            async with connection(self._commons.pool) as conn:
+                rows = await inbox.pending(conn, limit=POLL_ROWS)
+            for row in rows:
+                actor = self._population.hot.get(row.agent_id)
+                if row.run_id in ended:
+                    continue
+                if actor is None:
+                    self._population.summon(row)
+                elif row.seq not in actor.known and not self._commons.load.held(row.run_id):
+                    await self._fetch(row)
 
     async def _fetch(self, row: Pending) -> None:
         """Deliver a command that a hot actor was never told of."""
-        async with connection(self._commons.pool) as conn:
-            found = await inbox.get(conn, row.seq)
-        if found is None or self._commons.load.held(row.run_id):
+        with self._commons.load.ends() as ended:
+            async with connection(self._commons.pool) as conn:
+                found = await inbox.get(conn, row.seq)
+        if found is None or row.run_id in ended or self._commons.load.held(row.run_id):
             return
         command, attempt, applied = found
         waiting = Waiting(

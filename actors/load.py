@@ -1,6 +1,8 @@
 """Counts what is accepted and not finished, and refuses what would pass the bounds."""
 
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from actors.errors import MailboxFullError
 
@@ -16,6 +18,7 @@ class Load:
         self._agents: Counter[str] = Counter()
         self._conversations: Counter[str] = Counter()
         self._runs: dict[str, tuple[str, str]] = {}
+        self._hearing: dict[int, set[str]] = {}
         self.total = 0
 
     def reserve(self, agent_id: str, conversation_id: str) -> None:
@@ -58,8 +61,24 @@ class Load:
         """Say whether this run is counted as unfinished."""
         return run_id in self._runs
 
+    @contextmanager
+    def ends(self) -> Generator[set[str]]:
+        """Collect the runs that finish while somebody reads, or waits to hear, that they are unfinished.
+
+        By the time the database's answer is here such a run may be over and no longer held: whoever
+        began it on that answer would begin it again.
+        """
+        heard: set[str] = set()
+        self._hearing[id(heard)] = heard
+        try:
+            yield heard
+        finally:
+            del self._hearing[id(heard)]
+
     def finish(self, run_id: str) -> None:
         """Take a run off the counts. A run that is not counted is no error: it is over already."""
+        for heard in self._hearing.values():
+            heard.add(run_id)
         if (where := self._runs.pop(run_id, None)) is not None:
             self.give_back(*where)
 

@@ -24,6 +24,7 @@ from storage.activation import MAX_ATTEMPTS, Activated, PendingCommand
 from storage.agents import shard_of
 from storage.checkpoints import Checkpoint, InboxUpdate, RunUpdate
 from storage.errors import FencedError, NotFoundError, StorageError, UnavailableError
+from storage.inbox import Pending
 from storage.pool import connection
 from storage.records import Message, RunError, RunStatus, StopReason, ToolCall
 
@@ -98,6 +99,16 @@ class Population:
             self._arrivals.setdefault(agent_id, []).append(waiting)
         self.wake_later(agent_id)
 
+    def summon(self, row: Pending) -> None:
+        """Count a command that is in the inbox of an agent that is not hot, and wake the agent for it.
+
+        An agent that is waking may have read its inbox before the command was in it, and would take a
+        run that is counted but not there for one that is over: it is left to the next look.
+        """
+        if row.agent_id not in self._waking:
+            self.count(row.agent_id, row.conversation_id, row.run_id)
+            self.wake_later(row.agent_id)
+
     def count(self, agent_id: str, conversation_id: str, run_id: str) -> None:
         """Count a command as unfinished, once, and let followers of its run wait for it."""
         load = self.commons.load
@@ -109,7 +120,7 @@ class Population:
     async def _activate(self, agent_id: str) -> Exception | None:
         """Load an agent and deliver what waits for it; return what went wrong instead of raising."""
         try:
-            with self.commons.hearing() as heard:
+            with self.commons.hearing() as heard, self.commons.load.ends() as ended:
                 async with self._activations:
                     self.commons.check_lease()
                     await self._settle_attempts(agent_id)
@@ -122,7 +133,7 @@ class Population:
                 self.commons.hold(actor, set(), {b.id for b in actor.blocks.values()})
                 for block in heard:
                     actor.block_is(block)
-            arrived = self._arrivals.pop(agent_id, [])
+            arrived = [w for w in self._arrivals.pop(agent_id, []) if w.run_id not in ended]
             for waiting in arrived:
                 actor.deliver(waiting)
             self._reconcile(agent_id, {p.run_id for p in state.pending} | {w.run_id for w in arrived})

@@ -73,3 +73,17 @@ def test_runs_are_listed_per_conversation() -> None:
     assert load.runs_of("agent-a") == ["run-1", "run-2", "run-3"]
     assert load.runs_of("agent-b") == []
     assert load.where("run-9") is None
+
+
+def test_the_runs_that_end_while_somebody_listens_are_heard() -> None:
+    load = Load(per_agent=9, in_all=9)
+    for run_id in ("run-1", "run-2", "run-3", "run-4"):
+        load.restore("agent-a", "conv-1")
+        load.hold(run_id, "agent-a", "conv-1")
+    load.finish("run-1")
+    with load.ends() as all_of_it:
+        load.finish("run-2")
+        with load.ends() as some_of_it:
+            load.finish("run-3")
+    load.finish("run-4")
+    assert (all_of_it, some_of_it) == ({"run-2", "run-3"}, {"run-3"})
