@@ -7,14 +7,12 @@ from typing import Any
 
 import anyio
 import msgspec
-from msgspec.structs import replace
 
-from actors import clock, reading, withdrawal
+from actors import clock, withdrawal
 from actors.agent import Actor
 from actors.channels import Channel
 from actors.commands import SendMessages
 from actors.commons import Commons
-from actors.entries import inputs_of
 from actors.errors import DrainingError
 from actors.events import MessageCommitted, RunFinished
 from actors.mailbox import Waiting
@@ -22,11 +20,10 @@ from actors.thread import Thread
 from storage import activation, messages, runs
 from storage.activation import MAX_ATTEMPTS, Activated, PendingCommand
 from storage.agents import shard_of
-from storage.checkpoints import Checkpoint, InboxUpdate, RunUpdate
 from storage.errors import FencedError, NotFoundError, StorageError, UnavailableError
 from storage.inbox import Pending
 from storage.pool import connection
-from storage.records import Message, RunError, RunStatus, StopReason, ToolCall
+from storage.records import RunError, StopReason
 
 log = logging.getLogger("wakeful.host")
 
@@ -224,68 +221,10 @@ class Population:
             StorageError, DrainingError
         """
         try:
-            await self._settle(actor, thread, waiting, stop_reason=stop_reason, error=error, state=state)
+            await withdrawal.end(actor, thread, waiting, stop_reason=stop_reason, error=error, state=state)
         except StorageError:
             await self._stop(actor, None, guilty=set())
             raise
-
-    async def _settle(
-        self,
-        actor: Actor,
-        thread: Thread,
-        waiting: Waiting,
-        *,
-        stop_reason: StopReason,
-        error: RunError | None,
-        state: str,
-    ) -> None:
-        status: RunStatus = "cancelled" if stop_reason == "cancelled" else "failed"
-        run = RunUpdate(
-            id=waiting.run_id,
-            status=status,
-            usage=waiting.usage,
-            stop_reason=stop_reason,
-            error=error,
-            completed_at=clock.now(),
-        )
-        async with actor.commit_turn:
-            unread: list[Message] = []
-            calls: list[ToolCall] = []
-            if waiting.applied and actor.intended:
-                if not thread.loaded:
-                    await reading.load(actor, thread, ending=True)
-                if thread.pending is None:
-                    unread, calls = withdrawal.closing(
-                        actor, thread, run_id=waiting.run_id, position=thread.end_position
-                    )
-            if not waiting.applied:
-                stored = inputs_of(
-                    actor.agent,
-                    waiting.command,
-                    thread.end_position,
-                    run_id=waiting.run_id,
-                    count=self.commons.counter.count,
-                )
-                unread = [replace(m, excluded=True) for m in stored]
-            end = thread.end_position + len(unread)
-            checkpoint = Checkpoint(
-                id=clock.new_id("ckpt"),
-                agent_id=actor.agent.id,
-                fence=actor.agent.fence,
-                version=actor.version,
-                messages=tuple(unread),
-                runs=(run,),
-                inbox=(InboxUpdate(seq=waiting.seq, state=state),),
-                tool_calls=tuple(calls),
-                windows=(thread.window_until(end),),
-            )
-            await self.commons.checkpoints.submit(checkpoint)
-            actor.version += 1
-            thread.append(unread)
-        actor.known.discard(waiting.seq)
-        self.commons.finished_run(waiting, status)
-        finished = RunFinished(waiting.run_id, status, stop_reason, waiting.usage, error)
-        self.commons.logs.channel(thread.id).publish(finished)
 
     # --- supervision --------------------------------------------------------------------------------
 

@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from actors import approvals, clock, openstep
+from msgspec.structs import replace
+
+from actors import approvals, clock, openstep, reading
 from actors.commands import Decision
-from actors.entries import tokens_of
-from actors.events import ApprovalAnswered, MessageCommitted
+from actors.entries import inputs_of, tokens_of
+from actors.events import ApprovalAnswered, MessageCommitted, RunFinished
+from actors.mailbox import Waiting
 from actors.thread import Thread
 from actors.toolrun import Prepared
-from storage.checkpoints import Checkpoint
+from storage.checkpoints import Checkpoint, InboxUpdate, RunUpdate
 from storage.extras import Extras
-from storage.records import Message, Part, Role, ToolCall
+from storage.records import Message, Part, Role, RunError, RunStatus, StopReason, ToolCall
 
 if TYPE_CHECKING:
     from actors.agent import Actor
@@ -106,3 +109,67 @@ def _row(
         tokens=tokens_of(parts, actor.commons.counter.count),
         interrupted=role == "tool",
     )
+
+
+async def end(
+    actor: "Actor",
+    thread: Thread,
+    waiting: Waiting,
+    *,
+    stop_reason: StopReason,
+    error: RunError | None,
+    state: str,
+) -> None:
+    """Commit the end of a command that no turn handles, and say so.
+
+    Its input is stored, excluded from what models see, if no step stored it before; calls of a step that
+    it had begun get their results.
+
+    Raises:
+        StorageError, DrainingError
+    """
+    status: RunStatus = "cancelled" if stop_reason == "cancelled" else "failed"
+    run = RunUpdate(
+        id=waiting.run_id,
+        status=status,
+        usage=waiting.usage,
+        stop_reason=stop_reason,
+        error=error,
+        completed_at=clock.now(),
+    )
+    async with actor.commit_turn:
+        unread: list[Message] = []
+        calls: list[ToolCall] = []
+        if waiting.applied and actor.intended:
+            if not thread.loaded:
+                await reading.load(actor, thread, ending=True)
+            if thread.pending is None:
+                unread, calls = closing(actor, thread, run_id=waiting.run_id, position=thread.end_position)
+        if not waiting.applied:
+            stored = inputs_of(
+                actor.agent,
+                waiting.command,
+                thread.end_position,
+                run_id=waiting.run_id,
+                count=actor.commons.counter.count,
+            )
+            unread = [replace(m, excluded=True) for m in stored]
+        end = thread.end_position + len(unread)
+        checkpoint = Checkpoint(
+            id=clock.new_id("ckpt"),
+            agent_id=actor.agent.id,
+            fence=actor.agent.fence,
+            version=actor.version,
+            messages=tuple(unread),
+            runs=(run,),
+            inbox=(InboxUpdate(seq=waiting.seq, state=state),),
+            tool_calls=tuple(calls),
+            windows=(thread.window_until(end),),
+        )
+        await actor.commons.checkpoints.submit(checkpoint)
+        actor.version += 1
+        thread.append(unread)
+    actor.known.discard(waiting.seq)
+    actor.commons.finished_run(waiting, status)
+    finished = RunFinished(waiting.run_id, status, stop_reason, waiting.usage, error)
+    actor.commons.logs.channel(thread.id).publish(finished)

@@ -256,7 +256,7 @@ async def test_giving_up_at_the_first_crash_is_caught(
 async def test_a_poison_that_stays_in_the_window_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.population.replace", lambda message, **_: message)
+    monkeypatch.setattr("actors.withdrawal.replace", lambda message, **_: message)
     assert await _found(pool, provider, monkeypatch) != []
 
 
