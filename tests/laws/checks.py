@@ -35,10 +35,20 @@ _BREACHES = {
         select i.run_id || ': inbox ' || i.state || ', ' || coalesce(n.stored, 0) || ' inputs'
           from inbox i
           left join (select run_id, count(*) as stored from messages
-                      where role not in ('assistant', 'tool', 'summary')
+                      where role not in ('assistant', 'tool', 'summary', 'approval')
                       group by run_id) n on n.run_id = i.run_id
          where coalesce(n.stored, 0) <>
                case when i.state = 'new' then 0 else jsonb_array_length(i.command -> 'messages') end
+    """,
+    "an answer is stored too often, or not when it should be": """
+        select i.run_id || ': inbox ' || i.state || ', ' || coalesce(n.stored, 0) || ' answers'
+          from inbox i
+          left join (select run_id, count(*) as stored from messages
+                      where role = 'approval' and content @> '[{"type": "approval"}]'
+                      group by run_id) n on n.run_id = i.run_id
+         where coalesce(n.stored, 0) <>
+               case when i.state <> 'new' and jsonb_array_length(i.command -> 'approvals') > 0
+                    then 1 else 0 end
     """,
     "an unbegun run has steps": """
         select s.id from steps s join inbox i on i.run_id = s.run_id where i.state = 'new'
@@ -58,12 +68,16 @@ _BREACHES = {
         select m.id from messages m
          where m.step_id is not null and not exists (select from steps s where s.id = m.step_id)
     """,
+    # What asks for an approval is a message of its own; with nothing said beside it, the only one.
     "a step has not one assistant message": """
-        select s.id || ': ' || s.status || ', ' || coalesce(n.written, 0)
+        select s.id || ': ' || s.status || ', ' || coalesce(n.said, 0) || ', ' || coalesce(n.asked, 0)
           from steps s
-          left join (select step_id, count(*) as written from messages
-                      where role = 'assistant' group by step_id) n on n.step_id = s.id
-         where n.written > 1 or n.written is null and s.status = 'success'
+          left join (select step_id,
+                            count(*) filter (where role = 'assistant') as said,
+                            count(*) filter (where role = 'approval'
+                                             and content @> '[{"type": "tool_call"}]') as asked
+                       from messages group by step_id) n on n.step_id = s.id
+         where n.said > 1 or n.asked > 1 or coalesce(n.said + n.asked, 0) = 0 and s.status = 'success'
     """,
     "positions have a gap, or the window's end is not theirs": """
         select c.id || ': end ' || c.end_position || ', last ' || max(m.position) || ', rows ' || count(*)
@@ -81,14 +95,22 @@ async def steps_are_whole(pool: Pool) -> list[str]:
         for what, query in _BREACHES.items():
             found += [f"{what}: {row[0]}" for row in await conn.fetch(query)]
         for conversation_id in await _conversations(conn):
-            found += _calls(conversation_id, await history(conn, conversation_id))
+            waiting = [row["id"] for row in await conn.fetch(_WAITING, conversation_id)]
+            found += _calls(conversation_id, await history(conn, conversation_id), waiting)
     return found
 
 
-def _calls(conversation_id: str, messages: Iterable[Message]) -> list[str]:
-    """Return the calls without their one result, and results without a call."""
+_WAITING = """
+select c ->> 'id' as id from pending_requests p cross join lateral jsonb_array_elements(p.calls) c
+ where p.conversation_id = $1
+"""
+
+
+def _calls(conversation_id: str, messages: Iterable[Message], waiting: Iterable[str]) -> list[str]:
+    """Return the calls without their one result, and results without a call; what waits has none yet."""
     calls = Counter(p.id for m in messages for p in m.content if isinstance(p, ToolCallPart))
     calls.subtract(p.tool_call_id for m in messages for p in m.content if isinstance(p, ToolReturnPart))
+    calls.subtract(waiting)
     return [f"call {call} of {conversation_id} has {1 - n} results" for call, n in calls.items() if n]
 
 
@@ -128,7 +150,10 @@ def _inserted(messages: list[Message]) -> list[str]:
 _VERSIONS = """
 select a.id, a.version,
        (select count(*) from steps s where s.agent_id = a.id)
-       + (select count(*) from messages m where m.agent_id = a.id and m.role = 'summary') as steps,
+       + (select count(*) from messages m where m.agent_id = a.id and m.role = 'summary')
+       + (select count(*) from messages m
+           where m.agent_id = a.id and m.role = 'approval'
+             and m.content @> '[{"type": "approval"}]') as steps,
        (select coalesce(sum(b.version), 0)::int from agents_blocks h join blocks b on b.id = h.block_id
          where h.agent_id = a.id)
        - (select count(*) from messages m cross join lateral jsonb_array_elements(m.content) p
@@ -142,7 +167,8 @@ select a.id, a.version,
 async def versions_are_counted(pool: Pool) -> list[str]:
     """Return the agents whose version is not the number of their commits: of two, one was lost.
 
-    A commit is a step, a summary, or an edit of a block: one that no step of the agent made.
+    A commit is a step, a summary, the results of an answer, or an edit of a block: one that no step of
+    the agent made.
     """
     async with connection(pool) as conn:
         rows = await conn.fetch(_VERSIONS)

@@ -5,6 +5,8 @@ No production code knows of them: `arm` wraps the functions from outside. A poin
 which it waits for the server, so that its statement is on its way and will be executed although nobody
 hears the answer. An edit's transaction has `inside` (its fence was checked) and `closing` (its COMMIT
 is next) instead. A model's stream has `piece` after each batch of pieces.
+
+A statement that reaches Postgres past every point is told to `on_stray`: nothing could die there.
 """
 
 import ast
@@ -15,18 +17,23 @@ import signal
 import sys
 import types
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, Literal
 
 from msgspec import Struct
 
 from actors.llm.http import OpenAIChat
-from storage import edits
+from storage import edits, pool
 
 STREAM = "model.stream"
 TRANSACTION = "edits.commit"
+
+# Who calls storage inside a step or an edit: the actors, and the parts of storage that write a step.
+CALLERS = ("actors.", "storage.checkpoints", "storage.extras")
+STATEMENTS = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
 
 
 class Failpoint(Struct, frozen=True):
@@ -46,6 +53,7 @@ class _Armed:
 
 
 _armed = _Armed()
+_known: ContextVar[bool] = ContextVar("known", default=False)
 
 
 def reach(point: str) -> None:
@@ -56,36 +64,40 @@ def reach(point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL if failpoint.action == "kill" else signal.SIGSTOP)
 
 
-def arm(failpoint: Failpoint | None) -> None:
-    """Wrap every crossing of this process, and choose the one that fails. Once per process."""
+def arm(failpoint: Failpoint | None, on_stray: Callable[[str], None]) -> None:
+    """Wrap every crossing of this process, and choose the one that fails. Once per process.
+
+    `on_stray` is called with each statement that is sent outside of them all.
+    """
     _armed.failpoint = failpoint
     for module, name in crossings():
         function = getattr(module, name)
-        setattr(module, name, _wrapped(_short(module, name), function))
+        setattr(module, name, _wrapped(name_of(module, name), function))
     edits.commit = _wrapped_transaction(edits.commit)
     OpenAIChat.stream = _wrapped_stream(OpenAIChat.stream)
+    _watch_statements(on_stray)
 
 
 def points() -> list[str]:
     """Return every point there is: a crossing that somebody adds to the actors is in it at once."""
-    found = [f"{_short(*c)}:{moment}" for c in crossings() for moment in ("before", "sent", "after")]
+    found = [f"{name_of(*c)}:{moment}" for c in crossings() for moment in ("before", "sent", "after")]
     found += [f"{TRANSACTION}:{moment}" for moment in ("before", "inside", "closing", "after")]
     return sorted(found + [f"{STREAM}:{moment}" for moment in ("before", "piece", "after")])
 
 
 @functools.cache
 def crossings() -> tuple[tuple[ModuleType, str], ...]:
-    """Return the storage functions that speak to Postgres and that the actors call, by module and name."""
+    """Return the storage functions that speak to Postgres and that `CALLERS` call, by module and name."""
     found: set[tuple[ModuleType, str]] = set()
-    for holder in [m for name, m in tuple(sys.modules.items()) if name.startswith("actors.")]:
+    for holder in [m for name, m in tuple(sys.modules.items()) if name.startswith(CALLERS)]:
         for node in ast.walk(ast.parse(inspect.getsource(holder))):
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
                 module = vars(holder).get(node.value.id)
                 if isinstance(module, ModuleType) and _speaks(getattr(module, node.attr, None)):
                     found.add((module, node.attr))
-        copied = [name for name, value in vars(holder).items() if _speaks(value)]
+        copied = [name for name, v in vars(holder).items() if _speaks(v) and v.__module__ != holder.__name__]
         assert not copied, f"{holder.__name__} must call {copied} by their module, or no failpoint finds them"
-    return tuple(sorted(found, key=lambda crossing: _short(*crossing)))
+    return tuple(sorted(found, key=lambda crossing: name_of(*crossing)))
 
 
 def _speaks(value: object) -> bool:
@@ -97,7 +109,8 @@ def _speaks(value: object) -> bool:
     )
 
 
-def _short(module: ModuleType, name: str) -> str:
+def name_of(module: ModuleType, name: str) -> str:
+    """Return what a crossing's points begin with."""
     return f"{module.__name__.removeprefix('storage.')}.{name}"
 
 
@@ -107,7 +120,8 @@ def _wrapped(
     @functools.wraps(function)
     async def crossing(*args: object, **kwargs: object) -> object:
         reach(f"{name}:before")
-        result = await _watched(function(*args, **kwargs), lambda: reach(f"{name}:sent"))
+        with _knowing():
+            result = await _watched(function(*args, **kwargs), lambda: reach(f"{name}:sent"))
         reach(f"{name}:after")
         return result
 
@@ -136,7 +150,7 @@ def _wrapped_transaction(transaction: Callable[..., Any]) -> Callable[..., Any]:
     @asynccontextmanager
     async def commit(*args: object, **kwargs: object) -> AsyncGenerator[Any, None]:
         reach(f"{TRANSACTION}:before")
-        async with transaction(*args, **kwargs) as conn:
+        async with _Known(transaction(*args, **kwargs)) as conn:
             reach(f"{TRANSACTION}:inside")
             yield conn
             reach(f"{TRANSACTION}:closing")
@@ -155,3 +169,61 @@ def _wrapped_stream(stream: Callable[..., AsyncGenerator[Any, None]]) -> Callabl
         reach(f"{STREAM}:after")
 
     return watched
+
+
+# --- what no point knows of ------------------------------------------------------------------------
+
+
+@contextmanager
+def _knowing() -> Iterator[None]:
+    token = _known.set(True)
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
+class _Known:
+    """A transaction whose beginning and end are known; what is sent between them is not by this alone."""
+
+    def __init__(self, transaction: AbstractAsyncContextManager[Any]) -> None:
+        self._transaction = transaction
+
+    async def __aenter__(self) -> Any:
+        with _knowing():
+            return await self._transaction.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> bool | None:
+        with _knowing():
+            return await self._transaction.__aexit__(kind, error, trace)
+
+
+def _watch_statements(on_stray: Callable[[str], None]) -> None:
+    """Tell of the statements that this process sends outside of all points, but those of a new connection."""
+    for name in STATEMENTS:
+        setattr(pool._Connection, name, _told(getattr(pool._Connection, name), on_stray))
+    pool._set_codecs = _knowingly(pool._set_codecs)
+
+
+def _told(
+    send: Callable[..., Coroutine[Any, Any, Any]], on_stray: Callable[[str], None]
+) -> Callable[..., Coroutine[Any, Any, Any]]:
+    @functools.wraps(send)
+    async def told(self: object, query: str, *args: object, **kwargs: object) -> object:
+        if not _known.get():
+            on_stray(query)
+        return await send(self, query, *args, **kwargs)
+
+    return told
+
+
+def _knowingly(
+    function: Callable[..., Coroutine[Any, Any, None]],
+) -> Callable[..., Coroutine[Any, Any, None]]:
+    async def known(conn: object) -> None:
+        with _knowing():
+            await function(conn)
+
+    return known

@@ -37,7 +37,7 @@ from actors.llm.catalog import Catalog
 from actors.llm.providers import provider_for
 from storage.errors import OwnedError, StorageError
 from storage.pool import SERVER_SETTINGS, open_lookup_pool, open_pool
-from storage.records import DEFAULT_ORGANIZATION, TextPart
+from storage.records import DEFAULT_ORGANIZATION, ApprovalPart, TextPart
 from tests.laws import failpoints, planted
 from tests.laws.failpoints import Failpoint
 
@@ -108,13 +108,14 @@ def tell(news: News) -> None:
 
 
 class Tell(Struct, frozen=True, tag="tell", kw_only=True):
-    """Accept a message."""
+    """Accept a message, or the approval of a call."""
 
     agent_id: str
     conversation_id: str
     text: str
     key: str
     when_busy: commands.WhenBusy = "queue"
+    approved: str | None = None
 
 
 class Follow(Struct, frozen=True, tag="follow"):
@@ -216,9 +217,13 @@ class Talker:
 
     async def _tell(self, asked: Tell) -> Receipt:
         message = InputMessage(role="user", content=(TextPart(asked.text),))
+        approved = asked.approved
         envelope = Envelope(
             command=SendMessages(
-                conversation_id=asked.conversation_id, messages=(message,), when_busy=asked.when_busy
+                conversation_id=asked.conversation_id,
+                messages=(message,) if approved is None else (),
+                when_busy=asked.when_busy,
+                approvals=() if approved is None else (ApprovalPart(approved, approve=True),),
             ),
             key=asked.key,
             request_hash=asked.text.encode("utf-8", "replace")[-32:],
@@ -244,6 +249,11 @@ class _Errors(logging.Handler):
         ):
             trace = "".join(traceback.format_exception(record.exc_info[1]))
             tell(Crashed(os.getpid(), f"{record.getMessage()}: {trace[-TRACE_CHARS:]}"))
+
+
+def _stray(query: str) -> None:
+    """Tell that a host cannot be killed at this statement."""
+    tell(Crashed(os.getpid(), f"no failpoint knows of {query[:TRACE_CHARS]!r}"))
 
 
 async def live(spec: Spec, lifeline: int) -> None:
@@ -298,7 +308,7 @@ def be_host(spec: Spec, lifeline: int) -> None:
         logging.basicConfig(handlers=[_Errors()], force=True)
         cast("dict[str, str]", SERVER_SETTINGS)["application_name"] = session_name(os.getpid())
         planted.plant(spec.planted)
-        failpoints.arm(spec.failpoint)
+        failpoints.arm(spec.failpoint, _stray)
         asyncio.run(live(spec, lifeline))
         status = 0
     except BaseException as error:  # noqa: BLE001 - the end of the process, which must not be the nursery's

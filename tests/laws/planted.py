@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from actors import clock, committer
+from actors import clock, committer, directory, host, intake
 from actors.agent import Actor
 from actors.batch import Batcher
 from actors.commands import Envelope, Receipt
@@ -30,7 +30,7 @@ from storage import checkpoints
 from storage.checkpoints import Checkpoint, Outcome
 from storage.errors import UnavailableError
 from storage.inbox import Accepted, Submission
-from storage.pool import Conn, connect
+from storage.pool import Conn, connect, connection
 from tests.laws import failpoints
 
 FOR_EVER = 1e9
@@ -140,6 +140,18 @@ def blind_retry() -> None:
     Committer._landed = landed
 
 
+def statement_beside() -> None:
+    """Somebody asks the database past the functions of storage."""
+    poll_once = Intake.poll_once
+
+    async def curious(self: Intake) -> None:
+        async with connection(self._commons.pool) as conn:
+            await conn.fetchval("select count(*) from inbox")
+        await poll_once(self)
+
+    Intake.poll_once = curious
+
+
 # --- faults of the surroundings -------------------------------------------------------------------
 
 
@@ -198,6 +210,11 @@ def lost_commit_answers() -> None:
     checkpoints.commit = lossy
 
 
+def haste() -> None:
+    """What a host does every second or every few is done ten times a second."""
+    intake.POLL = host.EXPIRY_LOOK = directory.HEARTBEAT = 0.1
+
+
 def no_patience() -> None:
     """A commit whose answer is lost is given up at once, as after a long outage."""
     committer.OUTAGE_DEADLINE = 0.0
@@ -212,6 +229,8 @@ _ALL: dict[str, Callable[[], None]] = {
         no_poll,
         two_versions_in_a_batch,
         blind_retry,
+        statement_beside,
+        haste,
         crashing_turn,
         lost_wakeups,
         lost_commit_answers,

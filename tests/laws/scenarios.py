@@ -5,32 +5,16 @@ from contextlib import suppress
 from typing import Any, ClassVar
 
 import anyio
-from msgspec import Struct
 from msgspec.structs import replace
 
 from actors import clock
-from actors.commands import (
-    AttachBlock,
-    AttachTool,
-    CreateConversation,
-    DeleteAgent,
-    DeleteConversation,
-    DetachBlock,
-    DetachTool,
-    Edit,
-    Receipt,
-    Recompile,
-    ResetMessages,
-    UpdateAgent,
-    UpdateBlock,
-)
+from actors.commands import Receipt
 from actors.events import StepStarted
 from bench.provider import Provider
 from storage.pool import Pool, connection
-from storage.records import AgentChanges, BlockChanges
 from tests.actors.worlds import create_agent, new_block
 from tests.laws import checks
-from tests.laws.host_process import Change, Tell
+from tests.laws.host_process import Tell
 from tests.laws.nursery import HostProcess, RefusedError
 
 LOOK = 0.02
@@ -245,6 +229,60 @@ select c.from_position, c.summary_position,
 """
 
 
+class Approve(Talk):
+    """A message whose turn asks for an approval, the approval, and one that nobody asked for."""
+
+    planted = ("haste",)
+    CALL = "call-to-approve"
+    REPLIES = (
+        {
+            "tool_calls": [
+                {"name": "memory_insert", "arguments": {"label": "human", "new_string": "tea"}, "id": CALL}
+            ]
+        },
+        {"text": "noted"},
+    )
+    ENDS = (
+        ("user", "I like tea"),
+        ("approval", ""),
+        ("approval", ""),
+        ("tool", "tea"),
+        ("assistant", "noted"),
+    )
+
+    async def prepare(self) -> None:
+        rule = {"type": "requires_approval", "tool_name": "memory_insert"}
+        self.agent_id = await create_agent(self._pool, model="openai/none", tool_rules=(rule,))
+        await self._teach()
+
+    async def act(self, host: HostProcess) -> None:
+        await super().act(host)
+        async with host.line() as line:
+            receipt = await line.tell(self._approval(self.CALL))
+            await hear_out(host, self.agent_id, receipt)
+            with suppress(RefusedError):
+                await line.tell(self._approval("call-of-nobody"))
+
+    def _approval(self, call_id: str) -> Tell:
+        return replace(self._message(call_id), key=f"{self._key}-{call_id}", approved=call_id)
+
+    async def between(self) -> list[str]:
+        return await super().between() + await self._half_done()
+
+    async def end(self) -> list[str]:
+        return await super().end() + await self._half_done()
+
+    async def _half_done(self) -> list[str]:
+        """Return what waits for nothing, and calls without a result that nobody is asked about."""
+        async with connection(self._pool) as conn:
+            roles = [message.role for message in await checks.history(conn, self.agent_id)]
+            asked = await conn.fetchval(
+                "select count(*) from pending_requests where agent_id = $1", self.agent_id
+            )
+        waits = "approval" in roles and "tool" not in roles
+        return [] if asked == waits else [f"{asked} requests wait behind {roles}"]
+
+
 class LostAnswer(Talk):
     """The same, where the answer to the last commit is lost."""
 
@@ -260,7 +298,7 @@ class UnheardEnd(Talk):
 class LostWakeups(Talk):
     """Two messages whose deliveries are lost, so that the poll finds them: one asleep, one awake."""
 
-    planted = ("lost_wakeups",)
+    planted = ("lost_wakeups", "haste")
     REPLIES = ({"text": "one"}, {"text": "two"})
     ENDS = (("user", "a"), ("assistant", "one"), ("user", "b"), ("assistant", "two"))
 
@@ -339,132 +377,3 @@ class Reject(Talk):
             await self._provider.open(self._gate)
             await hear_out(host, self.agent_id, first)
             await hear_out(host, self.agent_id, await line.tell(hasty))
-
-
-class State(Struct, frozen=True):
-    """What edits change of an agent; `shown` are the values of blocks that its prompt contains."""
-
-    version: int
-    name: str
-    tags: list[str]
-    description: str | None
-    blocks: list[str]
-    tools: list[str]
-    conversations: int
-    shown: list[str]
-
-
-class Edits:
-    """Every kind of edit, one after the other. What an agent is follows from how many were committed."""
-
-    planted: tuple[str, ...] = ()
-    settings: ClassVar[dict[str, float]] = {}
-    STATES: ClassVar[list[State | None]] = []  # by version; see `learn_states`
-
-    def __init__(self, pool: Pool, _: Provider) -> None:
-        self._pool = pool
-        self._extra = new_block("extra", "more to know")
-        self._conversation = clock.new_id("conv")
-        self._edits: list[Edit] = []
-        self._done = 0
-        self.agent_id = ""
-
-    async def prepare(self) -> None:
-        """Create the agent, a block beside it, and the edits."""
-        human = new_block("human")
-        self.agent_id = await create_agent(self._pool, model="openai/none", blocks=(human,))
-        await create_agent(self._pool, model="openai/none", blocks=(self._extra,))
-        async with connection(self._pool) as conn:
-            rows = await conn.fetch("select id from tools order by name")
-        tools = [row["id"] for row in rows]
-        changes = AgentChanges(name="renamed", tags=("a",), settings={"description": "changed"})
-        self._edits = [
-            CreateConversation(conversation_id=self._conversation),
-            ResetMessages(self._conversation),
-            Recompile(self.agent_id),
-            UpdateBlock(label="human", changes=BlockChanges(value="likes tea")),
-            AttachBlock(self._extra.id),
-            DetachBlock(self._extra.id),
-            UpdateAgent(changes=changes, block_ids=(human.id, self._extra.id), tool_ids=(tools[0],)),
-            AttachTool(tools[1]),
-            DetachTool(tools[0]),
-            DeleteConversation(self._conversation),
-            DeleteAgent(),
-        ]
-
-    async def act(self, host: HostProcess) -> None:
-        """Apply the edits that are not acknowledged yet."""
-        async with host.line() as line:
-            while self._done < len(self._edits):
-                await line.ask(Change.of(self.agent_id, self._edits[self._done]))
-                self._done += 1
-
-    async def between(self) -> list[str]:
-        """Compare the agent with one that as many edits were committed to; go on after the last of them."""
-        state = await self._state()
-        committed = len(self._edits) if state is None else state.version
-        expected = self.STATES[committed]
-        wrong = [] if state == expected else [f"after {committed} edits the agent is {state}, not {expected}"]
-        if committed not in (self._done, self._done + 1):
-            wrong.append(f"{self._done} edits were acknowledged, {committed} are committed")
-        self._done = committed
-        return wrong
-
-    async def end(self) -> list[str]:
-        """Return what is wrong when everything is over."""
-        state = await self._state()
-        return [] if state is None else [f"the agent was deleted and is {state}"]
-
-    async def _state(self) -> State | None:
-        async with connection(self._pool) as conn:
-            row = await conn.fetchrow(_STATE, self.agent_id)
-        return None if row is None else State(*row)
-
-
-_STATE = """
-select a.version, a.name, a.tags, a.settings ->> 'description',
-       array(select b.label || ' = ' || b.value || ' (' || b.version || ')'
-               from agents_blocks h join blocks b on b.id = h.block_id
-              where h.agent_id = a.id order by h.label),
-       array(select t.name from agents_tools h join tools t on t.id = h.tool_id
-              where h.agent_id = a.id order by t.name),
-       (select count(*) from conversations c where c.agent_id = a.id and c.deleted_at is null),
-       array(select word from unnest(array['likes tea', 'more to know']) word, messages m
-              where m.conversation_id = a.id and m.position = 0 and m.content::text like '%' || word || '%')
-  from agents a
- where a.id = $1
-"""
-
-
-async def learn_states(pool: Pool, provider: Provider, host: HostProcess) -> None:
-    """Apply every edit undisturbed, and note what each of them makes of an agent."""
-    edits = Edits(pool, provider)
-    await edits.prepare()
-    Edits.STATES = [await edits._state()]
-    async with host.line() as line:
-        for edit in edits._edits:
-            await line.ask(Change.of(edits.agent_id, edit))
-            Edits.STATES.append(await edits._state())
-
-
-Scenario = Talk | Edits
-
-
-def scenario_for(point: str) -> type[Scenario]:
-    """Return the scenario that comes by a point."""
-    name = point.partition(":")[0]
-    if name.startswith("edits.") or name in ("activation.blocks_of", "activation.tools_of", "pending.clear"):
-        return Edits
-    if name in ("activation.take_back", "ownership.release"):
-        return Drain
-    if name == "activation.count_crash":
-        return Crash
-    if name == "passages.search":
-        return Remember
-    if name == "runs.find_by_key":
-        return Reject
-    if name in ("inbox.get", "ownership.renew"):
-        return LostWakeups
-    if name in ("runs.end_of", "messages.whole_run"):
-        return UnheardEnd
-    return LostAnswer if name == "checkpoints.landed" else Talk

@@ -10,32 +10,78 @@ from msgspec.structs import replace
 from bench.provider import Provider
 from tests.laws import checks, failpoints
 from tests.laws.conftest import Databases
+from tests.laws.crossed import SCENARIOS, Scenario, scenarios_for
 from tests.laws.crowd import opened
+from tests.laws.edit_scenario import Edits, learn_states
 from tests.laws.failpoints import Failpoint
 from tests.laws.host_process import Spec
 from tests.laws.nursery import GoneError, Home, HostProcess, Nursery, RefusedError
-from tests.laws.scenarios import Compact, Remember, Scenario, learn_states, scenario_for
+from tests.laws.scenarios import Approve, Compact, Remember, Talk
 from tests.laws.watcher import Watcher, watching
 
 pytestmark = pytest.mark.law
 
 AT_ONCE = 2
 DIES_WITHIN = 8.0
+LINGERS = 2.0  # once its scenario is over, a host comes by no point but those that it passes by the clock
 ENDS_WITHIN = 15.0
 
-# Points that a turn of three steps passes three times.
-REPEATED = ("checkpoints.commit:", "model.stream:", "recall.search:sent")
 # The second wait of a statement's first use is for its result; the first is for its plan.
 EXECUTED = 2
+STEPS = (1, 2, 3)
 
 
-def all_failpoints() -> list[Failpoint]:
-    """Return every failpoint there is, in each step where it is passed."""
-    found: list[Failpoint] = []
+def deaths_at(*points: str, nth: Sequence[int] = (1,)) -> list[Failpoint]:
+    """Return the deaths at each of these points, at each of these times of passing it."""
+    return [Failpoint(point, time) for point in points for time in nth]
+
+
+COMMIT = tuple(f"checkpoints.commit:{moment}" for moment in ("before", "sent", "after"))
+EDGES = (COMMIT[0], COMMIT[2])
+STREAM = tuple(f"model.stream:{moment}" for moment in ("before", "piece", "after"))
+
+# What the short form kills at besides each statement: the moments around what makes things durable.
+SHORT: dict[type[Scenario], list[Failpoint]] = {
+    Talk: deaths_at(*COMMIT, nth=STEPS)
+    + deaths_at(*STREAM, nth=(2,))
+    + deaths_at("inbox.accept:before", "inbox.accept:after", "activation.activate:after"),
+    Edits: deaths_at(*(f"edits.commit:{m}" for m in ("before", "inside", "closing", "after"))),
+    # Its first commit waits for the server again and again, between BEGIN and COMMIT.
+    Remember: deaths_at("checkpoints.commit:sent", nth=(5, 9, 13)) + deaths_at(*EDGES),
+    # One of the last messages finds the window full: its first call and commit are those of a summary.
+    Compact: deaths_at(*EDGES, nth=(4, 5, 6)) + deaths_at("checkpoints.commit:sent", nth=(6, 7)),
+    # The commits are those of the request, of the results, and of the answer.
+    Approve: deaths_at(*EDGES, nth=STEPS) + deaths_at("checkpoints.commit:sent", nth=(6, 10)),
+}
+
+# What the long form kills at besides every moment of each crossing.
+FULL: dict[type[Scenario], list[Failpoint]] = {
+    Talk: deaths_at(*COMMIT, *STREAM, "recall.search:sent", nth=STEPS),
+    Remember: deaths_at("checkpoints.commit:sent", nth=range(1, 17)) + deaths_at(*EDGES, nth=(1, 2)),
+    Compact: deaths_at(*EDGES, STREAM[0], STREAM[2], nth=range(4, 7))
+    + deaths_at("checkpoints.commit:sent", nth=range(5, 9)),
+    Approve: deaths_at(*EDGES, nth=STEPS) + deaths_at("checkpoints.commit:sent", nth=range(1, 13)),
+}
+
+
+def short_form(scenario: type[Scenario]) -> list[Failpoint]:
+    """Return a death at each statement of the scenario, sent and never heard of, and its `SHORT` ones."""
+    statements = [f"{failpoints.name_of(*crossing)}:sent" for crossing in failpoints.crossings()]
+    mine = [point for point in statements if scenario in scenarios_for(point)]
+    return _once(deaths_at(*mine, nth=(EXECUTED,)) + SHORT.get(scenario, []))
+
+
+def long_form(scenario: type[Scenario]) -> list[Failpoint]:
+    """Return a death at every moment of every crossing of the scenario."""
+    found = list(FULL.get(scenario, []))
     for point in failpoints.points():
-        times = 3 if point.startswith(REPEATED) else EXECUTED if point.endswith(":sent") else 1
-        found += [Failpoint(point, nth + 1) for nth in range(times)]
-    return found
+        if scenario in scenarios_for(point):
+            found += deaths_at(point, nth=range(1, EXECUTED + 1) if point.endswith(":sent") else (1,))
+    return _once(found)
+
+
+def _once(deaths: list[Failpoint]) -> list[Failpoint]:
+    return list(dict.fromkeys(deaths))
 
 
 async def violations(
@@ -44,12 +90,12 @@ async def violations(
     provider: Provider,
     *,
     deaths: Sequence[Failpoint],
+    scenario: type[Scenario],
     planted: tuple[str, ...] = (),
-    scenario: type[Scenario] | None = None,
 ) -> list[str]:
     """Let hosts die at these points; return what was half done then, and what was not mended afterwards.
 
-    Without a `scenario` each point has the one that comes by it.
+    A point that the scenario does not come by is one of the breaches.
     """
     found: list[str] = []
     waiting = list(deaths)
@@ -60,8 +106,7 @@ async def violations(
         async with watching(dsn) as watcher:
             while waiting:
                 death = waiting.pop(0)
-                chosen = scenario or scenario_for(death.point)
-                wrong = await _die_once(home, provider, watcher, spec, death, chosen)
+                wrong = await _die_once(home, provider, watcher, spec, death, scenario)
                 found.extend(f"{death.point} ({death.nth}): {what}" for what in wrong)
 
     async with nursery.home() as home:
@@ -69,6 +114,7 @@ async def violations(
             for _ in range(min(AT_ONCE, len(deaths))):
                 group.start_soon(worker)
         found += home.crashes
+    print(*found, sep="\n")
     return found
 
 
@@ -87,9 +133,9 @@ async def _die_once(
         spec = replace(spec, settings=scenario.settings, planted=(*spec.planted, *scenario.planted))
         mortal = await home.start(replace(spec, failpoint=death))
         wrong: list[str] = []
-        with anyio.move_on_after(DIES_WITHIN):
+        with anyio.move_on_after(DIES_WITHIN) as patience:
             async with anyio.create_task_group() as group:
-                group.start_soon(_act, scenario, mortal)
+                group.start_soon(_act, scenario, mortal, patience)
                 await mortal.gone()
                 group.cancel_scope.cancel()
         if not mortal.failed_by_itself:
@@ -114,44 +160,65 @@ async def _die_once(
         return wrong
 
 
-async def _act(scenario: Scenario, mortal: HostProcess) -> None:
+async def _act(scenario: Scenario, mortal: HostProcess, patience: anyio.CancelScope) -> None:
     with suppress(GoneError):
         await scenario.act(mortal)
+        patience.deadline = min(patience.deadline, anyio.current_time() + LINGERS)
 
 
-@pytest.mark.timeout(180)
-async def test_every_step_and_edit_is_whole_wherever_its_host_dies(
-    nursery: Nursery, database: Databases, provider: Provider, dsn: str
-) -> None:
+async def learn(nursery: Nursery, provider: Provider, dsn: str) -> None:
+    """Let a host that nothing happens to teach what every edit makes of an agent."""
     async with nursery.home() as home, opened(dsn) as pool:
         host = await home.start(Spec(dsn=dsn, provider=provider.base_url))
         await learn_states(pool, provider, host)
-    found = await violations(nursery, database, provider, deaths=all_failpoints())
-    print("\n".join(found), len(all_failpoints()))
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+async def test_every_step_and_edit_is_whole_wherever_its_host_dies(
+    nursery: Nursery, database: Databases, provider: Provider, dsn: str, scenario: type[Scenario]
+) -> None:
+    if scenario is Edits:
+        await learn(nursery, provider, dsn)
+    found = await violations(nursery, database, provider, deaths=short_form(scenario), scenario=scenario)
     assert found == []
 
 
-@pytest.mark.timeout(120)
-async def test_blocks_and_passages_come_and_go_with_their_step(
+@pytest.mark.full
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+async def test_every_step_and_edit_is_whole_at_every_moment_its_host_may_die_in(
+    nursery: Nursery, database: Databases, provider: Provider, dsn: str, scenario: type[Scenario]
+) -> None:
+    if scenario is Edits:
+        await learn(nursery, provider, dsn)
+    found = await violations(nursery, database, provider, deaths=long_form(scenario), scenario=scenario)
+    assert found == []
+
+
+def test_both_forms_kill_at_every_crossing_of_storage() -> None:
+    """A crossing that its scenario does not come by is told by that scenario's test: no host dies there."""
+    every = {point.partition(":")[0] for point in failpoints.points()}
+    for form in (short_form, long_form):
+        assert {death.point.partition(":")[0] for s in SCENARIOS for death in form(s)} == every
+    assert {death.point for s in SCENARIOS for death in long_form(s)} == set(failpoints.points())
+
+
+async def test_the_law_catches_a_point_that_no_scenario_comes_by(
     nursery: Nursery, database: Databases, provider: Provider
 ) -> None:
-    # A commit with more than the usual rows waits for the server again and again, between BEGIN and COMMIT.
-    deaths = [Failpoint("checkpoints.commit:sent", nth) for nth in range(1, 17)]
-    deaths += [Failpoint(f"checkpoints.commit:{edge}", nth) for edge in ("before", "after") for nth in (1, 2)]
-    found = await violations(nursery, database, provider, deaths=deaths, scenario=Remember)
-    assert found == []
+    deaths = deaths_at("pending.put:before")
+    found = await violations(nursery, database, provider, deaths=deaths, scenario=Talk)
+    assert any("no host died there" in breach for breach in found)
 
 
-@pytest.mark.timeout(120)
-async def test_a_compaction_is_whole_wherever_its_host_dies(
+async def test_the_law_catches_a_statement_that_no_failpoint_knows_of(
     nursery: Nursery, database: Databases, provider: Provider
 ) -> None:
-    # One of the last messages finds the window full: its first call and commit are those of a summary.
-    edges = [(at, moment) for at in ("model.stream", "checkpoints.commit") for moment in ("before", "after")]
-    deaths = [Failpoint(f"{at}:{moment}", nth) for at, moment in edges for nth in (4, 5, 6)]
-    deaths += [Failpoint("checkpoints.commit:sent", nth) for nth in range(5, 9)]
-    found = await violations(nursery, database, provider, deaths=deaths, scenario=Compact)
-    assert found == []
+    deaths = deaths_at("inbox.accept:before")
+    planted = ("statement_beside",)
+    found = await violations(nursery, database, provider, deaths=deaths, scenario=Talk, planted=planted)
+    assert any("no failpoint knows of" in breach for breach in found)
 
 
 @pytest.mark.timeout(60)
@@ -159,6 +226,8 @@ async def test_the_law_catches_a_step_that_commits_in_two(
     nursery: Nursery, database: Databases, provider: Provider
 ) -> None:
     deaths = [Failpoint("planted.step_in_two:between", nth) for nth in (1, 2, 3)]
-    found = await violations(nursery, database, provider, deaths=deaths, planted=("step_in_two",))
+    found = await violations(
+        nursery, database, provider, deaths=deaths, scenario=Talk, planted=("step_in_two",)
+    )
     assert any("input is stored too often" in breach for breach in found)
     assert any("belongs to no step" in breach for breach in found)

@@ -1,0 +1,59 @@
+"""Which scenarios come by which failpoint."""
+
+from tests.laws.edit_scenario import Edits
+from tests.laws.scenarios import (
+    Approve,
+    Compact,
+    Crash,
+    Drain,
+    LostAnswer,
+    LostWakeups,
+    Reject,
+    Remember,
+    Talk,
+    UnheardEnd,
+)
+
+Scenario = Talk | Edits
+
+
+# Which scenarios come by a crossing; `Talk` comes by every other one. Where a step and an edit use the same
+# function it is named for both.
+_CROSSED: dict[str, tuple[type[Scenario], ...]] = {
+    "activation.blocks_of": (Edits,),
+    "activation.count_crash": (Crash,),
+    "activation.take_back": (Drain,),
+    "activation.tools_of": (Edits,),
+    "archives.attach": (Edits,),
+    "archives.detach": (Edits,),
+    "archives.holdings": (Edits,),
+    "blocks.create": (Remember,),
+    "checkpoints.landed": (LostAnswer,),
+    "edits.attach_block": (Edits, Remember),
+    "edits.detach_block": (Edits, Remember),
+    "extras.write": (Remember, Approve),
+    "inbox.get": (LostWakeups,),
+    "messages.list_newest": (Approve,),
+    "messages.whole_run": (UnheardEnd,),
+    "ownership.release": (Drain,),
+    "ownership.renew": (LostWakeups,),
+    "passages.delete_of_agent": (Edits,),
+    "passages.insert_for_agent": (Edits, Remember),
+    "passages.search": (Remember,),
+    "pending.clear": (Edits, Approve),
+    "pending.expired": (Approve,),
+    "pending.put": (Approve,),
+    "runs.end_of": (UnheardEnd,),
+    "runs.find_by_key": (Reject,),
+    "steps.find": (Approve,),
+}
+
+SCENARIOS: tuple[type[Scenario], ...] = (
+    Talk, Edits, Remember, Compact, Approve, LostAnswer, UnheardEnd, LostWakeups, Drain, Crash, Reject
+)  # fmt: skip
+
+
+def scenarios_for(point: str) -> tuple[type[Scenario], ...]:
+    """Return the scenarios that come by a point, in whose hosts it is killed at."""
+    name = point.partition(":")[0]
+    return _CROSSED.get(name) or ((Edits,) if name.startswith("edits.") else (Talk,))
