@@ -221,15 +221,14 @@ class Loading:
             [sys.executable, "-m", "bench.load"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            bufsize=0,  # so that `communicate` gets everything after the first line
             cwd=Path(__file__).parents[1],
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with self._process.stdin as job_pipe:
             job_pipe.write(msgspec.json.encode(job))
-        self._process.stdin = None
-        word, _, started = self._process.stdout.readline().partition(b" ")
+        self._output = self._process.stdout
+        word, _, started = self._output.readline().partition(b" ")
         if word != b"started":
             self._process.wait()
             raise RuntimeError("the load client did not start; its standard error says why")
@@ -237,14 +236,11 @@ class Loading:
 
     def finish(self) -> Outcome:
         """Wait for the end of the job. Raises `RuntimeError` where the target could not be reached."""
-        output, _ = self._process.communicate()
-        if self._process.returncode:
+        with self._output:
+            output = self._output.read()
+        if self._process.wait():
             raise RuntimeError("the load client failed; its standard error says why")
-        try:
-            return msgspec.json.decode(output, type=Outcome)
-        except msgspec.DecodeError as error:
-            heard = f"{len(output)} bytes that end with {output[-80:]!r}"
-            raise RuntimeError(f"the load client's outcome cannot be read ({error}): {heard}") from error
+        return msgspec.json.decode(output, type=Outcome)
 
 
 def run(job: Job) -> Outcome:
@@ -258,8 +254,9 @@ def main() -> None:
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
     outcome = uvloop.run(work(job))
-    sys.stdout.buffer.write(msgspec.json.encode(outcome) + b"\n")
-    sys.stdout.buffer.flush()
+    # Under PYTHONUNBUFFERED standard output is a raw file, which may write the half of it and say so.
+    with open(sys.stdout.fileno(), "wb", closefd=False) as out:
+        out.write(msgspec.json.encode(outcome) + b"\n")
 
 
 if __name__ == "__main__":
