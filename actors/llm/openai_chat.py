@@ -5,7 +5,7 @@ Pure. A message is encoded once, when it enters the window; a request only joins
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -74,7 +74,7 @@ def encode_message(message: Message, dialect: Dialect = CHAT) -> bytes:
         case "system":
             return encode_system(joined_text(message.content))
         case "user" | "summary":
-            return encode({"role": "user", "content": _user_content(message.content, dialect)})
+            return encode({"role": "user", "content": user_content(message.content, dialect, _user_part)})
         case "assistant" | "approval":
             return _encode_assistant(message.content, dialect)
         case "tool":
@@ -88,7 +88,7 @@ def encode_input(message: InputMessage, dialect: Dialect = CHAT) -> bytes:
         case "system":
             return encode_system(joined_text(message.content))
         case "user":
-            return encode({"role": "user", "content": _user_content(message.content, dialect)})
+            return encode({"role": "user", "content": user_content(message.content, dialect, _user_part)})
         case "assistant":
             return _encode_assistant(message.content, dialect)
 
@@ -268,12 +268,15 @@ def joined_text(parts: Sequence[Part]) -> str:
     return "\n".join(part.text for part in parts if isinstance(part, TextPart))
 
 
-def _user_content(parts: Sequence[Part], dialect: Dialect) -> str | list[JsonObject]:
+def user_content(
+    parts: Sequence[Part], dialect: Dialect, shown: Callable[[Part], JsonObject | None]
+) -> str | list[JsonObject]:
+    """Return a user's message: its text, or where it has images its parts as `shown` writes each."""
     if not any(isinstance(part, ImagePart) for part in parts):
         return joined_text(parts)
     if not dialect.images:
         return "\n".join(text for part in parts if (text := text_or_note(part)))
-    return [content for part in parts if (content := _user_part(part)) is not None]
+    return [content for part in parts if (content := shown(part)) is not None]
 
 
 def _user_part(part: Part) -> JsonObject | None:

@@ -23,8 +23,8 @@ from actors.llm.openai_chat import (
     encode_system,
     image_url,
     joined_text,
-    text_or_note,
     tool_name,
+    user_content,
     wire_call_id,
 )
 from storage.records import (
@@ -58,7 +58,7 @@ def encode_message(message: Message, dialect: Dialect) -> bytes:
         case "system":
             return encode_system(joined_text(message.content))
         case "user" | "summary":
-            return encode({"role": "user", "content": _user_content(message.content, dialect)})
+            return encode({"role": "user", "content": user_content(message.content, dialect, _user_part)})
         case "assistant" | "approval":
             return _encode_assistant(message.content, dialect, whole=not message.interrupted)
         case "tool":
@@ -81,7 +81,7 @@ def encode_input(message: InputMessage, dialect: Dialect) -> bytes:
         case "system":
             return encode_system(joined_text(message.content))
         case "user":
-            return encode({"role": "user", "content": _user_content(message.content, dialect)})
+            return encode({"role": "user", "content": user_content(message.content, dialect, _user_part)})
         case "assistant":
             return _encode_assistant(message.content, dialect, whole=True)
 
@@ -197,14 +197,6 @@ def _call(part: ToolCallPart) -> JsonObject:
         "name": tool_name(part.name),
         "arguments": call_arguments(part.arguments),
     }
-
-
-def _user_content(parts: Sequence[Part], dialect: Dialect) -> str | list[JsonObject]:
-    if not any(isinstance(part, ImagePart) for part in parts):
-        return joined_text(parts)
-    if not dialect.images:
-        return "\n".join(text for part in parts if (text := text_or_note(part)))
-    return [content for part in parts if (content := _user_part(part)) is not None]
 
 
 def _user_part(part: Part) -> JsonObject | None:
