@@ -212,7 +212,8 @@ async def test_a_conversation_is_talked_to_and_paged_newest_first(pool: Pool, pr
 async def test_a_conversation_is_renamed_given_a_model_and_archived(pool: Pool, provider: Provider) -> None:
     async with connected(pool, provider) as c:
         conversations = c.client.conversations
-        talk = await conversations.create(agent_id=c.agent_id, summary="old", description="stays")
+        stays = {"description": "stays"}  # 1.12.0 does not know it
+        talk = await conversations.create(agent_id=c.agent_id, summary="old", extra_body=stays)
         changed = await conversations.update(
             talk.id,
             summary="new",
