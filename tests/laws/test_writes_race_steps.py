@@ -379,6 +379,12 @@ async def test_edits_outside_of_the_commit_turn_are_caught(
         async def __aexit__(self, *_: object) -> None:
             return None
 
+        async def acquire(self) -> bool:
+            return True
+
+        def release(self) -> None:
+            return None
+
         def locked(self) -> bool:
             return False
 
