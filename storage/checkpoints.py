@@ -135,10 +135,10 @@ def is_plain(c: Checkpoint) -> bool:
         return False
     run, step = c.runs[0], c.steps[0]
     same = step.run_id == run.id and run.stop_reason == c.stop_reason
-    return same and c.windows[0].summary_position is None and not (c.blocks or c.rewrites or c.tool_calls)
+    return same and not (c.blocks or c.rewrites or c.tool_calls)
 
 
-_COMMIT_PLAIN = f"select commit_step({', '.join(f'${place}' for place in range(1, 32))})"
+_COMMIT_PLAIN = f"select commit_step({', '.join(f'${place}' for place in range(1, 33))})"
 
 
 async def _commit_plain(conn: Conn, c: Checkpoint) -> Outcome:
@@ -165,6 +165,7 @@ async def _commit_plain(conn: Conn, c: Checkpoint) -> Outcome:
         window.id,
         window.from_position,
         window.end_position,
+        window.summary_position,
         step.id,
         step.organization_id,
         step.position,

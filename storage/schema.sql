@@ -507,7 +507,7 @@ create function commit_step(step_agent text, of_fence bigint, of_version bigint,
                             duration_ms int, message_rows json, run text, run_status text, run_usage jsonb,
                             run_error jsonb, run_completed timestamptz, run_ttft bigint, run_total bigint,
                             command_seq bigint, command_state text, window_id text, window_from bigint,
-                            window_end bigint, step text, organization text, step_position int, step_status text,
+                            window_end bigint, window_summary bigint, step text, organization text, step_position int, step_status text,
                             step_model text, step_provider text, step_window int, step_usage jsonb,
                             step_reason text, step_error jsonb, step_timing jsonb, step_created timestamptz)
 returns boolean
@@ -545,7 +545,8 @@ begin
    where x.seq = command_seq;
 
   update conversations c
-     set from_position = window_from, end_position = window_end, last_message_at = now()
+     set from_position = window_from, end_position = window_end, last_message_at = now(),
+         summary_position = nullif(coalesce(window_summary, c.summary_position), 0)
    where c.id = window_id;
 
   insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,

@@ -296,7 +296,8 @@ async def test_the_common_shape_is_written_as_the_general_statement_writes_it(
                 update = RunUpdate(id=command.run_id, status="running", ttft_ns=7)
                 applied = InboxUpdate(seq=command.seq, state="applied")
                 changes = {"runs": (update,), "inbox": (applied,), "stop_reason": None, "duration_ms": None}
-            step = plain(agent_id, command, **changes)
+            window = WindowUpdate(id=agent_id, from_position=1, end_position=3, summary_position=2)
+            step = plain(agent_id, command, **changes, windows=(window,))
             assert checkpoints.is_plain(step) == (agent_id == there)
             assert await checkpoints.commit(conn, [step]) == [None]
             written.append(await rows_of(conn, agent_id))
