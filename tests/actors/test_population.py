@@ -220,3 +220,21 @@ async def test_what_is_being_committed_while_the_host_is_suspended_is_told(
         _, events = w.host.logs.channel(agent_id).read(1)
         assert isinstance(events[-1], RunFinished)
         assert committed(events) == await w.history(agent_id)
+
+
+async def test_an_ordinary_step_has_the_shape_that_its_own_statement_writes(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_plain = checkpoints.is_plain
+    seen: list[bool] = []
+
+    def looked(step: Checkpoint) -> bool:
+        seen.append(is_plain(step))
+        return seen[-1]
+
+    monkeypatch.setattr(checkpoints, "is_plain", looked)
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        await w.ask(agent_id, "hello")
+        await w.ask(agent_id, "hello again")
+    assert seen[-1]
