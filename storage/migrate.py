@@ -94,6 +94,7 @@ async def pending(conn: Conn, steps: tuple[Migration, ...] | None = None) -> lis
 _BE_PATIENT = """
 set statement_timeout = 0;
 set lock_timeout = 0;
+select set_config(name, '0', false) from pg_settings where name = 'transaction_timeout';
 """
 _LOCK_KEY = 0x77616B656675  # "wakefu"
 _PREPARE = f"""

@@ -19,6 +19,7 @@ _EXISTS = "select to_regclass($1) is not null"
 _BUILD = """
 select pg_advisory_xact_lock(hashtext('wakeful.passage_indexes'));
 set local statement_timeout = 0;
+select set_config(name, '0', true) from pg_settings where name = 'transaction_timeout';
 create index if not exists {name} on passages using hnsw (({expression}) {operators})
  where dimensions = {length};
 """

@@ -29,7 +29,6 @@ SERVER_SETTINGS: Mapping[str, str] = {
     "hnsw.ef_search": "64",
 }
 
-
 LOOKUP_SETTINGS: Mapping[str, str] = {
     "enable_seqscan": "off",
     "enable_bitmapscan": "off",
@@ -354,23 +353,30 @@ _CONNECT_OPTIONS: Mapping[str, Any] = {
 
 
 # The column decides, not the extension: it may have been installed after the table was made without it.
-_VECTOR_SCHEMA = """
-select n.nspname
-  from pg_attribute a join pg_type t on t.oid = a.atttypid join pg_namespace n on n.oid = t.typnamespace
- where a.attrelid = to_regclass('passages') and a.attname = 'embedding' and t.typname = 'vector'
+# A backend whose client fell silent in the middle of a statement's messages, after `Execute` and before
+# `Sync`, is neither busy nor idle: only `transaction_timeout`, since Postgres 17, makes it drop its locks.
+_BEGIN_SESSION = """
+select (select n.nspname
+          from pg_attribute a
+          join pg_type t on t.oid = a.atttypid
+          join pg_namespace n on n.oid = t.typnamespace
+         where a.attrelid = to_regclass('passages') and a.attname = 'embedding' and t.typname = 'vector'),
+       case when current_setting('server_version_num')::int >= 170000
+            then set_config('transaction_timeout', '15000', false) end
 """
 
 
 async def _set_codecs(conn: Any) -> None:
     """Let JSON pass as bytes, and vectors as numbers where the database has them.
 
-    The types of JSON are built in; that of vectors is not, so its place is asked for.
+    The types of JSON are built in; that of vectors is not, so its place is asked for. The one bound that
+    older servers do not know is set by the same statement.
     """
     await conn.set_type_codec(
         "jsonb", schema="pg_catalog", format="binary", encoder=_to_jsonb, decoder=_from_jsonb
     )
     await conn.set_type_codec("json", schema="pg_catalog", format="binary", encoder=bytes, decoder=bytes)
-    schema = await conn.fetchval(_VECTOR_SCHEMA)
+    schema = await conn.fetchval(_BEGIN_SESSION)
     if schema is not None:
         await conn.set_type_codec(
             "vector", schema=schema, format="binary", encoder=vectors.encode, decoder=vectors.decode

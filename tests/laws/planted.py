@@ -57,14 +57,20 @@ def ack_before_commit() -> None:
     Host.accept = hasty
 
 
+_COMPARISONS = {
+    "commit_steps": "where a.fence = i.fence and a.version = i.version",
+    "commit_step": " and a.fence = of_fence and a.version = of_version",
+}
+
+
 async def no_fence(dsn: str) -> None:
     """In this database a checkpoint compares neither fence nor version."""
     conn = await connect(dsn)
     try:
-        function = await conn.fetchval("select pg_get_functiondef('commit_steps'::regproc)")
-        compare = "where a.fence = i.fence and a.version = i.version"
-        assert compare in function
-        await conn.execute(function.replace(compare, ""))
+        for function, compare in _COMPARISONS.items():
+            written = await conn.fetchval("select pg_get_functiondef($1::regproc)", function)
+            assert compare in written
+            await conn.execute(written.replace(compare, ""))
     finally:
         await conn.close()
 

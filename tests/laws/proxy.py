@@ -35,6 +35,7 @@ class Proxy:
         self.refusing = False
         self.unlucky: str | None = None
         self.lost = anyio.Event()
+        self.half_said: str | None = None
 
     async def serve(self) -> None:
         """Serve until cancelled."""
@@ -65,6 +66,14 @@ class Proxy:
         The event that is returned is set when that has happened.
         """
         self.unlucky, self.lost = words, anyio.Event()
+        return self.lost
+
+    def stall_inside(self, words: str) -> anyio.Event:
+        """Stall the next connection that executes a statement with these words before it says `Sync`.
+
+        The server has then done all of it and committed nothing. The event is set when that has happened.
+        """
+        self.half_said, self.lost = words, anyio.Event()
         return self.lost
 
     async def flow(self) -> None:
@@ -130,6 +139,10 @@ class _Link:
             self._note(head[:1], body)
             await self._flow()
             await self._server.send(head + body)
+            half_said = self._proxy.half_said
+            if head[:1] == b"E" and half_said is not None and half_said in self._bound:
+                self._proxy.half_said, self.stalled = None, True
+                self._proxy.lost.set()
 
     async def _back(self) -> None:
         source = BufferedByteReceiveStream(self._server)

@@ -69,7 +69,8 @@ async def test_a_database_without_passages_has_no_vectors(empty_dsn: str) -> Non
 async def test_the_session_is_bounded_in_every_wait(pool: Pool) -> None:
     shown = {}
     async with connection(pool) as conn:
-        for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "jit"):
+        names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
+        for name in (*names, "transaction_timeout", "jit"):
             shown[name] = await conn.fetchval(f"show {name}")
         shown["application_name"] = await conn.fetchval("show application_name")
         shown["timezone"] = await conn.fetchval("show timezone")
@@ -77,6 +78,7 @@ async def test_the_session_is_bounded_in_every_wait(pool: Pool) -> None:
         "statement_timeout": "10s",
         "lock_timeout": "5s",
         "idle_in_transaction_session_timeout": "15s",
+        "transaction_timeout": "15s",
         "jit": "off",
         "application_name": "wakeful",
         "timezone": "UTC",
