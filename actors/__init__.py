@@ -20,7 +20,11 @@ One message, through the modules:
     draft       what the step is about to change, against the blocks as they are committed
     jobs        what is done to a conversation between its turns: compaction on demand, reset
     committer   many steps in one round trip; a lost answer is looked up before anything is repeated
-    channels    the log that every stream is read from, by cursor
+    telling     what a turn says of its steps: whatever it begins on the log it ends there
+    queueing    what is said of those who wait
+    channels    the log that every stream is read from, by cursor (`segments`), or heard as it is written
+                (`listeners`)
+    status      how live agents are doing, for whoever asks
 
 Deciding is pure (`loop`, `rules`, `thoughts`, `prompt`, `window`, `memory_edits`, `answer`,
 `tools.arguments`); doing is around it. What an agent may do to its blocks is an edit (`memory_edits`;
@@ -37,6 +41,9 @@ Invariants:
   run stores the prompt that shows it.
 * Every task is a child of the host's one task group, under a supervisor. A crash in a turn ends the
   activation; the next one counts an attempt, and the fourth parks the command as a dead letter.
+* A log is balanced, whatever ends a run: streams and steps that begin are ended before its `RunFinished`,
+  and one run runs at a time; only a crash lets a run begin again, after a `Retracted` of what it showed.
+  What is said of other runs (that they wait, joined, were withdrawn or answered) may stand between.
 * A host acts only while its lease runs (`directory`), on its own clock from before the renewal was sent.
 * Bounds: commands per agent and in all (`load`, refused with 429), runs and activations at once
   (semaphores: the rest wait), bytes of logs (oldest finished runs are forgotten), bytes of hot agents

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from actors import opendraft, toolrun
+from actors import opendraft, telling, toolrun
 from actors.answer import Answer
 from actors.toolrun import Prepared
 from actors.tools.outside import Invocation
@@ -31,6 +31,10 @@ async def run(runner: "TurnRunner", answer: Answer | None, prepared: list[Prepar
             runner.actor.commons.check_lease()
             prepared[place] = call.begun()
             prepared[place] = await toolrun.run(call, _invocation(runner, call))
+        else:
+            continue
+        if (result := prepared[place].result) is not None:
+            runner.channel.publish(*telling.returned(runner, (result,)))
 
 
 def _invocation(runner: "TurnRunner", call: Prepared) -> Invocation:
@@ -46,9 +50,11 @@ def _invocation(runner: "TurnRunner", call: Prepared) -> Invocation:
 
 async def _intend(runner: "TurnRunner", answer: Answer | None, prepared: list[Prepared]) -> None:
     """Commit what the model said and which calls are about to be run. Shielded like every commit."""
+    interrupted = runner.watch.enter("checkpoint")
     with anyio.CancelScope(shield=True):
         async with runner.actor.commit_turn:
             draft = await runner.actor.commit(
                 runner.thread, lambda _: opendraft.intent_of(runner, answer, prepared)
             )
             opendraft.take_intent(runner, draft)
+    runner.watch.enter(interrupted)

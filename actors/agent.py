@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from actors import agent_types, clock, holding, prompt, reading, rules
+from actors import agent_types, clock, holding, prompt, queueing, reading, rules
 from actors.draft import Draft
-from actors.events import BlockChanged, Event
+from actors.events import BlockDetached, Event
 from actors.jobs import Job, T
 from actors.loop import Policy
 from actors.mailbox import Waiting
@@ -21,7 +21,7 @@ from storage.checkpoints import Checkpoint
 from storage.errors import ConflictError, FencedError, LabelTakenError, NotFoundError, StaleBlocksError
 from storage.pending_records import PendingRequest
 from storage.pool import connection
-from storage.records import Agent, Block, Conversation, Message, Tool
+from storage.records import Agent, Block, Conversation, Message, Timing, Tool
 
 if TYPE_CHECKING:
     from actors.channels import Channel
@@ -57,6 +57,9 @@ class Actor:
             self.awaits(thread, requests.get(thread.id))
         self.recovered: dict[str, list[Message]] = {}
         self.known: set[int] = set()
+        self.latest: Timing | None = None  # of the last step it committed in this life
+        self.window: tuple[str, int] | None = None  # a model's handle, and its tokens
+        self.spoke = state.agent.id  # the conversation whose turn was the last to begin
         self.counted: set[int] = set()  # commands whose attempt it counted and no commit has reset
         self.touched = clock.monotonic()
         self.dead = False
@@ -125,19 +128,25 @@ class Actor:
         after = holding.after_write(self.blocks, block)
         if after is None:
             return
+        events = holding.changes(self.blocks, after)
         self.blocks = after
         self.memory_version += 1
-        self._tell(BlockChanged(None, block.id, block.label, block.value, block.version))
+        self._tell(*events)
 
     def _tell(self, *events: Event, but: "Channel | None" = None) -> None:
-        """Publish what became of memory where turns are running."""
-        for thread in self.threads.values():
-            if thread.turn is not None and thread.turn.channel is not but:
-                thread.turn.channel.publish(*events)
+        """Publish what became of memory where turns are running; where none is, only watchers are told."""
+        running = [t.turn.channel for t in self.threads.values() if t.turn and not t.turn.finished]
+        for channel in running:
+            if channel is not but:
+                channel.publish(*events)
+        if not running:
+            self.commons.logs.tell(self.agent.id, *events)
 
     def hold_blocks(self, blocks: tuple[Block, ...]) -> None:
         """Take the agent's blocks as they were read; a newer value heard of meanwhile stays."""
-        self._take_blocks(holding.after_read(self.blocks, blocks))
+        before = self.blocks
+        self._take_blocks(holding.after_read(before, blocks))
+        self._tell(*holding.changes(before, self.blocks))
 
     def _take_blocks(self, blocks: dict[str, Block]) -> None:
         before = {b.id for b in self.blocks.values()}
@@ -154,8 +163,10 @@ class Actor:
 
     def block_gone(self, block_id: str) -> None:
         """A block was deleted: it leaves the prompt."""
+        gone = [b for b in self.blocks.values() if b.id == block_id]
         self.blocks = {label: b for label, b in self.blocks.items() if b.id != block_id}
         self.memory_version += 1
+        self._tell(*(BlockDetached(None, b.id, b.label, b.limit_chars) for b in gone))
 
     def reset(self, thread: Thread, initial: Sequence[Message]) -> None:
         """Take a committed reset: models see nothing of what was said but `initial`, nobody has to answer."""
@@ -202,13 +213,14 @@ class Actor:
         running = thread.turn
         if waiting.command.approvals:
             thread.mailbox.put(waiting)
-        elif running is not None and not running.finished and waiting.command.when_busy == "steer":
+        elif running is not None and waiting.command.when_busy == "steer" and running.steered_by(waiting):
             thread.steering.append(waiting)
         elif running is not None and waiting.command.when_busy == "interrupt":
             thread.mailbox.put_first(waiting)
             running.cancel()
         else:
             thread.mailbox.put(waiting)
+        queueing.arrived(self, thread)
         self._schedule(thread)
 
     async def operate(self, thread: Thread, work: Callable[[], Awaitable[T]]) -> T:
@@ -250,6 +262,7 @@ class Actor:
                     waiting = thread.take()
                     if waiting is None:
                         return
+                    self.spoke = thread.id
                     thread.turn = TurnRunner(self, thread, waiting)
                     thread.turn.joined += thread.take_applied()
                     await thread.turn.run()

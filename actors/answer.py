@@ -106,6 +106,7 @@ class Answer:
                         continue
                     if self._open != "text":
                         self._switch("text", events)
+                    if not self._text:
                         events.append(TextStarted(self.run_id, self.message_id))
                     self._text.append(text)
                     events.append(TextDelta(self.run_id, self.message_id, text))
@@ -191,10 +192,11 @@ class Answer:
         return self._fresh() if not call_id or mine or self._taken(call_id) else call_id
 
     def _switch(self, to: str | None, events: list[Event]) -> None:
-        """Close the open stream. Tool calls stay open until the end: providers interleave them."""
-        if self._open == "text":
-            events.append(TextEnded(self.run_id, self.message_id))
-        elif self._open == "reasoning":
+        """Close open reasoning. Text and tool calls stay open until the end: providers interleave them.
+
+        One message has one stream of text, so whoever follows by its id never sees it begin twice.
+        """
+        if self._open == "reasoning":
             events.append(ReasoningEnded(self.run_id, self.message_id))
         self._open = to
 
@@ -215,6 +217,8 @@ class Answer:
             if call.splitter is not None:
                 self._argue(call, call.splitter.close(), events)
         self._switch(None, events)
+        if self._text:
+            events.append(TextEnded(self.run_id, self.message_id))
         events += [ToolCallEnded(self.run_id, call.message_id, call.id) for call in self._calls.values()]
         return events
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from actors import acting, approvals, entries, loop, opendraft, openstep
+from actors import acting, approvals, entries, loop, opendraft, openstep, telling
 from actors.openstep import OpenStep
 from storage import steps
 from storage.pool import connection
@@ -68,17 +68,24 @@ async def resume(runner: "TurnRunner", opened: OpenStep) -> None:
         return
     runner.step = await _stored(runner, opened)
     runner.said = list(opened.messages)
+    if runner.thread.pending is None:  # a step that asked was told to its end then
+        telling.began(runner, runner.step, opened.messages[0].id)
     if over is None:
         runner.turn = loop.reopen(runner.turn, opened.calls)
     tools, intended = runner.toolbox.tools, runner.actor.intended
     prepared = openstep.prepare(opened, runner.decisions, tools, policy=runner.policy, intended=intended)
+    runner.watch.enter("tools")
     with runner.stoppable() as scope:
         if over is None:
             await acting.run(runner, None, prepared)
+    runner.watch.enter(None)
     if scope.cancelled_caught:
         runner.turn = loop.end(runner.turn, "cancelled")
     if runner.turn.ended is not None:
         prepared = [p.stopped(STOPPED) for p in prepared]
+    before, now = runner.step.timing, runner.watch.timing()
+    spent = replace(before, tools=before.tools + now.tools, checkpoint=before.checkpoint + now.checkpoint)
+    runner.step = replace(runner.step, timing=spent)
     await runner.commit(lambda refused: opendraft.results_of(runner, prepared, refused=refused))
 
 

@@ -3,104 +3,51 @@
 The log itself is the buffer of every follower: a follower is a cursor, so a slow one costs nothing
 and nobody waits for it. Finished runs are frozen (their deltas packed, then all of it compressed,
 without loss) and, when the budget is spent, forgotten whole, oldest first.
+
+Beside followers there are listeners: functions called inside `publish`, for those who show everything to
+many. They never raise and never block; a listener of a channel keeps it from being forgotten when empty.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Iterable
 
 import anyio.lowlevel
 
-from actors import clock, frozen
+from actors import clock
 from actors.errors import LogTrimmedError
-from actors.events import Event, Logged, Position, RunFinished, RunStarted, RunSteered
-from actors.frozen import DELTAS, Item, Packed
+from actors.events import Event, Logged, Position, QueueChanged, RunFinished, RunStarted, RunSteered
+from actors.frozen import DELTAS
+from actors.listeners import Ears, Listener, Watcher
+from actors.segments import DELTA_BYTES, PACK_AFTER, Segment, size_of
 
-EVENT_BYTES = 300  # an event, its slot in the log and what it alone refers to, on average
-DELTA_BYTES = 120  # the same for a delta, beside its text
-FROZEN_BYTES = 200  # a frozen run beside its compressed events
-PACK_AFTER = 4096  # live events of a running run before the older ones are packed
 FREEZE_BATCH = 32  # runs frozen between two looks at the event loop; about 50 µs each
 
-_NOTHING: list[Any] = []  # shared by all frozen segments; never appended to
 
-
-def _bytes(item: Item) -> int:
-    if isinstance(item, DELTAS):
-        return DELTA_BYTES + len(item.text)
-    if isinstance(item, Packed):
-        return EVENT_BYTES + len(item.text) + len(item.cuts)
-    return EVENT_BYTES
-
-
-class Segment:
-    """The part of a log that one run wrote (or what was said between runs, `run_id` None)."""
-
-    __slots__ = (
-        "aliases",
-        "channel",
-        "frozen",
-        "live",
-        "live_start",
-        "packed",
-        "run_id",
-        "size_bytes",
-        "start",
-    )
-
-    def __init__(self, channel: "Channel", run_id: str | None, start: int) -> None:
-        self.channel = channel
-        self.run_id = run_id
-        self.start = start
-        self.aliases: dict[str, int] | None = None  # where other runs joined or ended in here
-        self.frozen: bytes | None = None
-        self.packed: list[Item] = []
-        self.live_start = start
-        self.live: list[Event] = []
-        self.size_bytes = 0
-
-    @property
-    def end(self) -> int:
-        """The offset after the segment's last event."""
-        return self.live_start + len(self.live)
-
-    def squeeze(self) -> None:
-        """Pack what is live."""
-        packed = frozen.pack(self.live)
-        self.resize(sum(map(_bytes, packed)) - sum(map(_bytes, self.live)))
-        self.packed += packed
-        self.live_start += len(self.live)
-        self.live = []
-
-    def freeze(self) -> None:
-        """Compress a finished segment; reading it thaws a copy."""
-        self.squeeze()
-        self.frozen = frozen.freeze(self.packed)
-        self.packed = self.live = _NOTHING
-        self.resize(FROZEN_BYTES + len(self.frozen) - self.size_bytes)
-
-    def resize(self, by_bytes: int) -> None:
-        """Count a change of size here and in the process's budget."""
-        self.size_bytes += by_bytes
-        self.channel.logs.size_bytes += by_bytes
-
-    def read(self, offset: int) -> list[Event]:
-        """Return the events from `offset` on."""
-        if offset >= self.live_start and self.frozen is None:
-            return self.live[offset - self.live_start :]
-        events = frozen.unpack(self.packed if self.frozen is None else frozen.thaw(self.frozen))
-        return events[offset - self.start :] + self.live
+Hand = Callable[[Event], bool]  # takes a delta at once, or says that it cannot
 
 
 class Channel:
     """The log of one conversation. Offsets start at 1 and grow by one per event."""
 
-    __slots__ = ("epoch", "expected", "id", "logs", "next", "running", "segments", "waiters")
+    __slots__ = (
+        "agent_id",
+        "ears",
+        "epoch",
+        "expected",
+        "id",
+        "logs",
+        "next",
+        "running",
+        "segments",
+        "waiters",
+    )
 
-    def __init__(self, logs: "Logs", channel_id: str) -> None:
+    def __init__(self, logs: "Logs", channel_id: str, agent_id: str) -> None:
         self.logs = logs
         self.id = channel_id
+        self.agent_id = agent_id
+        self.ears: Ears | None = None
         self.epoch = clock.new_id("e")[2:10]
         self.next = 1
         self.segments: list[Segment] = []
@@ -112,6 +59,11 @@ class Channel:
     def position(self) -> Position:
         """Where the log stands."""
         return Position(self.epoch, self.next - 1)
+
+    @property
+    def listened(self) -> bool:
+        """Whether anybody listens to this channel itself."""
+        return self.ears is not None and bool(self.ears.all)
 
     def publish(self, *events: Event) -> None:
         """Append events and wake whoever follows. Never blocks."""
@@ -133,10 +85,12 @@ class Channel:
                 segment.aliases = {event.run_id: self.next, **(segment.aliases or {})}
                 self.expected.discard(event.run_id)
             segment.live.append(event)
-            segment.resize(_bytes(event))
+            segment.resize(size_of(event))
             self.next += 1
             if isinstance(event, RunFinished):
                 self._end(segment, event.run_id)
+        if self.logs.heard:
+            self.logs.tell_listeners(self, events)
         if self.waiters:
             waiters, self.waiters = self.waiters, []
             for waiter in waiters:
@@ -197,16 +151,66 @@ class Channel:
             return oldest.start, oldest.read(oldest.start)
         return self.next, []
 
+    def since(self, offset: int) -> list[tuple[int, Event]] | None:
+        """Return everything after `offset`, each event with its own.
+
+        None where part of it was forgotten, or where the log never came as far.
+        """
+        begin = offset + 1
+        if not 0 < begin <= self.next:
+            return None
+        if begin == self.next:
+            return []
+        if not self.segments or self.segments[0].start > begin:
+            return None
+        found: list[tuple[int, Event]] = []
+        for segment in self.segments:
+            if segment.end > begin:
+                first = max(segment.start, begin)
+                found += enumerate(segment.read(first), first)
+        return found
+
+    def listen(self, listener: Listener) -> Callable[[], None]:
+        """Call `listener` with every event from here on, in order, with its offset; return what ends that.
+
+        It is called inside of `publish`: it must neither block nor raise. Ended, it is never called again.
+        Listening twice is being called twice.
+        """
+        if self.ears is None:
+            self.ears = Ears(self.logs)
+        return self.ears.add(listener)
+
     async def wait(self) -> None:
         """Return after the next publish. Cancelling loses nothing."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.waiters.append(waiter)
         await waiter
 
-    async def follow(self, run_id: str) -> AsyncGenerator[list[Logged], None]:
+    async def _hand_over(self, run_id: str, hand: Hand) -> int:
+        """Offer what a run says from now on; return the offset of its first event that was not taken."""
+        refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def offer(_: Channel, offset: int, event: Event) -> None:
+            if event.run_id != run_id or refused.done():
+                return
+            try:
+                taken = isinstance(event, DELTAS) and hand(event)
+            except Exception:  # noqa: BLE001 - whoever speaks has no part in it: the follower meets it again
+                taken = False
+            if not taken:
+                refused.set_result(offset)
+
+        stop = self.listen(offer)
+        try:
+            return await refused
+        finally:
+            stop()
+
+    async def follow(self, run_id: str, hand: Hand | None = None) -> AsyncGenerator[list[Logged], None]:
         """Yield a run's events in batches, from its first to its `RunFinished`.
 
-        Waits while the run is queued. A run that joined another is followed into it.
+        Waits while the run is queued. A run that joined another is followed into it. A delta that `hand`
+        takes the moment it is said, while nothing else is due, is not yielded.
 
         Raises:
             LogTrimmedError: The run is over and its events are no longer in memory.
@@ -219,14 +223,17 @@ class Channel:
         following = run_id
         while True:
             if cursor >= self.next:
-                await self.wait()
+                if hand is None:
+                    await self.wait()
+                else:
+                    cursor = await self._hand_over(following, hand)
                 continue
             first, events = self.read(cursor)
             if first > cursor and self.find(following) is None and following not in self.expected:
                 raise LogTrimmedError(run_id)
             batch: list[Logged] = []
             for place, event in enumerate(events):
-                if event.run_id != following:
+                if event.run_id != following or type(event) is QueueChanged:
                     continue
                 batch.append(Logged(first + place, event))
                 if isinstance(event, RunSteered):
@@ -240,22 +247,83 @@ class Channel:
 
 
 class Logs:
-    """Every channel of this process under one byte budget."""
+    """Every channel of this process under one byte budget.
+
+    `on_gone` are called when a conversation, or with None all of an agent, exists no more: (agent,
+    conversation). Like listeners they neither block nor raise.
+    """
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
         self.size_bytes = 0
         self.channels: dict[str, Channel] = {}
+        self.on_gone: list[Callable[[str, str | None], None]] = []
+        self.heard = 0  # listeners and watchers of all kinds
+        self._watchers: dict[str, Ears] = {}
+        self._watching_all = Ears(self)
         self._finished: deque[Segment] = deque()
         self._warm: deque[Segment] = deque()  # finished, and perhaps not read to their end yet
         self._cooling = 0
 
-    def channel(self, channel_id: str) -> Channel:
-        """Return the log of a conversation, made at first use."""
+    def channel(self, channel_id: str, agent_id: str) -> Channel:
+        """Return the log of a conversation of this agent, made at first use."""
         channel = self.channels.get(channel_id)
         if channel is None:
-            channel = self.channels[channel_id] = Channel(self, channel_id)
+            channel = self.channels[channel_id] = Channel(self, channel_id, agent_id)
         return channel
+
+    # --- listeners ----------------------------------------------------------------------------------
+
+    def watch(self, agent_id: str, watcher: Watcher) -> Callable[[], None]:
+        """Call `watcher` with every event of every conversation of an agent; return what ends that.
+
+        Events that belong to no conversation come without a channel, at offset 0. See `Channel.listen`.
+        """
+        ears = self._watchers.get(agent_id)
+        if ears is None:
+            ears = self._watchers[agent_id] = Ears(self)
+        end = ears.add(watcher)
+
+        def unwatch() -> None:
+            end()
+            if not ears.all and self._watchers.get(agent_id) is ears:
+                del self._watchers[agent_id]
+
+        return unwatch
+
+    def watch_all(self, watcher: Watcher) -> Callable[[], None]:
+        """Call `watcher` with every event of every conversation there is; return what ends that.
+
+        See `watch`; what belongs to no conversation only the watchers of its agent hear.
+        """
+        return self._watching_all.add(watcher)
+
+    def tell(self, agent_id: str, *events: Event) -> None:
+        """Tell an agent's watchers what belongs to no conversation. It is not logged."""
+        ears = self._watchers.get(agent_id)
+        if ears is None:
+            return
+        heard = ears.all
+        for event in events:
+            for ear in heard:
+                ear.call(None, 0, event)
+
+    def tell_listeners(self, channel: Channel, events: tuple[Event, ...]) -> None:
+        """Tell whoever listens to a channel what was just appended to it."""
+        own, watchers = channel.ears, self._watchers.get(channel.agent_id)
+        ears = () if own is None else own.all
+        if watchers is not None:
+            ears += watchers.all
+        ears += self._watching_all.all
+        if not ears:
+            return
+        offset = channel.next - len(events)
+        for event in events:
+            for ear in ears:
+                ear.call(channel, offset, event)
+            offset += 1
+
+    # --- bounds -------------------------------------------------------------------------------------
 
     def finish(self, segment: Segment) -> None:
         """Count a segment among those that may be frozen and forgotten."""
@@ -281,17 +349,27 @@ class Logs:
             segment.channel.segments.remove(segment)
             self._forget(segment)
             channel = segment.channel
-            if not channel.segments and not channel.waiters and not channel.expected:
+            if not (channel.segments or channel.waiters or channel.expected or channel.listened):
                 self.channels.pop(channel.id, None)
 
-    def drop(self, channel_id: str) -> None:
-        """Forget a channel whose conversation is gone."""
+    def drop(self, channel_id: str, agent_id: str) -> None:
+        """Forget the channel of a conversation that is gone, and say so."""
         channel = self.channels.pop(channel_id, None)
-        if channel is None:
-            return
-        for segment in channel.segments:
-            self._forget(segment)
-        self._finished = deque(s for s in self._finished if s.channel is not channel)
+        if channel is not None:
+            for segment in channel.segments:
+                self._forget(segment)
+            self._finished = deque(s for s in self._finished if s.channel is not channel)
+        self._gone(agent_id, channel_id)
+
+    def bury(self, agent_id: str, conversation_ids: Iterable[str]) -> None:
+        """Forget all of an agent that is gone, and say so."""
+        for conversation_id in conversation_ids:
+            self.drop(conversation_id, agent_id)
+        self._gone(agent_id, None)
+
+    def _gone(self, agent_id: str, conversation_id: str | None) -> None:
+        for listener in tuple(self.on_gone):
+            listener(agent_id, conversation_id)
 
     def _forget(self, segment: Segment) -> None:
         """Take a segment off the budget; a warm one is passed over when its turn to freeze comes."""

@@ -20,6 +20,7 @@ from storage.records import (
 Decision = ApprovalPart | ToolReturnPart
 WhenBusy = Literal["queue", "steer", "interrupt", "reject"]
 Lane = Literal["control", "user", "background"]
+Disposition = Literal["started", "queued", "steered"]
 InputRole = Literal["user", "system", "assistant"]
 
 
@@ -37,6 +38,8 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     """Add messages to a conversation and let the agent answer. The one durable command of this release.
 
     `model` and `system` override the agent's for this run only. `lane` orders it against other work.
+    `steer_run` is the run that `when_busy="steer"` is aimed at: the command joins no other. It is refused
+    where that run does not run, and a turn of its own where the run ended before it could join.
     `approvals` answer what the conversation waits for; `messages` then come after the results. A decision
     on a call or a client's own result of it, each by the call's id. `client_tools` are run by the client
     and hide tools of the agent with the same name; an answer that names none keeps those of the request.
@@ -55,6 +58,7 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     approvals: tuple[Decision, ...] = ()
     approvals_otid: str | None = None
     client_tools: tuple[ClientTool, ...] | None = None
+    steer_run: str | None = None
 
 
 Command = SendMessages
@@ -85,7 +89,7 @@ class Receipt(Struct, frozen=True, kw_only=True):
     conversation_id: str
     seq: int
     replayed: bool = False
-    disposition: Literal["started", "queued", "steered"] = "started"
+    disposition: Disposition = "started"
     queue_position: int = 0
 
 

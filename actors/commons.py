@@ -112,6 +112,7 @@ class Commons:
         # Of every conversation that waits for an answer: its agent, and the message that asks.
         self.awaited: dict[str, tuple[str, str]] = {}
         self.on_finished: list[Callable[[Waiting, RunStatus], None]] = []
+        self.on_block: list[Callable[[str], None]] = []  # told of blocks that are written or deleted
         self.group: asyncio.TaskGroup | None = None
         self._holders: dict[str, set[Actor]] = {}
         self._hearing: dict[int, list[Block]] = {}
@@ -209,8 +210,12 @@ class Commons:
         for actor in tuple(self._holders.get(block.id, ())):
             if actor is not but:
                 actor.block_is(block)
+        for listener in self.on_block:
+            listener(block.id)
 
     def forget_block(self, block_id: str) -> None:
         """A block was deleted: its hot holders drop it."""
         for actor in tuple(self._holders.pop(block_id, ())):
             actor.block_gone(block_id)
+        for listener in self.on_block:
+            listener(block_id)

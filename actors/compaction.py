@@ -244,22 +244,22 @@ class Compaction(Struct, frozen=True, kw_only=True):
         )
 
     def _tell(self, cut: Cut, done: Done) -> None:
-        """Publish the compaction in the run that it belongs to; without a run its caller is told."""
+        """Publish the compaction, in the run that it belongs to if there is one."""
         log.info(
             "window compacted",
             extra={"trigger": self.trigger, "evicted": cut.evicted, "summed_up": done.message is not None},
         )
-        if self.run_id is None:
-            return
         told = None if done.message is None else done.message.id
         events: list[Event] = [
             Compacted(self.run_id, clock.new_id("message"), clock.now(), done.stats, told, done.error)
         ]
-        if done.message is None:
+        if self.run_id is None:
+            pass  # who asked has the summary in the answer
+        elif done.message is None:
             events.append(WindowMoved(self.run_id, cut.from_position, cut.evicted))
         else:
             events.append(MessageCommitted(self.run_id, done.message))
-        self.actor.commons.logs.channel(self.thread.id).publish(*events)
+        self.actor.commons.logs.channel(self.thread.id, self.actor.agent.id).publish(*events)
 
 
 def _earliest(*positions: int | None) -> int | None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.events import BlockChanged, BlockCreated, BlockDetached, Event
+from actors import holding
+from actors.events import BlockDetached, Event
 from actors.loop import Turn
 from actors.mailbox import Waiting
 from actors.memory_edits import Birth
@@ -119,11 +120,9 @@ class Draft:
     def events(self, run_id: str) -> list[Event]:
         """Return what changed in memory, as events."""
         here = {b.id for b in self.blocks.values()}
-        said: list[Event] = [BlockDetached(run_id, b.id, b.label) for b in self.detached]
-        said += [
-            BlockChanged(run_id, b.id, b.label, b.value, b.version) for b in self.written if b.id in here
-        ]
-        said += [BlockCreated(run_id, b.id, b.label, b.value, b.description) for b in self.created]
+        said: list[Event] = [BlockDetached(run_id, b.id, b.label, b.limit_chars) for b in self.detached]
+        said += [holding.changed(run_id, self._base[b.id], b) for b in self.written if b.id in here]
+        said += [holding.created(run_id, b) for b in self.created]
         return said
 
 

@@ -326,7 +326,7 @@ def _take(actor: "Actor", edit: Edit, outcome: _Outcome) -> None:
     if isinstance(edit, DeleteConversation):
         if (thread := actor.threads.pop(edit.conversation_id, None)) is not None:
             actor.awaits(thread, None)
-        actor.commons.logs.drop(edit.conversation_id)
+        actor.commons.logs.drop(edit.conversation_id, actor.agent.id)
     for conversation_id, (text, tokens) in outcome.system.items():
         thread = actor.threads[conversation_id]
         # A running turn keeps the prompt it began with; it is on the wire already.

@@ -67,6 +67,16 @@ class NothingToCancelError(ActorError):
     """No active run matches the request (409)."""
 
 
+class NotRunningError(ActorError):
+    """The run can be neither steered nor cancelled: it is over, or it waits its turn (409)."""
+
+    def __init__(self, run_id: str, *, over: bool) -> None:
+        why = "already finished" if over else "waits its turn: it can be steered once it runs"
+        super().__init__(f"run {run_id!r} {why}")
+        self.run_id = run_id
+        self.over = over
+
+
 class ModelError(ActorError):
     """A model call failed. `retryable` calls are repeated while nothing of the attempt was shown.
 

@@ -6,6 +6,7 @@ has exactly one image in each outward dialect (Letta, AG-UI). Lossy events are r
 """
 
 from datetime import datetime
+from typing import Literal
 
 from msgspec import Struct
 
@@ -43,13 +44,33 @@ class RunSteered(Struct, frozen=True, tag_field="type", tag="run_steered"):
 
 
 class RunFinished(Struct, frozen=True, tag_field="type", tag="run_finished"):
-    """The one terminal event of a run. `error` is set when `status` is `failed`."""
+    """The one terminal event of a run. `error` is set when `status` is `failed`.
+
+    `interrupts` are the calls that the conversation waits for when `stop_reason` is `requires_approval`,
+    and nobody answers them after `interrupts_expire_at`.
+    """
 
     run_id: str
     status: RunStatus
     stop_reason: StopReason
     usage: Usage
     error: RunError | None = None
+    interrupts: tuple[PendingCall, ...] = ()
+    interrupts_expire_at: datetime | None = None
+
+
+class QueueChanged(Struct, frozen=True, tag_field="type", tag="queue_changed", gc=False):
+    """A run waits for its conversation, or waits no longer: it began, or was withdrawn.
+
+    `position` is its place while it waits, 1 for the next; `queued` is how many wait from here on.
+    It is about the queue, not of the run: who follows the run does not see it.
+    """
+
+    run_id: str
+    conversation_id: str
+    change: Literal["queued", "steered", "started", "withdrawn"]
+    position: int
+    queued: int
 
 
 class StepStarted(Struct, frozen=True, tag_field="type", tag="step_started"):
@@ -70,6 +91,15 @@ class StepFinished(Struct, frozen=True, tag_field="type", tag="step_finished"):
     step_id: str
     usage: Usage
     timing: Timing
+
+
+class StepTimed(Struct, frozen=True, tag_field="type", tag="step_timed", gc=False):
+    """Where the time of a step went that just became durable, its checkpoint included."""
+
+    run_id: str
+    step_id: str
+    timing: Timing
+    usage: Usage
 
 
 class Retracted(Struct, frozen=True, tag_field="type", tag="retracted"):
@@ -203,9 +233,10 @@ class Compacted(Struct, frozen=True, tag_field="type", tag="compacted"):
     """The window was shortened. Without a summary what left it is only stored, and `error` says why.
 
     `id` is a message id of its own, under which clients are told of a compaction that left no message.
+    Between two runs somebody asked for it, and `run_id` is None.
     """
 
-    run_id: str
+    run_id: str | None
     id: str
     at: datetime
     stats: CompactionStats
@@ -214,39 +245,49 @@ class Compacted(Struct, frozen=True, tag_field="type", tag="compacted"):
 
 
 class BlockChanged(Struct, frozen=True, tag_field="type", tag="block_changed", gc=False):
-    """A memory block has a new committed value."""
+    """A memory block has a new committed value, `before` the one that the agent held until then.
+
+    `limit` counts characters, here and in the events below.
+    """
 
     run_id: str | None
     block_id: str
     label: str
     value: str
     version: int
+    limit: int = 0
+    before: str | None = None
 
 
 class BlockCreated(Struct, frozen=True, tag_field="type", tag="block_created", gc=False):
-    """The agent created a memory block for itself; its version is 0."""
+    """The agent has one more memory block: it created it, or somebody attached it."""
 
     run_id: str | None
     block_id: str
     label: str
     value: str
     description: str | None = None
+    version: int = 0
+    limit: int = 0
 
 
 class BlockDetached(Struct, frozen=True, tag_field="type", tag="block_detached", gc=False):
-    """The agent let go of a memory block, which survives without it."""
+    """The agent holds a memory block no longer; if nobody deleted it, it survives without the agent."""
 
     run_id: str | None
     block_id: str
     label: str
+    limit: int = 0
 
 
 Event = (
     RunStarted
     | RunSteered
     | RunFinished
+    | QueueChanged
     | StepStarted
     | StepFinished
+    | StepTimed
     | Retracted
     | TextStarted
     | TextDelta

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from actors.events import BlockChanged, BlockCreated, BlockDetached, Event
 from storage.records import Block
 
 Blocks = Mapping[str, Block]
@@ -41,3 +42,38 @@ def after_read(blocks: Blocks, rows: Iterable[Block]) -> dict[str, Block]:
     held = {b.id: b for b in blocks.values()}
     newest = (max(row, held.get(row.id, row), key=lambda b: b.version) for row in rows)
     return {b.label: b for b in newest}
+
+
+def changes(before: Blocks, after: Blocks) -> list[Event]:
+    """Return what somebody outside of any run changed, as events: what left, what changed, what came."""
+    had, has = ({b.id: b for b in blocks.values()} for blocks in (before, after))
+    events: list[Event] = [
+        BlockDetached(None, b.id, b.label, b.limit_chars) for b in had.values() if b.id not in has
+    ]
+    for block in has.values():
+        old = had.get(block.id)
+        if old is None:
+            events.append(created(None, block))
+        elif old.version < block.version:
+            events.append(changed(None, old, block))
+    return events
+
+
+def created(run_id: str | None, block: Block) -> BlockCreated:
+    """Return the event that the agent holds one more block."""
+    return BlockCreated(
+        run_id,
+        block.id,
+        block.label,
+        block.value,
+        block.description,
+        block.version,
+        block.limit_chars,
+    )
+
+
+def changed(run_id: str | None, before: Block, block: Block) -> BlockChanged:
+    """Return the event that a block has a new committed value, or another name."""
+    return BlockChanged(
+        run_id, block.id, block.label, block.value, block.version, block.limit_chars, before.value
+    )

@@ -11,12 +11,13 @@ from typing import Any
 import anyio
 from msgspec import Struct
 
-from actors import approvals, archival, clock, edits, shortening, withdrawal
+from actors import approvals, archival, cancelling, clock, edits, shortening, status
 from actors.agent import Actor
 from actors.channels import Logs
 from actors.commands import (
     DeleteAgent,
     DeleteConversation,
+    Disposition,
     Edit,
     Envelope,
     Receipt,
@@ -33,8 +34,8 @@ from actors.llm.embed import Embeddings
 from actors.mailbox import Waiting
 from actors.population import Population
 from actors.ref import AgentRef
+from actors.status import AgentFigures
 from actors.summary import CompactionSettings
-from actors.thread import Thread
 from storage import archives, inbox, pending
 from storage.errors import FencedError, StorageError
 from storage.pool import Pool, connection
@@ -44,7 +45,6 @@ log = logging.getLogger("wakeful.host")
 
 PURGE_EVERY = 600.0  # seconds
 IDEMPOTENCY = timedelta(hours=24)
-CANCEL_ACK = 0.15  # seconds a cancel waits for the run's end before it is acknowledged all the same
 DRAIN_LOOK = 0.02
 EXPIRY_LOOK = 5.0  # seconds between looks for requests that nobody answered in time
 EXPIRED_AT_ONCE = 100
@@ -191,51 +191,61 @@ class Host:
     async def cancel(
         self, agent_id: str, run_ids: tuple[str, ...] | None, *, conversation_id: str | None
     ) -> dict[str, str]:
-        """Cancel runs; see `AgentRef.cancel`. Waits a moment for their end, then acknowledges."""
+        """Cancel runs; see `AgentRef.cancel`."""
         self._check_open()
-        unfinished = self._commons.load.runs_of(agent_id, conversation_id)
-        wanted = [run for run in unfinished if run_ids is None or run in run_ids]
-        asking = [
-            conversation
-            for conversation, (agent, _) in self._commons.awaited.items()
-            if agent == agent_id and conversation_id in (None, conversation)
-        ]
-        if not wanted and not asking:
-            raise NothingToCancelError("No active runs to cancel")
-        actor = await self._population.wake(agent_id)
-        denied = [t for c in asking if (t := _waiting(actor, c, run_ids)) is not None]
-        if not wanted and not denied:
-            raise NothingToCancelError("No active runs to cancel")
-        ended = [*wanted, *(t.pending.run_id for t in denied if t.pending is not None)]
-        with anyio.move_on_after(CANCEL_ACK):
-            async with asyncio.TaskGroup() as group:
-                for run_id in wanted:
-                    group.create_task(self._cancel_one(actor, run_id))
-                for thread in denied:
-                    deny = partial(withdrawal.deny, actor, thread, approvals.CANCELLED)
-                    group.create_task(actor.operate(thread, deny))
-        return dict.fromkeys(ended, "cancelled")
+        return await cancelling.cancel(self._population, agent_id, run_ids, conversation_id=conversation_id)
 
-    async def _cancel_one(self, actor: Actor, run_id: str) -> None:
-        where = self._commons.load.where(run_id)
-        thread = actor.threads.get(where[1]) if where is not None else None
+    def where(self, run_id: str) -> tuple[str, str] | None:
+        """Return (agent, conversation) of a run that is not over; None where this host knows of none."""
+        return self._commons.load.where(run_id)
+
+    def disposition(self, run_id: str) -> tuple[Disposition, int] | None:
+        """Return what a run is doing (it `started`, waits to be joined, or is `queued`) and its place.
+
+        The place is 1 for the next and 0 for what is not queued; None where the run is over.
+        """
+        where = self.where(run_id)
+        if where is None:
+            return None
+        actor = self._population.hot.get(where[0])
+        thread = None if actor is None else actor.threads.get(where[1])
         if thread is None:
-            return
-        if thread.turn is not None and thread.turn.owns(run_id):
-            thread.turn.cancel()
-            async for _ in thread.turn.channel.follow(run_id):
-                pass
-        elif (waiting := thread.remove(run_id)) is not None:
-            # A child of the host: it ends in its own time, whether or not anybody waits for it.
-            settling = self._commons.spawn(self._settle, actor, thread, waiting)
-            if settling is not None:
-                await asyncio.wait((settling,))
+            return "queued", 1
+        return thread.disposition(run_id)
 
-    async def _settle(self, actor: Actor, thread: Thread, waiting: Waiting) -> None:
-        try:
-            await self._population.settle(actor, thread, waiting, stop_reason="cancelled")
-        except (StorageError, DrainingError) as error:
-            log.warning("queued run not cancelled", extra={"run_id": waiting.run_id, "reason": str(error)})
+    def figures(self, agent_id: str) -> AgentFigures | None:
+        """Return how an agent is doing; None where it is not alive and nothing waits for it."""
+        actor = self._population.hot.get(agent_id)
+        if actor is not None:
+            return status.figures(actor)
+        unfinished = self._commons.load.count(agent_id)
+        if not unfinished:
+            return None
+        return AgentFigures(agent_id=agent_id, name=None, status="running", queued=unfinished)
+
+    def fleet(self, organization_id: str) -> list[AgentFigures]:
+        """Return how every agent of an organisation is doing that is alive here; some 10 µs for each."""
+        return [
+            status.figures(actor)
+            for actor in self._population.hot.values()
+            if actor.agent.organization_id == organization_id
+        ]
+
+    @property
+    def on_block(self) -> list[Callable[[str], None]]:
+        """Functions that are called with a block's id when it was written or deleted, whoever holds it.
+
+        They must not block.
+        """
+        return self._commons.on_block
+
+    def alive(self, agent_id: str) -> Actor | None:
+        """Return the actor of an agent that is alive here: to be looked at, without an await in between."""
+        return self._population.hot.get(agent_id)
+
+    def is_asking(self, agent_id: str) -> bool:
+        """Say whether a conversation of the agent, alive or not, waits for somebody outside to answer."""
+        return any(agent == agent_id for agent, _ in self._commons.awaited.values())
 
     def running_step(self, agent_id: str, run_id: str) -> Step | None:
         """Return the step that is under way in a run, if this host runs it."""
@@ -382,11 +392,3 @@ class Host:
                 continue  # somebody answered meanwhile
             if not receipt.replayed:
                 log.info("request expired", extra={"agent_id": request.agent_id, "run_id": receipt.run_id})
-
-
-def _waiting(actor: Actor, conversation_id: str, run_ids: tuple[str, ...] | None) -> Thread | None:
-    """Return the conversation if it waits for an answer to a request of one of these runs."""
-    thread = actor.threads.get(conversation_id)
-    if thread is None or thread.pending is None:
-        return None
-    return thread if run_ids is None or thread.pending.run_id in run_ids else None

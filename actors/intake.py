@@ -14,10 +14,12 @@ from actors.errors import (
     BusyError,
     DrainingError,
     InvalidAnswerError,
+    NotRunningError,
     PendingApprovalError,
 )
 from actors.mailbox import Waiting
 from actors.population import Population
+from actors.thread import Thread
 from storage import inbox, messages, runs
 from storage.errors import StorageError
 from storage.inbox import Accepted, Pending, Submission
@@ -49,6 +51,8 @@ class Intake:
             command, submission = envelope.command, _submission(agent_id, envelope)
         elif (refusal := self._refusal(agent_id, command)) and not await self._known(agent_id, envelope.key):
             raise refusal
+        elif command.steer_run is not None and not await self._known(agent_id, envelope.key):
+            await self._check_steered(agent_id, conversation_id, command.steer_run)
         load.reserve(agent_id, conversation_id)  # from here on nothing may fail before it is given back
         self._commands[submission.run_id] = command
         accepted: Accepted | None = None
@@ -59,6 +63,9 @@ class Intake:
         assert accepted is not None
         busy = ahead > 0 and not accepted.replayed
         steered = busy and command.when_busy == "steer"
+        if steered and command.steer_run is not None:  # the run may have ended while this was accepted
+            thread = self._thread(agent_id, conversation_id)
+            steered = thread is not None and thread.disposition(accepted.run_id)[0] == "steered"
         return Receipt(
             run_id=accepted.run_id,
             conversation_id=accepted.conversation_id,
@@ -79,10 +86,26 @@ class Intake:
             return BusyError(conversation_id, self._run_in(agent_id, conversation_id))
         return None
 
+    async def _check_steered(self, agent_id: str, conversation_id: str, run_id: str) -> None:
+        """Refuse to steer a run that does not run in this conversation now.
+
+        Raises:
+            NotRunningError
+        """
+        if not self._commons.load.held(run_id):
+            raise NotRunningError(run_id, over=True)
+        thread = (await self._population.wake(agent_id)).thread(conversation_id)
+        if thread.turn is None or thread.turn.finished or not thread.turn.owns(run_id):
+            raise NotRunningError(run_id, over=not self._commons.load.held(run_id))
+
+    def _thread(self, agent_id: str, conversation_id: str) -> Thread | None:
+        """Return a conversation of an agent that is alive."""
+        actor = self._population.hot.get(agent_id)
+        return None if actor is None else actor.threads.get(conversation_id)
+
     def _answered(self, agent_id: str, conversation_id: str) -> bool:
         """Whether the answer is here already, and its calls are being run."""
-        actor = self._population.hot.get(agent_id)
-        thread = actor.threads.get(conversation_id) if actor is not None else None
+        thread = self._thread(agent_id, conversation_id)
         return thread is not None and thread.turn is not None and bool(thread.turn.decisions)
 
     async def _answering(self, agent_id: str, envelope: Envelope) -> Envelope:
@@ -167,8 +190,7 @@ class Intake:
 
     def _run_in(self, agent_id: str, conversation_id: str) -> str:
         """Return the run that a conversation is busy with."""
-        actor = self._population.hot.get(agent_id)
-        thread = actor.threads.get(conversation_id) if actor is not None else None
+        thread = self._thread(agent_id, conversation_id)
         if thread is not None and thread.turn is not None:
             return thread.turn.run_id
         return next(iter(self._commons.load.runs_of(agent_id, conversation_id)), "")

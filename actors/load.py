@@ -53,6 +53,10 @@ class Load:
         """Return how many commands of a conversation are unfinished, reserved ones included."""
         return self._conversations.get(conversation_id, 0)
 
+    def count(self, agent_id: str) -> int:
+        """Return how many commands of an agent are unfinished, reserved ones included."""
+        return self._agents.get(agent_id, 0)
+
     def hold(self, run_id: str, agent_id: str, conversation_id: str) -> None:
         """Tie a counted command to its run, so that `finish` finds it."""
         self._runs[run_id] = (agent_id, conversation_id)

@@ -1,12 +1,11 @@
 """One model call: the request for the window as it stands, sent until an attempt may not be repeated."""
 
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from actors import clock, reading, window
@@ -18,8 +17,9 @@ from actors.llm import encoding, retry
 from actors.llm.dialects import Dialect
 from actors.llm.model import Model, ModelRef, Request
 from actors.offers import Offer
+from actors.stopwatch import Stopwatch
 from actors.thread import Thread
-from storage.records import ImagePart, Message, ModelSettings, Timing
+from storage.records import ImagePart, Message, ModelSettings
 
 if TYPE_CHECKING:
     from actors.agent import Actor
@@ -37,7 +37,8 @@ class ModelCall(Struct, frozen=True, kw_only=True):
 
     `offer` are the tools that rules leave; without one all of the agent's are offered.
     `make_room` compacts the window after a provider found the prompt too long, and says whether it did; it
-    is told how often that was so far.
+    is told how often that was so far. `watch` is told what the time goes into: what it costs to ask again is
+    part of the wait for the first token.
     """
 
     actor: "Actor"
@@ -51,9 +52,10 @@ class ModelCall(Struct, frozen=True, kw_only=True):
     key: str
     offer: Offer | None = None
     make_room: Callable[[int], Awaitable[bool]] | None = None
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
-    async def run(self, answer: Answer) -> Timing:
-        """Stream the answer into `answer` and onto the channel; return when what happened.
+    async def run(self, answer: Answer) -> None:
+        """Stream the answer into `answer` and onto the channel.
 
         Retries wait their back-off here, and only while nothing of the answer was shown. Cancelling
         closes the connection; what `answer` holds by then is what clients have seen.
@@ -64,10 +66,11 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         """
         tries = shrinks = 0
         while True:
-            begun = time.monotonic_ns()
+            self.watch.enter("prompt")
             request = self._request(await self._dialect(answer))
+            self.watch.enter("first_token")
             try:
-                return await self._attempt(request, answer, begun)
+                return await self._attempt(request, answer)
             except ModelError as error:
                 if answer.shown:
                     raise
@@ -109,21 +112,20 @@ class ModelCall(Struct, frozen=True, kw_only=True):
             return True
         return self._fit(0.5)
 
-    async def _attempt(self, request: Request, answer: Answer, begun: int) -> Timing:
-        sent = time.monotonic_ns()
-        first = 0
+    async def _attempt(self, request: Request, answer: Answer) -> None:
+        begun = False
         async with aclosing(self.model.stream(request)) as batches:
             async for pieces in batches:
-                first = first or time.monotonic_ns()
+                if not begun:
+                    begun = True
+                    self.watch.enter("stream")
+                # Before the answer takes them: what it holds and what the log holds are always the same.
+                self.actor.commons.check_lease()
                 if events := answer.feed(pieces):
-                    self.actor.commons.check_lease()
                     self.channel.publish(*events)
         self.channel.publish(*answer.close())
         if answer.finish == "content_filter":
             raise ModelError("the provider's content filter stopped the answer", refused_content=True)
-        done = time.monotonic_ns()
-        first = first or done
-        return Timing(prompt=sent - begun, first_token=first - sent, stream=done - first)
 
     def _request(self, dialect: Dialect) -> Request:
         """Return the request for the window as it stands, made shorter where it would not fit."""

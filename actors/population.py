@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 import msgspec
+from msgspec.structs import replace
 
 from actors import clock, withdrawal
 from actors.agent import Actor
@@ -112,7 +113,7 @@ class Population:
         if not load.held(run_id):
             load.restore(agent_id, conversation_id)
             load.hold(run_id, agent_id, conversation_id)
-        self.commons.logs.channel(conversation_id).expected.add(run_id)
+        self.commons.logs.channel(conversation_id, agent_id).expected.add(run_id)
 
     async def _activate(self, agent_id: str) -> Exception | None:
         """Load an agent and deliver what waits for it; return what went wrong instead of raising."""
@@ -152,7 +153,7 @@ class Population:
             if run_id not in unfinished:
                 where = self.commons.load.where(run_id)
                 assert where is not None
-                channel = self.commons.logs.channel(where[1])
+                channel = self.commons.logs.channel(where[1], agent_id)
                 if channel.awaits(run_id):
                     self.commons.spawn(self._tell_end, run_id, channel)
                 channel.expected.discard(run_id)
@@ -167,8 +168,15 @@ class Population:
         except StorageError as error:
             log.warning("end of run not told", extra={"run_id": run_id, "reason": str(error)})
             return
-        if ended is not None:
-            channel.publish(*(MessageCommitted(run_id, m) for m in stored), RunFinished(run_id, *ended))
+        if ended is None:
+            return
+        actor = self.hot.get(channel.agent_id)
+        thread = None if actor is None else actor.threads.get(channel.id)
+        asking = None if thread is None else thread.pending
+        finished = RunFinished(run_id, *ended)
+        if asking is not None and asking.run_id == run_id:
+            finished = replace(finished, interrupts=asking.calls, interrupts_expire_at=asking.expires_at)
+        channel.publish(*(MessageCommitted(run_id, m) for m in stored), finished)
 
     async def _deliver_pending(self, actor: Actor, state: Activated) -> None:
         now = clock.monotonic()
@@ -304,7 +312,7 @@ class Population:
             self.commons.load.finish(run_id)
         for conversation_id in actor.threads:
             self.commons.awaited.pop(conversation_id, None)
-            self.commons.logs.drop(conversation_id)
+        self.commons.logs.bury(actor.agent.id, tuple(actor.threads))
 
     async def sweep(self) -> None:
         """Let idle actors go by time, and the least recently used first when memory is over its bound."""

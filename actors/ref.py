@@ -3,8 +3,10 @@
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
+from actors.channels import Hand
 from actors.commands import Edit, Envelope, Receipt
 from actors.compaction import Done
+from actors.errors import NothingToCancelError, NotRunningError
 from actors.events import Logged
 from actors.summary import CompactionSettings
 from storage.records import Step
@@ -30,6 +32,7 @@ class AgentRef:
             NotFoundError: No such agent or conversation.
             MailboxFullError: Too many commands wait.
             BusyError: The conversation is busy and the command asked to be rejected then.
+            NotRunningError: The command steers a run that does not run in this conversation now.
             DrainingError: The host is stopping or lost its lease.
             UnavailableError: The database did not answer; nothing was acknowledged.
         """
@@ -72,15 +75,31 @@ class AgentRef:
         """
         return await self._host.cancel(self.agent_id, run_ids, conversation_id=conversation_id)
 
-    def follow(self, run_id: str, conversation_id: str) -> AsyncGenerator[list[Logged], None]:
+    async def cancel_run(self, run_id: str) -> None:
+        """Cancel one run, or deny the calls that it ended with and that still wait for an answer.
+
+        Raises:
+            NotRunningError: The run is over, or unknown, and nothing of it waits.
+            DrainingError: The host is stopping or lost its lease.
+            UnavailableError: The database did not answer.
+        """
+        try:
+            await self._host.cancel(self.agent_id, (run_id,), conversation_id=None)
+        except NothingToCancelError as error:
+            raise NotRunningError(run_id, over=True) from error
+
+    def follow(
+        self, run_id: str, conversation_id: str, hand: Hand | None = None
+    ) -> AsyncGenerator[list[Logged], None]:
         """Yield a run's events in batches, from its `RunStarted` to its `RunFinished`.
 
-        Waits while the run is queued. Ending the iteration does not touch the run.
+        Waits while the run is queued. Ending the iteration does not touch the run. A delta that `hand`
+        takes the moment it is said is not yielded.
 
         Raises:
             LogTrimmedError: The run is over and its events are no longer in memory.
         """
-        return self._host.logs.channel(conversation_id).follow(run_id)
+        return self._host.logs.channel(conversation_id, self.agent_id).follow(run_id, hand)
 
     def running_step(self, run_id: str) -> Step | None:
         """Return the step that is under way in this run and not yet in the database."""

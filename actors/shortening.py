@@ -1,6 +1,5 @@
 """When a window is shortened: because it is full, because a provider says so, or because somebody asks."""
 
-import time
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -39,9 +38,9 @@ async def make_room(runner: "TurnRunner", overflows: int = 0) -> bool:
     if prompt_tokens <= limit:
         return False
     _check_system(compaction)
-    begun = time.monotonic_ns()
+    interrupted = runner.watch.enter("compaction")
     done = await compaction.run(limit)
-    runner.compaction_ns += time.monotonic_ns() - begun
+    runner.watch.enter(interrupted)
     if done is None:
         return False
     # The compaction stored a newer prompt than the turn meant to.

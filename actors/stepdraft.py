@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from actors import clock, loop, offers, prompt
+from actors import clock, loop, offers, prompt, telling
 from actors.answer import Answer
 from actors.draft import Draft, Prompt
 from actors.entries import tokens_of
 from actors.events import (
     ApprovalAnswered,
     ApprovalRequested,
-    Event,
     MessageCommitted,
-    RunFinished,
     RunSteered,
-    StepFinished,
 )
 from actors.loop import CallModel, Finish, Turn
 from actors.memory_edits import Birth
@@ -126,7 +123,7 @@ def conclude(
     elif turn.calls:
         turn = loop.after_tools(turn, invalid=sum(p.invalid for p in prepared))
     if turn.ended is None and not turn.asked:
-        for waiting in thread.steering:
+        for waiting in filter(runner.takes, thread.steering):
             draft.joined.append(waiting)
             fresh = runner.inputs_of(waiting, position)
             draft.messages += fresh
@@ -312,6 +309,7 @@ def apply(runner: "TurnRunner", draft: Draft, commit_ns: int) -> None:
     thread.append(draft.messages)
     for waiting in draft.joined:
         thread.steering.remove(waiting)
+        thread.announced -= {waiting.run_id}
         runner.joined.append(waiting)
     heard = draft.prompt is not None and draft.prompt.memory_version != actor.memory_version
     actor.take_memory(draft, run_id=runner.run_id, but=runner.channel)
@@ -322,9 +320,7 @@ def apply(runner: "TurnRunner", draft: Draft, commit_ns: int) -> None:
     runner.inputs, runner.rewrites, runner.said, runner.reported = [], [], [], None
     runner.turn, runner.usage = draft.turn, draft.usage
     actor.counted -= {w.seq for w in (runner.waiting, *runner.joined)}
-    events: list[Event] = [
-        MessageCommitted(runner.run_id, m) for m in draft.messages if m.run_id == runner.run_id
-    ]
+    events = telling.committed(runner, draft)
     events += draft.events(runner.run_id)
     if (asked := draft.asked) is not None:
         events.append(
@@ -332,17 +328,15 @@ def apply(runner: "TurnRunner", draft: Draft, commit_ns: int) -> None:
         )
     if (answered := draft.answered) is not None:
         events.append(ApprovalAnswered(runner.run_id, answered.message_id, runner.decisions))
-    events += [
-        StepFinished(runner.run_id, s.id, s.usage, replace(s.timing, checkpoint=commit_ns))
-        for s in draft.steps
-    ]
+    for step in draft.steps:
+        events += telling.durable(runner, step, commit_ns)
     for waiting in draft.joined:
         events.append(RunSteered(waiting.run_id, runner.run_id, waiting.command.messages))
         events += [MessageCommitted(runner.run_id, m) for m in draft.messages if m.run_id == waiting.run_id]
     if draft.stop_reason is not None:
         runner.finished = True
         status = status_of(draft.stop_reason)
-        events.append(RunFinished(runner.run_id, status, draft.stop_reason, runner.usage, runner.error))
+        events.append(telling.finished(runner, status, draft.stop_reason))
         for waiting in (runner.waiting, *runner.joined):
             actor.commons.load.finish(waiting.run_id)
             actor.commons.finished_run(waiting, status)

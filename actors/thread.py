@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from actors import openstep, prompt, window
+from actors.commands import Disposition
 from actors.entries import entries, joined
 from actors.jobs import Job
 from actors.llm import openai_chat
@@ -32,6 +33,7 @@ class Thread:
     """The hot state of one conversation. Only its own turn and the actor's edits change it."""
 
     __slots__ = (
+        "announced",
         "compiled_for",
         "conversation",
         "dialect",
@@ -61,6 +63,7 @@ class Thread:
         self.mailbox = Mailbox()
         self.jobs: list[Job[Any]] = []  # its control lane: each runs before the next command
         self.steering: list[Waiting] = []
+        self.announced: frozenset[str] = frozenset()  # runs that clients were told wait here
         self.pending: PendingRequest | None = None  # what somebody outside has to answer first
         self.open: OpenStep | None = None  # the step that has no results yet; models do not see it
         self.turn: TurnRunner | None = None
@@ -98,6 +101,18 @@ class Thread:
         """About what the thread costs in memory."""
         wires = sum(len(e.wire) for e in self.view)
         return 1200 + wires + 160 * len(self.entries) + 2 * len(self.system_wire)
+
+    def disposition(self, run_id: str) -> tuple[Disposition, int]:
+        """Return what an unfinished run of this conversation is doing, and its place if it is queued."""
+        if any(w.run_id == run_id for w in self.steering):
+            return "steered", 0
+        waiting = (*self.steering, *self.mailbox)
+        place = next((i for i, w in enumerate(waiting, 1) if w.run_id == run_id), 0)
+        if place and (place > 1 or self.turn is not None or self.pending is not None):
+            return "queued", place
+        if self.turn is not None and any(w.run_id == run_id for w in self.turn.joined):
+            return "steered", 0
+        return "started", 0
 
     def take(self) -> Waiting | None:
         """Remove and return the next command. Steering that came too late for its turn comes first.

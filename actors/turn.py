@@ -21,7 +21,9 @@ from actors import (
     offers,
     opendraft,
     prompt,
+    queueing,
     shortening,
+    telling,
     toolrun,
 )
 from actors.answer import Answer
@@ -34,9 +36,7 @@ from actors.errors import ModelError, UnknownModelError
 from actors.events import (
     Event,
     MessageCommitted,
-    Retracted,
     RunStarted,
-    StepStarted,
 )
 from actors.llm import openai_chat
 from actors.llm.model import Model
@@ -44,7 +44,9 @@ from actors.loop import CallModel, Finish, Policy, Turn
 from actors.mailbox import Waiting
 from actors.modelcall import ModelCall
 from actors.offers import Offer
+from actors.status import Pulse
 from actors.stepdraft import apply, draft_of
+from actors.stopwatch import Stopwatch
 from actors.thread import Thread, compile_for, text_parts
 from storage.checkpoints import MessageRewrite
 from storage.pending_records import ClientTool
@@ -53,7 +55,6 @@ from storage.records import (
     RunError,
     Step,
     StepStatus,
-    Timing,
     Usage,
 )
 
@@ -69,7 +70,7 @@ class TurnRunner:
     def __init__(self, actor: "Actor", thread: Thread, waiting: Waiting) -> None:
         self.actor = actor
         self.thread = thread
-        self.channel = actor.commons.logs.channel(thread.id)
+        self.channel = actor.commons.logs.channel(thread.id, actor.agent.id)
         self.waiting = waiting
         self.run_id = waiting.run_id
         self.joined: list[Waiting] = []
@@ -95,7 +96,9 @@ class TurnRunner:
         self.started = clock.monotonic()
         self.ttft_ns: int | None = None
         self.began_at = 0  # from here on the conversation's messages are this run's
-        self.compaction_ns = 0
+        self.watch = Stopwatch()
+        self.pulse = Pulse()
+        self.told: set[str] = set()  # calls of the running step whose results were told
         self.system_override: bytes | None = None
         self._scope: anyio.CancelScope | None = None
 
@@ -137,6 +140,15 @@ class TurnRunner:
         """Say whether this turn handles the run, alone or joined."""
         return run_id == self.run_id or any(w.run_id == run_id for w in self.joined)
 
+    def takes(self, waiting: Waiting) -> bool:
+        """Say whether a command that steers may join this turn: it names none, or a run of this one."""
+        aimed = waiting.command.steer_run
+        return aimed is None or self.owns(aimed)
+
+    def steered_by(self, waiting: Waiting) -> bool:
+        """Say whether a command that steers may still wait for this turn's next step."""
+        return not self.finished and self.takes(waiting)
+
     # --- the turn -------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -161,9 +173,9 @@ class TurnRunner:
                     raise AssertionError("calls are run in the step that asked for them")
 
     def retract(self) -> None:
-        """Say that what this attempt showed will not be in the history."""
-        if self.answer is not None and self.answer.shown and self.step is not None:
-            self.channel.publish(Retracted(self.run_id, self.step.id, self.waiting.attempt))
+        """End what the log says of a step that is given up here."""
+        if self.step is not None and not self.finished:
+            self.channel.publish(*telling.given_up(self, self.step))
 
     def _begin(self) -> None:
         command = self.waiting.command
@@ -185,6 +197,8 @@ class TurnRunner:
         self.began_at = min((m.position for m in said), default=self.thread.end_position)
         self.unproven = [m for m in said if m.step_id is not None and m.step_id == said[-1].step_id]
         events += [MessageCommitted(self.run_id, m) for m in recovered]
+        events += queueing.left(self.thread, self.run_id, "started")
+        events += queueing.waiting(self.thread)
         if recovered and self.policy.binds:
             self.turn = offers.recovered(self.turn, self.policy, recovered)
         self.channel.publish(*events)
@@ -200,6 +214,7 @@ class TurnRunner:
         settings = self.actor.agent.settings
         handle = self.waiting.command.model or self.thread.conversation.model or settings.model
         self.model = self.actor.commons.catalog.resolve(handle)
+        self.actor.window = handle, self.model.ref.context_window_tokens
         self.window_tokens = settings.context_window_tokens or self.model.ref.context_window_tokens
         self.thread.bound_returns(self.window_tokens)
         if settings.message_buffer_autoclear and not self.waiting.applied:
@@ -254,40 +269,30 @@ class TurnRunner:
         )
         self.offer = self._offer()
         answer = self.answer = self._fresh_answer()
-        self.channel.publish(
-            StepStarted(
-                self.run_id,
-                self.step.id,
-                self.waiting.attempt,
-                ref.handle,
-                answer.message_id,
-                self.step.created_at,
-            )
-        )
+        telling.began(self, self.step, answer.message_id)
         prepared: list[toolrun.Prepared] = []
-        marks = queued = Timing(queue=int((self.started - self.waiting.since) * 1e9))
         try:
             with anyio.CancelScope() as self._scope:
                 if self.cancelled:
                     self._scope.cancel()
-                marks = await self._ask(answer, queued)
+                await self._ask(answer)
                 self.turn = loop.after_model(self.turn, answer.calls, truncated=answer.finish == "length")
                 prepared = offers.judge(self.policy, self.turn, answer, self.toolbox.tools)
                 if answer.asked:
                     self.turn, prepared = loop.park(self.turn), []
-                tools_begun = time.monotonic_ns()
+                self.watch.enter("tools")
                 await acting.run(self, answer, prepared)
-                marks = replace(marks, tools=time.monotonic_ns() - tools_begun)
             if self._scope.cancelled_caught:
                 self.turn = loop.end(self.turn, "cancelled")
         except ModelError as error:
             self._fail(error)
         finally:
             self._scope = None
+            self.watch.enter(None)
         if self.turn.ended is not None:
             self.channel.publish(*answer.close())
             prepared = [p.stopped(STOPPED) for p in prepared or self._uncalled(answer)]
-        self.step = replace(self.step, timing=marks, stop_reason=None, error=self.error)
+        self.step = replace(self.step, timing=self.watch.timing(), stop_reason=None, error=self.error)
         status: StepStatus = "success"
         if self.turn.ended is not None:
             status = "cancelled" if self.turn.ended == "cancelled" else "failed"
@@ -317,11 +322,10 @@ class TurnRunner:
             for call in answer.calls
         ]
 
-    async def _ask(self, answer: Answer, queued: Timing) -> Timing:
-        """Call the model; return when what happened."""
+    async def _ask(self, answer: Answer) -> None:
+        """Call the model."""
         assert self.model is not None
         assert self.step is not None
-        self.compaction_ns = 0
         await shortening.make_room(self)
         call = ModelCall(
             actor=self.actor,
@@ -335,12 +339,13 @@ class TurnRunner:
             key=f"{self.step.id}.{self.waiting.attempt}",
             make_room=partial(shortening.make_room, self),
             offer=self.offer,
+            watch=self.watch,
         )
-        marks = await call.run(answer)
+        await call.run(answer)
+        self.watch.enter(None)
         if self.ttft_ns is None:
             waited = int((clock.monotonic() - self.waiting.since) * 1e9)
-            self.ttft_ns = waited - marks.stream
-        return replace(marks, queue=queued.queue, compaction=self.compaction_ns)
+            self.ttft_ns = waited - self.watch.timing().stream
 
     def _fail(self, error: ModelError) -> None:
         self.error = error.as_run_error()

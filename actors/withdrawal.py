@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from actors import approvals, clock, openstep, reading
+from actors import approvals, clock, openstep, queueing, reading
 from actors.commands import Decision
 from actors.entries import inputs_of, tokens_of
 from actors.events import ApprovalAnswered, MessageCommitted, RunFinished
@@ -53,7 +53,7 @@ async def deny(actor: "Actor", thread: Thread, reason: str) -> None:
         actor.version += 1
         thread.append(messages)
         actor.awaits(thread, None)
-    channel = actor.commons.logs.channel(thread.id)
+    channel = actor.commons.logs.channel(thread.id, actor.agent.id)
     channel.publish(
         *(MessageCommitted(request.run_id, m) for m in messages),
         ApprovalAnswered(request.run_id, request.message_id, decisions),
@@ -172,4 +172,5 @@ async def end(
     actor.known.discard(waiting.seq)
     actor.commons.finished_run(waiting, status)
     finished = RunFinished(waiting.run_id, status, stop_reason, waiting.usage, error)
-    actor.commons.logs.channel(thread.id).publish(finished)
+    channel = actor.commons.logs.channel(thread.id, actor.agent.id)
+    channel.publish(*queueing.left(thread, waiting.run_id, "withdrawn"), finished)

@@ -13,13 +13,15 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from actors.clock import new_id
 from actors.errors import DrainingError
-from gateway import errors
+from gateway import errors, sse
 from gateway.auth import MAX_HEADER_BYTES
+from gateway.protocol import FRAME_BYTES
 from gateway.router import MAX_PATH_BYTES
+from gateway.sockets import PING_SECONDS, Socket
 
 HEAD_SECONDS = 30.0
 # Above what the gate refuses with an answer that says why; beyond this nobody listens any more.
@@ -55,6 +57,8 @@ class Connection(HttpToolsProtocol):
         self._in_head = False
         self._disarm()
         super().on_headers_complete()
+        extensions: Any = {sse.DIRECT: _DirectWrites(self.cycle)}
+        self.scope["extensions"] = extensions  # the request's task has not begun yet
 
     def on_message_complete(self) -> None:
         self._in_head = True
@@ -97,6 +101,24 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
+class _DirectWrites:
+    """What a stream of unknown length may write without a task: the `sse.Writer` of one response."""
+
+    __slots__ = ("_cycle",)
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+
+    def ready(self) -> bool:
+        cycle = self._cycle
+        return not (cycle.flow.write_paused or cycle.disconnected or cycle.response_complete) and (
+            cycle.chunked_encoding is True
+        )
+
+    def write(self, body: bytes) -> None:
+        self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+
+
 def _later() -> bytes:
     response = errors.render(errors.find(DrainingError()), new_id("req"))
     head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
@@ -113,7 +135,11 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 http=Connection,
-                ws="none",
+                ws=Socket,
+                ws_max_size=FRAME_BYTES,
+                ws_ping_interval=PING_SECONDS,
+                ws_ping_timeout=PING_SECONDS,
+                ws_per_message_deflate=False,  # a token gains little, and each costs more than all else
                 lifespan="off",
                 interface="asgi3",
                 log_config=None,

@@ -96,6 +96,14 @@ class Reducer:
                 reduce(self, event, out)
         return out
 
+    def say(self, event: Event) -> list[bytes]:
+        """Return the chunks that one event becomes, as `feed` does."""
+        out: list[bytes] = []
+        reduce = self._reduce.get(type(event))
+        if reduce is not None:
+            reduce(self, event, out)
+        return out
+
     def ping(self, at: datetime) -> bytes:
         """Return a sign of life; it repeats the last number and names the run."""
         ping = {
@@ -305,7 +313,8 @@ class Reducer:
         return self._mode.include is None or message_type in self._mode.include
 
     # Events without an entry have no image here: other ends, tool results before their commit, retractions,
-    # joined runs, window and block changes, and requests and answers, which are told by their messages.
+    # joined runs, the queue, timings, window and block changes, and requests and answers, which are told by
+    # their messages.
     _WHOLE: ClassVar[_Table] = {
         RunStarted: _run_started,
         RunFinished: _run_finished,

@@ -1,11 +1,13 @@
 """Server-sent events: one response that sends what a source yields, with pings, and never waits for ever.
 
 Three tasks serve a connection for its whole life, none is made per chunk: this one sends, one waits for the
-client to leave, one looks after time. A client that leaves or stalls ends the response, never the run.
+client to leave, one looks after time. A source that is waited for may write past them (`Direct`). A client
+that leaves or stalls ends the response, never the run.
 """
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import Protocol
 
 import anyio
 from anyio import CancelScope
@@ -18,18 +20,59 @@ STALL_SECONDS = 30.0  # a client that takes nothing is dropped after one to two 
 QUIET_SECONDS = 1800.0  # pings alone keep a stream open for this long
 BODY_BYTES = 64 * 1024  # more than this goes out in several pieces, so that back-pressure is felt
 
-_HEADERS = (
+Headers = tuple[tuple[bytes, bytes], ...]
+
+DIRECT = "wakeful.direct"  # the ASGI extension under which `connections` offers a `Writer`
+
+_HEADERS: Headers = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
 
 
+class Writer(Protocol):
+    """One response as the server offers it under `DIRECT`: written to without waiting."""
+
+    def ready(self) -> bool:
+        """Say whether the response has begun, has not ended, and its client takes what it gets."""
+        ...
+
+    def write(self, body: bytes) -> None:
+        """Send a piece of the body, not empty. Only while it is ready."""
+        ...
+
+
+class Direct:
+    """A source's short way to its client: past the task that sends, while that waits for the source."""
+
+    __slots__ = ("_writer", "said_at")
+
+    def __init__(self) -> None:
+        self._writer: Writer | None = None
+        self.said_at = 0.0
+
+    def lead_to(self, writer: Writer | None) -> None:
+        """Say where it leads; nowhere on servers that offer no such thing."""
+        self._writer = writer
+
+    def ready(self) -> bool:
+        """Say whether `write` may be called now."""
+        return self._writer is not None and self._writer.ready()
+
+    def write(self, body: bytes) -> None:
+        """Send whole events. Only while it is ready."""
+        assert self._writer is not None
+        self._writer.write(body)
+        self.said_at = clock.monotonic()
+
+
 class EventStream(Response):
     """An event stream. `batches` yields whole events, many at once if they are there.
 
+    What the source writes `direct` goes out before anything that it yields later.
     `ping` makes a sign of life after `ping_seconds` of silence; `None` sends none. `give_up` makes the last
-    words of a stream that said nothing for `QUIET_SECONDS`.
+    words of a stream that said nothing for `QUIET_SECONDS`. `headers` stand beside those of every stream.
     """
 
     media_type = "text/event-stream"
@@ -41,8 +84,12 @@ class EventStream(Response):
         ping: Callable[[], bytes] | None,
         ping_seconds: float,
         give_up: Callable[[], bytes],
+        headers: Headers = (),
+        direct: Direct | None = None,
     ) -> None:
         super().__init__()
+        self._direct = direct or Direct()
+        self._more = headers
         self._batches = batches
         self._ping = ping
         self._ping_seconds = ping_seconds
@@ -53,18 +100,14 @@ class EventStream(Response):
         self._said_at = 0.0
         self._pinged_at = 0.0
 
-    async def __call__(  # the signature is ASGI's
-        self,
-        scope: Scope,  # noqa: ARG002
-        receive: Receive,
-        send: Send,
-    ) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the stream to its end. Cancelling ends the connection; nothing else depends on it."""
         self._said_at = self._pinged_at = clock.monotonic()
+        self._direct.lead_to(scope.get("extensions", {}).get(DIRECT))
         async with aclosing(self._batches) as batches, anyio.create_task_group() as tasks:
             tasks.start_soon(_leave, receive, tasks.cancel_scope)
             tasks.start_soon(self._watch, send, tasks.cancel_scope)
-            await send({"type": "http.response.start", "status": 200, "headers": list(_HEADERS)})
+            await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *self._more]})
             async for batch in batches:
                 if self._ended:  # given up a moment ago
                     return
@@ -88,7 +131,7 @@ class EventStream(Response):
             if self._sending:
                 if now - self._said_at >= STALL_SECONDS:
                     scope.cancel()
-            elif now - self._said_at >= QUIET_SECONDS:
+            elif now - self._told_at() >= QUIET_SECONDS:
                 self._ended = True
                 await self._say(send, self._give_up(), scope, last=True)
                 scope.cancel()
@@ -98,13 +141,17 @@ class EventStream(Response):
 
     def _last(self) -> float:
         """Return when the client last heard of us."""
-        return max(self._said_at, self._pinged_at)
+        return max(self._told_at(), self._pinged_at)
+
+    def _told_at(self) -> float:
+        """Return when the source last said something, by whichever way."""
+        return max(self._said_at, self._direct.said_at)
 
     def _due(self) -> float:
         """Return when there is next something to decide; a stall may begin at any moment until then."""
         if self._sending:
             return self._said_at + STALL_SECONDS
-        look = min(self._said_at + QUIET_SECONDS, clock.monotonic() + STALL_SECONDS)
+        look = min(self._told_at() + QUIET_SECONDS, clock.monotonic() + STALL_SECONDS)
         return look if self._ping is None else min(look, self._last() + self._ping_seconds)
 
     async def _say(self, send: Send, body: bytes, scope: CancelScope, *, last: bool) -> None:

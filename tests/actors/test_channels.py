@@ -42,7 +42,7 @@ async def collect(channel: Channel, run: str) -> list[tuple[int, Event]]:
 
 @given(st.lists(deltas, min_size=1, max_size=40), st.data())
 def test_reading_from_any_offset_gives_exactly_the_rest(events: list[Event], data: st.DataObject) -> None:
-    channel = Logs(1 << 20).channel("c")
+    channel = Logs(1 << 20).channel("c", "agent")
     whole: list[Event] = [started("r"), *events, finished("r")]
     if data.draw(st.booleans()):
         channel.publish(*whole)
@@ -54,7 +54,7 @@ def test_reading_from_any_offset_gives_exactly_the_rest(events: list[Event], dat
 
 
 async def test_a_follower_sees_a_run_from_its_start_to_its_end_and_nothing_else() -> None:
-    channel = Logs(1 << 20).channel("c")
+    channel = Logs(1 << 20).channel("c", "agent")
     channel.publish(started("a"), TextDelta("a", "m", "1"), finished("a"))
     channel.expected.add("b")
     seen: list[tuple[int, Event]] = []
@@ -77,8 +77,66 @@ async def test_a_follower_sees_a_run_from_its_start_to_its_end_and_nothing_else(
     ]
 
 
+@pytest.mark.parametrize("takes", [0, 1, 2, 3, 100])
+async def test_what_a_hand_takes_and_what_is_yielded_are_together_the_run(takes: int) -> None:
+    channel = Logs(1 << 20).channel("c", "agent")
+    whole: list[Event] = [
+        started("r"),
+        *(TextDelta("r", "m", str(n)) for n in range(3)),
+        TextStarted("r", "n"),
+        *(TextDelta("r", "n", str(n)) for n in range(3)),
+        finished("r"),
+    ]
+    told: list[Event] = []
+    taken: list[Event] = []
+
+    def hand(event: Event) -> bool:
+        if len(taken) >= takes:
+            return False
+        taken.append(event)
+        told.append(event)
+        return True
+
+    async def follow() -> None:
+        async for batch in channel.follow("r", hand):
+            told.extend(logged.event for logged in batch)
+
+    channel.expected.add("r")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(follow())
+        for event in whole:
+            await settle()
+            channel.publish(event, TextDelta("other", "m", "not of this run"))
+    assert told == whole
+    assert taken == [event for event in whole if isinstance(event, TextDelta)][:takes]
+
+
+async def test_a_hand_that_fails_costs_the_speaker_nothing_and_loses_nothing() -> None:
+    channel = Logs(1 << 20).channel("c", "agent")
+    whole: list[Event] = [started("r"), TextDelta("r", "m", "1"), finished("r")]
+
+    def hand(_: Event) -> bool:
+        raise ValueError
+
+    async def follow() -> list[Event]:
+        return [logged.event async for batch in channel.follow("r", hand) for logged in batch]
+
+    channel.expected.add("r")
+    following = asyncio.ensure_future(follow())
+    for event in whole:
+        await settle()
+        channel.publish(event)
+    assert await following == whole
+
+
+async def settle() -> None:
+    """Let every task come to where it waits."""
+    for _ in range(5):
+        await anyio.lowlevel.checkpoint()
+
+
 async def test_a_run_that_joined_another_is_followed_into_it() -> None:
-    channel = Logs(1 << 20).channel("c")
+    channel = Logs(1 << 20).channel("c", "agent")
     channel.expected.update("ab")
     channel.publish(started("a"), TextDelta("a", "m", "before"))
     channel.publish(RunSteered("b", "a"), TextDelta("a", "m", "after"), finished("a"))
@@ -90,7 +148,7 @@ async def test_a_run_that_joined_another_is_followed_into_it() -> None:
 
 
 async def test_a_queued_run_that_is_cancelled_ends_its_followers() -> None:
-    channel = Logs(1 << 20).channel("c")
+    channel = Logs(1 << 20).channel("c", "agent")
     channel.expected.update("ab")
     channel.publish(started("a"), finished("b"), TextDelta("a", "m", "1"))
     assert [e for _, e in await collect(channel, "b")] == [finished("b")]
@@ -98,7 +156,7 @@ async def test_a_queued_run_that_is_cancelled_ends_its_followers() -> None:
 
 async def test_the_budget_forgets_finished_runs_first_and_keeps_running_ones() -> None:
     logs = Logs(4_000)
-    running, other = logs.channel("running"), logs.channel("other")
+    running, other = logs.channel("running", "agent"), logs.channel("other", "agent")
     running.publish(started("r"), *[TextDelta("r", "m", "x" * 100) for _ in range(30)])
     for i in range(20):
         other.publish(started(str(i)), TextDelta(str(i), "m", "y" * 200), finished(str(i)))
@@ -111,7 +169,7 @@ async def test_the_budget_forgets_finished_runs_first_and_keeps_running_ones() -
 
 async def test_a_frozen_run_costs_far_less_and_reads_the_same() -> None:
     logs = Logs(1 << 30)
-    channel = logs.channel("c")
+    channel = logs.channel("c", "agent")
     whole = [started("r"), *[TextDelta("r", "m", f"word{i} ") for i in range(1000)], finished("r")]
     channel.publish(*whole)
     live = logs.size_bytes
@@ -125,7 +183,7 @@ async def test_a_frozen_run_costs_far_less_and_reads_the_same() -> None:
 
 async def test_a_run_forgotten_while_warm_is_not_frozen_back_to_life() -> None:
     logs = Logs(1 << 30)
-    channel = logs.channel("c")
+    channel = logs.channel("c", "agent")
     channel.publish(started("r"), TextDelta("r", "m", "x"), finished("r"))
     await logs.freeze()
     logs.budget_bytes = 0

@@ -31,7 +31,7 @@ def test_edits_of_one_step_build_on_each_other_and_are_one_write() -> None:
     draft, results = drafted(held, insert("human", "b", "1"), insert("human", "c", "2"))
     assert results == ["a\nb", "a\nb\nc"]
     assert draft.block_writes() == (BlockWrite(id=block.id, version=4, value="a\nb\nc"),)
-    assert draft.events("run-1") == [BlockChanged("run-1", block.id, "human", "a\nb\nc", 5)]
+    assert draft.events("run-1") == [BlockChanged("run-1", block.id, "human", "a\nb\nc", 5, 100_000, "a")]
     assert held["human"] is block, "what is committed changes only after the commit"
 
 
@@ -81,9 +81,9 @@ def test_blocks_that_come_and_go_are_told_by_their_ids() -> None:
         renamed_blocks=(BlockNaming(id=held["human"].id, label="person", description=None),),
     )
     assert draft.events("run-1") == [
-        BlockDetached("run-1", held["old"].id, "old"),
-        BlockChanged("run-1", held["human"].id, "person", "human", 4),
-        BlockCreated("run-1", created.id, "old", "", "Anew."),
+        BlockDetached("run-1", held["old"].id, "old", 100_000),
+        BlockChanged("run-1", held["human"].id, "person", "human", 4, 100_000, "human"),
+        BlockCreated("run-1", created.id, "old", "", "Anew.", 0, 100_000),
     ]
     assert draft.edits_memory
 
@@ -107,7 +107,7 @@ def test_a_block_that_was_changed_and_then_detached_keeps_its_change() -> None:
     draft, _ = drafted({"team": team}, insert("team", "them"), memory(command="delete", path="team"))
     assert draft.block_writes() == (BlockWrite(id=team.id, version=0, value="us\nthem"),)
     assert draft.extras() == Extras(detached_blocks=(team.id,))
-    assert draft.events("run-1") == [BlockDetached("run-1", team.id, "team")]
+    assert draft.events("run-1") == [BlockDetached("run-1", team.id, "team", 100_000)]
 
 
 def test_a_passage_is_part_of_the_step_that_asked_for_it() -> None:

@@ -1,6 +1,7 @@
 from msgspec.structs import replace
 
 from actors import holding
+from actors.events import BlockChanged, BlockCreated, BlockDetached
 from storage.records import Block
 from tests.actors.memories import block, held, newborn
 
@@ -65,3 +66,14 @@ def test_labels_that_are_swapped_one_write_after_the_other_lose_no_block() -> No
 def test_what_was_read_is_held_in_its_order() -> None:
     rows = [newer(block("x", label="b")), block("y", label="new")]
     assert values(holding.after_read(held(a="gone", b="old"), rows)) == {"b": "x", "new": "y"}
+
+
+def test_what_somebody_outside_changed_is_told_with_what_it_was_before() -> None:
+    before = held(human="old", gone="x", same="y")
+    written = newer(before["human"], value="new")
+    after = {"human": written, "same": before["same"], "fresh": block("z", label="fresh")}
+    gone, changed, created = holding.changes(before, after)
+    assert gone == BlockDetached(None, "block-gone", "gone", 100_000)
+    assert changed == BlockChanged(None, "block-human", "human", "new", written.version, 100_000, "old")
+    assert created == BlockCreated(None, "block-fresh", "fresh", "z", None, 7, 100_000)
+    assert holding.changes(after, after) == []

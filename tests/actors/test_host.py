@@ -381,3 +381,25 @@ async def test_a_cut_after_text_was_shown_keeps_the_partial_text(pool: Pool, pro
         assert shown
         assert (await w.history(agent_id))[-1] == ("assistant", shown)
         assert finish(await w.ask(agent_id, "again")).status == "completed"
+
+
+async def test_a_host_tells_which_blocks_were_written_and_which_agents_live_and_ask(
+    pool: Pool, provider: Provider
+) -> None:
+    await provider.script([call("conversation_search", query="x"), {"text": "done"}])
+    written: list[str] = []
+    async with world(pool, provider) as w:
+        w.host.on_block.append(written.append)
+        block = new_block("human")
+        agent_id = await w.agent(
+            blocks=(block,), tool_rules=({"type": "requires_approval", "tool_name": "conversation_search"},)
+        )
+        assert w.host.alive(agent_id) is None
+        await w.host.ref(agent_id).edit(UpdateBlock(label="human", changes=BlockChanges(value="tea")))
+        assert written == [block.id]
+        assert w.host.alive(agent_id) is not None
+        assert not w.host.is_asking(agent_id)
+        await w.ask(agent_id)
+        assert w.host.is_asking(agent_id)
+        await w.host.block_deleted(block.id)
+        assert written == [block.id, block.id]

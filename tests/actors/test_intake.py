@@ -1,9 +1,12 @@
+from typing import Any
+
 import anyio
 import pytest
 
 from actors import intake
 from actors.agent import Actor
 from actors.commands import Receipt
+from actors.errors import NotRunningError
 from actors.population import Population
 from bench.provider import Provider
 from storage import activation, inbox
@@ -251,3 +254,66 @@ async def test_a_command_that_a_waking_agent_read_and_was_told_of_is_handled_onc
         finish(await w.ask(agent_id, "two"))
         assert await asked(w) == ["one", "two"]
         assert w.host.health().unfinished_runs == 0
+
+
+GATED = {"tool_calls": [{"name": "conversation_search", "arguments": {"query": "x"}}], "gate": "on"}
+
+
+async def test_steering_a_given_run_joins_it_and_no_other(pool: Pool, provider: Provider) -> None:
+    await provider.script([GATED, {"text": "fine"}])
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        first = await w.tell(agent_id, "a")
+        await provider.log(requests=1, keep=True)
+        steered = await w.tell(agent_id, "b", when_busy="steer", steer_run=first.run_id)
+        assert steered.disposition == "steered"
+        await provider.open("on")
+        events = await w.events(steered, agent_id)
+        assert finish(events).run_id == first.run_id
+
+
+async def test_a_run_that_is_over_or_waits_is_not_steered(pool: Pool, provider: Provider) -> None:
+    await provider.script([{"text": "ok"}, {"fault": "hang"}])
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        over = finish(await w.ask(agent_id, "a"))
+        running = await w.tell(agent_id, "b")
+        await provider.log(requests=2, keep=True)
+        queued = await w.tell(agent_id, "c")
+        with pytest.raises(NotRunningError, match="already finished"):
+            await w.tell(agent_id, "d", when_busy="steer", steer_run=over.run_id)
+        with pytest.raises(NotRunningError, match="waits its turn"):
+            await w.tell(agent_id, "d", when_busy="steer", steer_run=queued.run_id)
+        assert w.host.health().unfinished_runs == 2
+        await w.host.ref(agent_id).cancel()
+        finish(await w.events(running, agent_id))
+        assert [t for r, t in await w.history(agent_id) if r == "user" and t == "d"] == []
+
+
+async def test_steering_that_its_run_did_not_wait_for_is_a_turn_of_its_own(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await provider.script([{"text": "one", "gate": "on"}, {**GATED, "gate": "two"}, {"text": "three"}])
+    accept = inbox.accept
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        first = await w.tell(agent_id, "a")
+        await provider.log(requests=1, keep=True)
+        other = await w.tell(agent_id, "b")
+
+        async def late(*args: Any, **more: Any) -> Any:
+            verdicts = await accept(*args, **more)
+            await provider.open("on")
+            await w.events(first, agent_id)
+            await provider.log(requests=2, keep=True)
+            return verdicts
+
+        monkeypatch.setattr(inbox, "accept", late)
+        aimed = await w.tell(agent_id, "for a", when_busy="steer", steer_run=first.run_id)
+        monkeypatch.setattr(inbox, "accept", accept)
+        assert aimed.disposition == "queued"
+        await provider.open("two")
+        assert finish(await w.events(other, agent_id)).run_id == other.run_id
+        assert finish(await w.events(aimed, agent_id)).run_id == aimed.run_id
+        said = [t for r, t in await w.history(agent_id) if r == "user"]
+        assert said == ["a", "b", "for a"]

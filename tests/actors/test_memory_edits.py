@@ -1,10 +1,12 @@
 """Whatever an agent does to its memory, as an edit of its blocks."""
 
 from collections.abc import Mapping
+from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from actors import memory_edits
 from actors.memory import READ_ONLY, MemoryEditError
@@ -69,9 +71,11 @@ def values(blocks: Mapping[str, Block]) -> dict[str, str]:
 @given(memories, st.lists(edits, max_size=6))
 def test_memory_is_whole_after_whatever_edits(blocks: dict[str, Block], wanted: list[MemoryEdit]) -> None:
     before, gone = dict(blocks), set[str]()
+    numbers = count()
+    fresh = Birth(lambda label: replace(newborn(label), id=f"block-new-{next(numbers)}"))
     for edit in wanted:
         try:
-            after = applied(blocks, edit)
+            after = memory_edits.apply(blocks, edit, fresh)
         except MemoryEditError:
             continue
         assert all(label == b.label for label, b in after.blocks.items())

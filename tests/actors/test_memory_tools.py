@@ -349,7 +349,11 @@ async def test_a_second_conversation_hears_of_blocks_that_come_and_go(pool: Pool
         )
         await provider.open("late")
         finish(await w.events(waiting, agent_id))
-        said = [e for segment in w.host.logs.channel(second).segments for e in segment.read(segment.start)]
+        said = [
+            e
+            for segment in w.host.logs.channel(second, agent_id).segments
+            for e in segment.read(segment.start)
+        ]
         heard = [told(e) for e in said if told(e)]
         assert heard == [("detached", "old"), ("created", "notes", "")]
 

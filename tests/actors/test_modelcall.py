@@ -53,7 +53,7 @@ class Setting:
         self.model = Scripted(*replies)
         self.thread = Thread(conversation())
         self.thread.load([message(0, "system", TextPart("s")), *stored])
-        self.channel = Logs(1 << 20).channel("agent-1")
+        self.channel = Logs(1 << 20).channel("agent-1", "agent-1")
         self.lease_ends = False
         self.spawned: list[object] = []
         self.answer = Answer("run-1", "message-x", taken=lambda _: False, fresh=lambda: "c")

@@ -217,7 +217,7 @@ async def test_what_is_being_committed_while_the_host_is_suspended_is_told(
             while not population(w).closed:
                 await anyio.lowlevel.checkpoint()
             go_on.set()
-        _, events = w.host.logs.channel(agent_id).read(1)
+        _, events = w.host.logs.channel(agent_id, agent_id).read(1)
         assert isinstance(events[-1], RunFinished)
         assert committed(events) == await w.history(agent_id)
 

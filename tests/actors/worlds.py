@@ -28,6 +28,7 @@ from storage.records import (
     TextPart,
     ToolReturnPart,
 )
+from tests.actors.balanced import imbalance
 
 
 class World:
@@ -194,11 +195,16 @@ async def world(
     settings: HostSettings | None = None,
     catalog: Catalog | None = None,
 ) -> AsyncGenerator[World]:
-    """Run a host until the block ends. Its models are those of `catalog`, else the provider's as `openai`."""
+    """Run a host until the block ends. Its models are those of `catalog`, else the provider's as `openai`.
+
+    However the block used it, its logs must be balanced in the end.
+    """
     catalog = catalog or catalog_for(provider)
     host = Host(pool, catalog, name=name, settings=settings or HostSettings(drain_seconds=2))
     try:
         async with host.running():
             yield World(host, provider)
+        found = imbalance(host.logs)
+        assert not found, found
     finally:
         await catalog.aclose()

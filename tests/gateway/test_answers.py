@@ -78,7 +78,7 @@ async def test_a_log_that_is_trimmed_under_a_follower_is_completed_from_what_is_
         [sent, said] = messages(whole)
         place = next(i for i, e in enumerate(whole) if e.event == MessageCommitted(run.run_id, sent))
 
-        async def cut(_: Channel, run_id: str) -> AsyncGenerator[list[Logged], None]:
+        async def cut(_: Channel, run_id: str, hand: object) -> AsyncGenerator[list[Logged], None]:
             yield whole[: place + 1]
             raise LogTrimmedError(run_id)
 

@@ -10,6 +10,7 @@ from starlette.types import Receive, Scope, Send
 
 from gateway import connections
 from gateway.connections import HEAD_BYTES, Connection
+from gateway.sse import DIRECT, Writer
 from tests.serving import listening
 
 GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -157,3 +158,57 @@ async def said_until_the_end(app: App, request: bytes, *, then: Callable[[], Non
             if then is not None:
                 asyncio.get_running_loop().call_later(0.05, then)
         return await peer.rest()
+
+
+# --- the short way ----------------------------------------------------------------------------------
+
+
+class ShortWay:
+    """Answers with a stream that is written past `send`; keeps how ready the way was."""
+
+    def __init__(self) -> None:
+        self.ready: list[bool] = []
+        self.stalled = anyio.Event()
+        self.left = anyio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        way: Writer = scope["extensions"][DIRECT]
+        self.ready.append(way.ready())
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        self.ready.append(way.ready())
+        way.write(b"one ")
+        await send({"type": "http.response.body", "body": b"two ", "more_body": True})
+        way.write(b"three")
+        if scope["path"] == "/flood":
+            while way.ready():
+                way.write(b"x" * 65536)
+            self.stalled.set()
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.ready.append(way.ready())
+            self.left.set()
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        self.ready.append(way.ready())
+
+
+async def test_what_is_written_by_the_short_way_stands_in_the_stream_where_it_was_said() -> None:
+    app = ShortWay()
+    async with listening(app) as url, connected(url) as peer:  # type: ignore[arg-type]
+        peer.write(GET.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+        body = (await peer.rest()).partition(b"\r\n\r\n")[2]
+    assert body == b"4\r\none \r\n4\r\ntwo \r\n5\r\nthree\r\n0\r\n\r\n"
+    assert app.ready == [False, True, False]  # before the response begins, in it, after its end
+
+
+async def test_the_short_way_is_closed_while_a_client_does_not_read_and_when_it_left() -> None:
+    app = ShortWay()
+    async with listening(app) as url:  # type: ignore[arg-type]
+        async with connected(url) as peer:
+            peer.write(GET.replace(b"/", b"/flood", 1))
+            with anyio.fail_after(10):
+                await app.stalled.wait()
+            peer.writer.transport.abort()
+        with anyio.fail_after(10):
+            await app.left.wait()
+    assert app.ready == [False, True, False]

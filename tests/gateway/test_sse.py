@@ -9,7 +9,7 @@ import pytest
 from starlette.types import Message
 
 from gateway import sse
-from gateway.sse import EventStream
+from gateway.sse import Direct, EventStream
 from tests.gateway.clocks import ManualClock, manual_clock
 
 PING_SECONDS = 20.0
@@ -64,9 +64,24 @@ def clock() -> Iterator[ManualClock]:
         yield mine
 
 
-def stream(source: Source, *, pings: bool = True) -> EventStream:
+class ShortWay:
+    """What a server offers under `DIRECT`; `taking` is whether the client reads."""
+
+    def __init__(self, client: Client) -> None:
+        self.taking = True
+        self._client = client
+
+    def ready(self) -> bool:
+        return self.taking
+
+    def write(self, body: bytes) -> None:
+        self._client.messages.append({"type": "http.response.body", "body": body, "more_body": True})
+
+
+def stream(source: Source, *, pings: bool = True, direct: Direct | None = None) -> EventStream:
     return EventStream(
         source.batches(),
+        direct=direct,
         ping=(lambda: b"ping") if pings else None,
         ping_seconds=PING_SECONDS,
         give_up=lambda: b"enough",
@@ -116,6 +131,28 @@ async def test_silence_is_broken_by_pings(clock: ManualClock) -> None:
         await clock.advance(2 * PING_SECONDS)
         assert client.bodies == [b"a", b"ping", b"ping", b"ping"]
         source.end()
+
+
+async def test_what_is_written_directly_counts_as_a_sign_of_life(clock: ManualClock) -> None:
+    source, client, direct = Source(), Client(), Direct()
+    scope: dict[str, Any] = {"type": "http", "extensions": {sse.DIRECT: ShortWay(client)}}
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stream(source, direct=direct), scope, client.receive, client.send)
+        await clock.advance(PING_SECONDS - 1)
+        assert direct.ready()
+        direct.write(b"a")
+        await clock.advance(PING_SECONDS - 1)
+        assert client.bodies == [b"a"]
+        await clock.advance(1)
+        assert client.bodies == [b"a", b"ping"]
+        source.end()
+
+
+async def test_a_server_without_the_short_way_leaves_all_to_the_source() -> None:
+    source, client, direct = Source(), Client(), Direct()
+    source.end()
+    await serve(source, client, direct=direct)
+    assert not direct.ready()
 
 
 async def test_a_client_that_wants_no_pings_gets_none(clock: ManualClock) -> None:

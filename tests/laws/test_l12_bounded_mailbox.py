@@ -189,7 +189,7 @@ async def test_a_silent_drop_is_caught(
     assert await _found(pool, provider) != []
 
 
-async def _hurried(self: Any, run_id: str) -> Any:
+async def _hurried(self: Any, run_id: str, hand: Any) -> Any:
     return
     yield
 

@@ -39,7 +39,7 @@ async def _ended(world: World, agent_id: str, run_id: str) -> None:
 
 async def _shown(world: World, agent_id: str, events: int) -> None:
     """Wait until so many events were said."""
-    channel = world.host.logs.channel(agent_id)
+    channel = world.host.logs.channel(agent_id, agent_id)
     await until(lambda: channel.next > events, seconds=3)
 
 
@@ -94,9 +94,9 @@ class Stumble:
         attempt = ModelCall._attempt
         self.stumbled = False
 
-        async def stumble(call: ModelCall, request: Any, answer: Answer, begun: int) -> Any:
+        async def stumble(call: ModelCall, request: Any, answer: Answer) -> Any:
             if self.stumbled:
-                return await attempt(call, request, answer, begun)
+                return await attempt(call, request, answer)
             self.stumbled = True
             async for pieces in call.model.stream(request):
                 call.channel.publish(*answer.feed(pieces))
@@ -167,5 +167,5 @@ async def test_a_shown_text_that_is_not_stored_is_caught(
 async def test_a_message_that_is_stored_without_being_told_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.stepdraft.MessageCommitted", lambda run_id, m: TextDelta(run_id, "x", ""))
+    monkeypatch.setattr("actors.telling.MessageCommitted", lambda run_id, m: TextDelta(run_id, "x", ""))
     assert await _one_answer(pool, provider) != []

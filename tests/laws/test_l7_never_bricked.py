@@ -78,7 +78,7 @@ async def test_a_host_that_dies_anywhere_leaves_agents_that_answer(pool: Pool, p
 
 async def _pass(world: World, agent_id: str, events: int) -> None:
     """Let so many events of the agent's log pass, or its run end."""
-    channel = world.host.logs.channel(agent_id)
+    channel = world.host.logs.channel(agent_id, agent_id)
     await until(lambda: channel.next > events, seconds=2)
 
 

@@ -231,8 +231,9 @@ def refused(records: Iterable[Record]) -> list[str]:
 
 def everything_said(world: World, conversation_id: str) -> list[Event]:
     """Return every event in the memory of a conversation's log."""
-    channel = world.host.logs.channel(conversation_id)
-    return [event for segment in channel.segments for event in segment.read(segment.start)]
+    channel = world.host.logs.channels.get(conversation_id)
+    segments = [] if channel is None else channel.segments
+    return [event for segment in segments for event in segment.read(segment.start)]
 
 
 async def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
