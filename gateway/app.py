@@ -18,6 +18,7 @@ from gateway.auth import Caller, Gate
 from gateway.config import Settings
 from gateway.errors import GatewayError, SlowBodyError, TooLargeError, UnsupportedMediaError
 from gateway.router import Router
+from gateway.tokens import Tokens
 
 log = logging.getLogger("wakeful.gateway")
 
@@ -34,9 +35,21 @@ class Context:
 
     `params` are the path's parameters, already checked. `modern` tells the SDK generation 1.x, which
     wants relations only where it asks for them. `request_id` is in every answer's `x-request-id`.
+    `expires_at` is the end of the token that named the caller, in seconds since the epoch.
     """
 
-    __slots__ = ("caller", "headers", "host", "params", "request", "request_id", "route", "settings")
+    __slots__ = (
+        "caller",
+        "expires_at",
+        "headers",
+        "host",
+        "params",
+        "request",
+        "request_id",
+        "route",
+        "settings",
+        "tokens",
+    )
 
     def __init__(
         self,
@@ -45,16 +58,20 @@ class Context:
         route: "Route",
         host: Host,
         settings: Settings,
+        tokens: Tokens,
         caller: Caller,
         headers: dict[bytes, bytes],
         params: dict[str, str],
         request_id: str,
+        expires_at: float | None = None,
     ) -> None:
         self.request = request
         self.route = route
         self.host = host
         self.settings = settings
+        self.tokens = tokens
         self.caller = caller
+        self.expires_at = expires_at
         self.headers = headers
         self.params = params
         self.request_id = request_id
@@ -129,7 +146,8 @@ class Route(Struct, frozen=True, kw_only=True):
 
     `query` and `body` are the Structs that the endpoint decodes, `returns` what it answers with; they
     become the OpenAPI document. `deadline_seconds` bounds the endpoint until its response starts;
-    `None` is for routes that wait for a model and bound their waits themselves. `public` needs no key.
+    `None` is for routes that wait for a model and bound their waits themselves. `public` needs no key;
+    `tokens` takes JWTs and tickets as well, and checks their scopes and agents itself.
     """
 
     method: str
@@ -147,6 +165,7 @@ class Route(Struct, frozen=True, kw_only=True):
     body_bytes: int = BODY_BYTES
     deadline_seconds: float | None = ROUTE_SECONDS
     public: bool = False
+    tokens: bool = False
 
 
 _encode = msgspec.json.Encoder().encode
@@ -158,14 +177,24 @@ def json(value: object, *, status: int = 200) -> Response:
 
 
 class App:
-    """The gateway. `websocket` is the application for websocket connections, if there is one."""
+    """The gateway. `websocket` is the application for websocket connections, if there is one.
+
+    `tokens` is what the two share: a ticket made here may be used there.
+    """
 
     def __init__(
-        self, host: Host, settings: Settings, routes: Iterable[Route], *, websocket: ASGIApp | None = None
+        self,
+        host: Host,
+        settings: Settings,
+        routes: Iterable[Route],
+        *,
+        websocket: ASGIApp | None = None,
+        tokens: Tokens | None = None,
     ) -> None:
         self.host = host
         self.settings = settings
         self._router = Router(routes)
+        self.tokens = tokens or Tokens(settings)
         self._gate = Gate(settings.api_key)
         self._websocket = websocket
 
@@ -213,17 +242,21 @@ class App:
             self._gate.admit(raw, headers, public=False)  # strangers do not learn which routes exist
             raise
         forms = route.body_media == "multipart/form-data"
-        caller = self._gate.admit(raw, headers, public=route.public, forms=forms)
+        identity = self.tokens.of_request(headers, scope["query_string"]) if route.tokens else None
+        known = None if identity is None else identity.caller
+        caller = self._gate.admit(raw, headers, public=route.public, forms=forms, known=known)
         params = {name: decode.path_parameter(name, value) for name, value in found.items()}
         context = Context(
             Request(scope, receive, send),
             route=route,
             host=self.host,
             settings=self.settings,
+            tokens=self.tokens,
             caller=caller,
             headers=headers,
             params=params,
             request_id=request_id,
+            expires_at=None if identity is None else identity.expires_at,
         )
         if route.deadline_seconds is None:
             return await route.endpoint(context)

@@ -1,11 +1,12 @@
 """Who calls: API keys where one is set, and protection from web pages where none is."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from hmac import compare_digest
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.decode import UUID4
 from gateway.errors import (
@@ -16,13 +17,14 @@ from gateway.errors import (
     UnauthorizedError,
     UnsupportedMediaError,
 )
+from storage.errors import NotFoundError
 from storage.records import DEFAULT_ORGANIZATION, DEFAULT_USER
 
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
 MAX_HEADER_BYTES = 64 * 1024
 
-_USER = re.compile(f"user-{UUID4}")
+USER = re.compile(f"user-{UUID4}")
 _LOOPBACK = re.compile(
     rb"(?:(?:[a-z0-9-]+\.)*localhost|127(?:\.\d{1,3}){3}|\[::1\])\.?(?::\d{1,5})?", re.IGNORECASE
 )
@@ -33,28 +35,77 @@ _UNFORGED = frozenset((b"x-requested-with", b"x-stainless-package-version"))
 _SINGLE = frozenset((b"authorization", b"x-bare-password", b"host", b"origin", b"user_id", b"content-type"))
 
 
+# What a caller may do: see agents, see what they think and remember, talk with them, change them.
+READ, THOUGHTS, SEND, WRITE = "agent:read", "agent:read:thoughts", "agent:send", "agent:write"
+SCOPES = frozenset((READ, THOUGHTS, SEND, WRITE))
+
+
 class Caller(Struct, frozen=True):
-    """Who asked. `name` is stored with every command; rows are scoped by `organization_id`."""
+    """Who asked. `name` is stored with every command; rows are scoped by `organization_id`.
+
+    `scopes` is what the caller may do; `agents` are the only ones it may do it with, `None` means all of
+    its organisation.
+    """
 
     name: str
     organization_id: str = DEFAULT_ORGANIZATION
     user_id: str = DEFAULT_USER
+    scopes: frozenset[str] = SCOPES
+    agents: frozenset[str] | None = None
+
+    def require(self, scope: str) -> None:
+        """Check that the caller has a scope.
+
+        Raises:
+            ForbiddenError: It has not.
+        """
+        if scope not in self.scopes:
+            raise ForbiddenError(f"this token lacks the scope {scope}")
+
+    def require_agent(self, agent_id: str) -> None:
+        """Check that the caller may address an agent, whether or not there is one.
+
+        Raises:
+            NotFoundError: It may not: to this caller the agent does not exist.
+        """
+        if self.agents is not None and agent_id not in self.agents:
+            raise NotFoundError("agent", agent_id)
 
 
 LOOPBACK = Caller("loopback")
 KEYED = Caller("key")
 
 
+class Key:
+    """The server's API key, as its digest."""
+
+    def __init__(self, api_key: str) -> None:
+        self._digest = sha256(api_key.encode()).digest()
+
+    def matches(self, given: bytes) -> bool:
+        """Compare digests in constant time, so neither the key's length nor a prefix leaks."""
+        return compare_digest(sha256(given).digest(), self._digest)
+
+
 class Gate:
     """Decides about each request before anything else is read of it."""
 
     def __init__(self, api_key: str | None) -> None:
-        self._digest = None if api_key is None else sha256(api_key.encode()).digest()
+        self._key = None if api_key is None else Key(api_key)
 
     def admit(
-        self, raw: RawHeaders, headers: dict[bytes, bytes], *, public: bool, forms: bool = False
+        self,
+        raw: RawHeaders,
+        headers: dict[bytes, bytes],
+        *,
+        public: bool,
+        forms: bool = False,
+        known: Caller | None = None,
     ) -> Caller:
         """Return who calls. `headers` is `raw` as a dict; `public` routes need no key, `forms` take forms.
+
+        `known` is whom a token or a ticket named already: no key is asked for then, and nobody else can
+        be acted for.
 
         Raises:
             UnauthorizedError, ForbiddenError, MisdirectedError, HeadersTooLargeError,
@@ -64,8 +115,11 @@ class Gate:
             self._refuse_repeats(raw)
         if sum(len(name) + len(value) for name, value in raw) > MAX_HEADER_BYTES:
             raise HeadersTooLargeError(f"the headers are larger than {MAX_HEADER_BYTES} bytes")
-        if self._digest is None:
+        if self._key is None:
             _refuse_web_pages(headers, forms=forms)
+        if known is not None:
+            return known
+        if self._key is None:
             caller = LOOPBACK
         elif public or self._knows(headers):
             caller = KEYED
@@ -79,23 +133,23 @@ class Gate:
         seen: set[bytes] = set()
         for name, _ in raw:
             if name in seen and name in _SINGLE:
-                if self._digest is not None and name in (b"authorization", b"x-bare-password"):
+                if self._key is not None and name in (b"authorization", b"x-bare-password"):
                     raise UnauthorizedError
                 raise BadArgumentError(f"the header {name.decode('latin-1')} came more than once")
             seen.add(name)
 
     def _knows(self, headers: dict[bytes, bytes]) -> bool:
-        """Compare digests in constant time, so neither the key's length nor a prefix leaks."""
-        given = headers.get(b"authorization")
+        key = bearer(headers)
         bare = headers.get(b"x-bare-password")
-        if given is not None and given[:7].lower() == b"bearer ":
-            key = given[7:].strip()
-        elif bare is not None and bare.startswith(b"password "):
+        if key is None and bare is not None and bare.startswith(b"password "):
             key = bare.removeprefix(b"password ")
-        else:
-            return False
-        assert self._digest is not None
-        return compare_digest(sha256(key).digest(), self._digest)
+        return key is not None and self._key is not None and self._key.matches(key)
+
+
+def bearer(headers: Mapping[bytes, bytes]) -> bytes | None:
+    """Return what the header `Authorization: Bearer` holds, if there is one."""
+    given = headers.get(b"authorization")
+    return given[7:].strip() if given is not None and given[:7].lower() == b"bearer " else None
 
 
 def _refuse_web_pages(headers: dict[bytes, bytes], *, forms: bool) -> None:
@@ -124,6 +178,6 @@ def _refuse_web_pages(headers: dict[bytes, bytes], *, forms: bool) -> None:
 
 def _acting_for(caller: Caller, user: bytes) -> Caller:
     text = user.decode("latin-1")
-    if _USER.fullmatch(text) is None:
+    if USER.fullmatch(text) is None:
         raise BadArgumentError("the header user_id must be user-<uuid4>", param="/user_id")
-    return Caller(caller.name, caller.organization_id, text)
+    return replace(caller, user_id=text)

@@ -51,6 +51,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     api_key: Annotated[
         str | None, _says("Key that every request must show, except health checks. Unset: loopback only.")
     ] = None
+    jwt_secret: Annotated[
+        str | None,
+        _says(
+            "Secret of at least 32 bytes with which JWTs (HS256) are signed that open the websocket, AG-UI "
+            "and AI SDK endpoints beside the API key. Unset: only the key does."
+        ),
+    ] = None
     model: Annotated[
         str | None, _says("Model handle `provider/name` of agents that are created without one.")
     ] = None
@@ -132,6 +139,20 @@ class Settings(Struct, frozen=True, kw_only=True):
     drain_seconds: Annotated[
         Seconds, _says("Seconds that running steps get to finish when the server stops.")
     ] = 10.0
+    websocket_bytes: Annotated[
+        Bytes,
+        _says(
+            "Memory for websocket connections and for what waits to be sent on them; when it is spent, new "
+            "ones get 429 and the slowest are closed."
+        ),
+    ] = 512 * 1024 * 1024
+    websockets_per_user: Annotated[
+        Bound, _says("Websockets that one user may have open from other machines.")
+    ] = 20
+    handshakes_per_address: Annotated[
+        Bound,
+        _says("Websockets of one other machine that may be open before they have said who they are."),
+    ] = 8
     keepalive_interval: Annotated[Seconds, _says("Seconds of silence after which a stream gets a ping.")] = (
         20.0
     )
@@ -139,6 +160,9 @@ class Settings(Struct, frozen=True, kw_only=True):
         Literal["debug", "info", "warning", "error"], _says("Least severe log lines that are written.")
     ] = "info"
 
+
+SECRET = frozenset(("api_key", "database_url", "embedding_api_key", "jwt_secret"))  # never shown
+SECRET_BYTES = 32  # of `jwt_secret`, RFC 7518 section 3.2: a key of the size of the hash or larger
 
 # Names that Letta's and other deployments already set. Ours wins where both are given.
 ALIASES: Mapping[str, str] = {
@@ -268,7 +292,7 @@ def _convert(chosen: dict[str, Any], source: dict[str, str]) -> Settings:
 
 
 def _shown(name: str, value: object) -> str:
-    return "a secret value" if name in ("api_key", "database_url", "embedding_api_key") else repr(value)
+    return "a secret value" if name in SECRET else repr(value)
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -286,6 +310,12 @@ def _check(settings: Settings, source: Mapping[str, str]) -> None:
         )
     if settings.api_key is not None and not settings.api_key.isascii():
         raise refuse("api_key", "an API key must be ASCII, because it travels in a header")
+    if settings.jwt_secret is not None and len(settings.jwt_secret.encode()) < SECRET_BYTES:
+        raise refuse(
+            "jwt_secret",
+            f"HS256 needs at least {SECRET_BYTES} bytes; make one with "
+            "python -c 'import secrets; print(secrets.token_urlsafe(48))'",
+        )
     if settings.model is not None and not all(settings.model.partition("/")):
         raise refuse("model", "a model handle is written provider/name")
     if settings.embedding not in (None, "off") and not all(settings.embedding.partition("/")):

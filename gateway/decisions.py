@@ -97,8 +97,12 @@ def _text(content: str | tuple[TextPart | ImagePart, ...], at: str) -> str:
     return "\n".join(part.text for part in content if isinstance(part, TextPart))
 
 
-def client_tools(tools: Sequence[JsonObject] | None) -> tuple[ClientTool, ...] | None:
+def client_tools(
+    tools: Sequence[JsonObject] | None, *, param: str = "/client_tools"
+) -> tuple[ClientTool, ...] | None:
     """Return the tools that a client offers to run, `None` where the request does not say.
+
+    `param` points at them in the request.
 
     Raises:
         InvalidRequestError: One is no tool that a model could be shown, or two share a name.
@@ -106,10 +110,10 @@ def client_tools(tools: Sequence[JsonObject] | None) -> tuple[ClientTool, ...] |
     if tools is None:
         return None
     if len(tools) > MAX_CLIENT_TOOLS:
-        raise InvalidRequestError(f"at most {MAX_CLIENT_TOOLS} client_tools", param="/client_tools")
-    found = tuple(_client_tool(tool, f"/client_tools/{place}") for place, tool in enumerate(tools))
+        raise InvalidRequestError(f"at most {MAX_CLIENT_TOOLS} tools may be offered", param=param)
+    found = tuple(_client_tool(tool, f"{param}/{place}") for place, tool in enumerate(tools))
     if len({tool.name for tool in found}) < len(found):
-        raise InvalidRequestError("client_tools must have different names", param="/client_tools")
+        raise InvalidRequestError("tools must have different names", param=param)
     return found
 
 

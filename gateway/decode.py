@@ -40,6 +40,8 @@ PATH_PARAMETERS: dict[str, re.Pattern[str]] = {
     "block_label": LABEL,
     "tool_name": re.compile(r"[A-Za-z0-9_-]{1,64}"),
     "page": re.compile(r"[a-z0-9_-]{1,64}"),
+    "script": re.compile(r"[a-z0-9_-]{1,64}\.js"),
+    "chat_id": re.compile(r"[^\x00-\x1f\x7f]{1,256}"),
 }
 
 
@@ -61,6 +63,8 @@ def _expected(name: str) -> str:
         return "1 to 64 letters, digits, _ or -"
     if name == "memory_id":
         return "passage-<uuid4>"
+    if name == "chat_id":
+        return "1 to 256 characters"
     if name == "conversation_id":
         return "'default', conv-<uuid4> or agent-<uuid4>"
     return f"{name.removeprefix('path_').removesuffix('_id')}-<uuid4>"

@@ -7,8 +7,10 @@ from msgspec.structs import replace
 
 from actors import clock
 from actors.commands import Envelope, InputMessage, Receipt, SendMessages, WhenBusy
+from actors.host import Host
 from gateway import inputs
 from gateway.app import Context
+from gateway.auth import Caller
 from gateway.inputs import SendRequest
 from storage import inbox, runs
 from storage.pool import connection
@@ -48,15 +50,33 @@ async def deliver(
     request_hash = inputs.hash_of(agent_id, command)
     async with asyncio.timeout(ACCEPT_SECONDS):
         known = await _known_key(ctx, agent_id, command, request_hash)
-        envelope = Envelope(
+        return await tell(
+            ctx.host,
+            ctx.caller,
             # What is known already must be answered, not refused: its own run is what keeps it busy.
-            command=_with_otids(replace(command, when_busy="queue") if known else command),
+            replace(command, when_busy="queue") if known else command,
+            agent_id=agent_id,
             key=known or inputs.key_of(command) or clock.new_id("request"),
             request_hash=request_hash,
-            caller=ctx.caller.name,
-            organization_id=ctx.caller.organization_id,
         )
-        return await ctx.host.ref(agent_id).tell(envelope)
+
+
+async def tell(
+    host: Host, caller: Caller, command: SendMessages, *, agent_id: str, key: str, request_hash: bytes
+) -> Receipt:
+    """Make a command durable under a key; every message of it that has no otid gets one.
+
+    Raises:
+        As `AgentRef.tell`.
+    """
+    envelope = Envelope(
+        command=_with_otids(command),
+        key=key,
+        request_hash=request_hash,
+        caller=caller.name,
+        organization_id=caller.organization_id,
+    )
+    return await host.ref(agent_id).tell(envelope)
 
 
 async def _known_key(ctx: Context, agent_id: str, command: SendMessages, request_hash: bytes) -> str | None:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway import config
+from gateway import config, rpc_docs
 from gateway.app import Route
+from gateway.rpc import METHODS
 
 FOLDER = Path(__file__).parent / "static" / "docs"
 
@@ -54,7 +55,11 @@ def routes_page(routes: Sequence[Route]) -> str:
 
 def pages(routes: Sequence[Route]) -> dict[str, str]:
     """Return the generated pages by file name."""
-    return {"settings.md": settings_page(), "routes.md": routes_page(routes)}
+    return {
+        "settings.md": settings_page(),
+        "routes.md": routes_page(routes),
+        "rpc.md": rpc_docs.page(METHODS),
+    }
 
 
 def write(routes: Sequence[Route]) -> None:

@@ -45,6 +45,15 @@ class TooLargeError(GatewayError):
         self.limit_bytes = limit_bytes
 
 
+class AnswerTooLargeError(GatewayError):
+    """The answer is larger than a message of a websocket may be (413); REST answers the same."""
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        super().__init__(f"the answer has {size_bytes} bytes, more than {limit_bytes}: ask for it over REST")
+        self.size_bytes = size_bytes
+        self.limit_bytes = limit_bytes
+
+
 class HeadersTooLargeError(GatewayError):
     """The headers are larger than any client needs (431); the connection is closed."""
 
@@ -57,12 +66,28 @@ class UnauthorizedError(GatewayError):
     """No key or a wrong one (401). The answer is the same for both."""
 
 
+class TokenExpiredError(UnauthorizedError):
+    """A token was good and is no longer: its holder can get another (401)."""
+
+
 class ForbiddenError(GatewayError):
-    """A browser page of another origin called a server that has no key (403)."""
+    """A page of another origin called a server that has no key, or a token lacks a scope (403)."""
 
 
 class MisdirectedError(GatewayError):
     """The `Host` header names another machine, as in DNS rebinding (421)."""
+
+
+class WrongStateError(GatewayError):
+    """What the request is about is over, or not yet so far, or is otherwise not as it expects (409)."""
+
+
+class TooManyRequestsError(GatewayError):
+    """The caller, or all callers together, asked for more than there is room for (429)."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class NotSupportedError(GatewayError):
@@ -215,19 +240,26 @@ _UNAVAILABLE = _fixed(
     503, "unavailable", "the database is not available; nothing was accepted", retry=True, retry_after=1
 )
 _MOVED = _fixed(503, "unavailable", "the agent has moved to another host", retry=True, retry_after=1)
+_UNAUTHORIZED = _fixed(
+    401, "unauthorized", "Unauthorized", headers={"www-authenticate": 'Bearer realm="wakeful"'}
+)
 _UNKNOWN = _fixed(500, "internal_error", UNKNOWN)
 
 TABLE: dict[type[Exception], Callable[[Any], Answer]] = {
     InvalidRequestError: lambda e: Answer(status=422, kind=e.kind, message=str(e), param=e.param),
     BadArgumentError: _said(400, "invalid_argument"),
     TooLargeError: _said(413, "too_large", close=True),
+    AnswerTooLargeError: _said(413, "too_large", retry=False),
     HeadersTooLargeError: _said(431, "headers_too_large", close=True),
     UnsupportedMediaError: _said(415, "unsupported_media_type", close=True),
-    UnauthorizedError: _fixed(
-        401, "unauthorized", "Unauthorized", headers={"www-authenticate": 'Bearer realm="wakeful"'}
-    ),
+    UnauthorizedError: _UNAUTHORIZED,
+    TokenExpiredError: _UNAUTHORIZED,
     ForbiddenError: _said(403, "forbidden"),
     MisdirectedError: _said(421, "misdirected"),
+    WrongStateError: _said(409, "conflict", retry=False),
+    TooManyRequestsError: lambda e: Answer(
+        status=429, kind="too_many_requests", message=str(e), retry=True, retry_after=e.retry_after
+    ),
     NotSupportedError: _said(501, "not_supported", retry=False),
     UnknownRouteError: _fixed(404, "not_found", "Not Found"),
     WrongMethodError: lambda e: Answer(
@@ -268,6 +300,7 @@ TABLE: dict[type[Exception], Callable[[Any], Answer]] = {
     actor.NothingToCancelError: _fixed(
         409, "nothing_to_cancel", "CONFLICT: No active runs to cancel", retry=False
     ),
+    actor.NotRunningError: _said(409, "not_running"),
     actor.ModelError: _model,
     actor.NotShorterError: _said(400, "invalid_argument"),
     actor.UnknownModelError: _said(404, "unknown_model"),

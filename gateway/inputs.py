@@ -142,7 +142,7 @@ def messages_of(request: SendRequest) -> tuple[InputMessage, ...]:
                 param=f"/messages/{place}",
             )
     return tuple(
-        _message(message, f"/messages/{place}") for place, message in enumerate(messages) if place >= first
+        message_of(message, f"/messages/{place}") for place, message in enumerate(messages) if place >= first
     )
 
 
@@ -160,7 +160,7 @@ def sequence_of(messages: Sequence[MessageIn], param: str) -> tuple[InputMessage
     """
     if len(messages) > MAX_MESSAGES:
         raise InvalidRequestError(f"at most {MAX_MESSAGES} messages fit one request", param=param)
-    return tuple(_message(message, f"{param}/{place}") for place, message in enumerate(messages))
+    return tuple(message_of(message, f"{param}/{place}") for place, message in enumerate(messages))
 
 
 def decisions_of(request: SendRequest) -> tuple[Decision, ...]:
@@ -184,7 +184,12 @@ def decisions_of(request: SendRequest) -> tuple[Decision, ...]:
     return tuple(found)
 
 
-def _message(message: MessageIn, at: str) -> InputMessage:
+def message_of(message: MessageIn, at: str) -> InputMessage:
+    """Return one message; `at` points at it in its request.
+
+    Raises:
+        InvalidRequestError: It has no role, no content, or content of a kind that its role cannot have.
+    """
     if message.role is None:
         raise InvalidRequestError("a message needs a role: user, system or assistant", param=f"{at}/role")
     if message.content is None:

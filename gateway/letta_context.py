@@ -87,11 +87,7 @@ def overview(
     shown = [m for m in rest if not m.excluded]
     held = next((m for m in shown if m.role == "summary"), None)
     said = [m for m in shown if m.role != "summary"]
-    text = _text(system)
-    text, memory = _cut(text, "memory_blocks")
-    text, rules = _cut(text, "tool_usage_rules")
-    text, directories = _cut(text, "directories")
-    text, facts = _cut(text, "memory_metadata")
+    text, memory, rules, directories, facts = parts_of(_text(system))
     tokens: dict[str, Any] = {
         "num_tokens_system": count(text),
         "num_tokens_core_memory": count(memory),
@@ -163,6 +159,15 @@ def _return(part: ToolReturnPart) -> JsonObject:
 
 def _text(message: Message) -> str:
     return "".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+def parts_of(text: str) -> tuple[str, str, str, str, str]:
+    """Return a system message's parts: the agent's own text, memory, tool rules, directories and facts."""
+    text, memory = _cut(text, "memory_blocks")
+    text, rules = _cut(text, "tool_usage_rules")
+    text, directories = _cut(text, "directories")
+    text, facts = _cut(text, "memory_metadata")
+    return text, memory, rules, directories, facts
 
 
 def _cut(text: str, tag: str) -> tuple[str, str]:

@@ -22,13 +22,14 @@ from actors.llm.embed import LOCAL_HANDLE
 from actors.llm.providers import Provider
 from actors.llm.wire import Timeouts
 from actors.tools.registry import BUILTIN
-from gateway import callbacks, config, database, logs
+from gateway import callbacks, config, database, logs, websocket
 from gateway.app import App
 from gateway.config import Settings
 from gateway.connections import Server
 from gateway.database import Database, Migrating
 from gateway.model_catalog import open_catalog
 from gateway.rest.routes import ROUTES
+from gateway.websocket import Websockets
 from storage import migrate, tools
 from storage.pool import Pool, connection, open_lookup_pool, open_pool
 
@@ -111,18 +112,19 @@ class Life:
             settings=HostSettings(**chosen),
         )
         callbacks.install(host, self._settings)
-        app = App(host, self._settings, ROUTES)
-        server = Server(app, on_started=partial(self._announce, host))
-        async with host.running(), anyio.create_task_group() as tasks:
-            if self._database.server is not None:
-                tasks.start_soon(self._database.server.watch)
-            tasks.start_soon(self._end, host, server)
-            await self._ask_for_models()
-            await server.serve(sockets)
-            tasks.cancel_scope.cancel()
+        async with host.running(), websocket.running(host, self._settings) as websockets:
+            app = App(host, self._settings, ROUTES, websocket=websockets, tokens=websockets.tokens)
+            server = Server(app, on_started=partial(self._announce, host))
+            async with anyio.create_task_group() as tasks:
+                if self._database.server is not None:
+                    tasks.start_soon(self._database.server.watch)
+                tasks.start_soon(self._end, host, server, websockets)
+                await self._ask_for_models()
+                await server.serve(sockets)
+                tasks.cancel_scope.cancel()
         return SUPERSEDED if host.superseded.is_set() else STOPPED
 
-    async def _end(self, host: Host, server: Server) -> None:
+    async def _end(self, host: Host, server: Server, websockets: Websockets) -> None:
         """Wait for the reason to stop, and stop."""
         async with anyio.create_task_group() as waiting:
             for event in (self._told, host.superseded):
@@ -131,7 +133,9 @@ class Life:
             log.error("superseded: another process runs under this host name", extra={"host": self._name})
         else:
             log.info("draining", extra={"seconds": self._settings.drain_seconds})
-            await host.drain()
+            async with anyio.create_task_group() as draining:
+                draining.start_soon(websockets.drain, self._settings.drain_seconds)
+                draining.start_soon(host.drain)
         server.should_exit = True
 
     async def _ask_for_models(self) -> None:

@@ -65,6 +65,7 @@ class AgentFilter(Struct, frozen=True, kw_only=True):
     base_template_id: str | None = None
     last_stop_reason: str | None = None
     created_by_id: str | None = None
+    ids: Sequence[str] | None = None
 
 
 # One round trip, and nothing half made: where a tool is missing nothing is inserted. Foreign keys are
@@ -215,6 +216,22 @@ async def get(
     return _profile(row)
 
 
+_NAMES = """
+select id, name from agents
+ where organization_id = $1 and not hidden and ($2::text[] is null or id = any ($2))
+ order by created_at desc, id desc
+ limit $3
+"""
+
+
+async def names(
+    conn: Conn, *, organization_id: str, among: Sequence[str] | None, limit: int
+) -> list[tuple[str, str]]:
+    """Return (id, name) of the youngest agents of an organisation, or of those `among` that it has."""
+    rows = await conn.fetch(_NAMES, organization_id, None if among is None else list(among), limit)
+    return [(row["id"], row["name"]) for row in rows]
+
+
 _EXISTS = "select 1 from agents where id = $1 and organization_id = $2"
 
 
@@ -265,6 +282,8 @@ async def count(conn: Conn, *, where: AgentFilter) -> int:
 
 def _filtered(head: str, where: AgentFilter) -> Select:
     select = Select(head).where("a.organization_id = {}", where.organization_id).where("not a.hidden")
+    if where.ids is not None:
+        select.where("a.id = any ({}::text[])", list(where.ids))
     if where.name is not None:
         select.where("a.name = {}", where.name)
     if where.tags:

@@ -69,6 +69,18 @@ async def of_conversations(conn: Conn, conversation_ids: Sequence[str]) -> dict[
     return {row["conversation_id"]: _request(row) for row in rows}
 
 
+# Few rows: only what waits is here. Ids of calls are the models', and two may be the same.
+_OF_CALL = _READ + " where p.organization_id = $1 and p.calls @> $2::jsonb order by p.created_at limit $3"
+
+
+async def of_call(
+    conn: Conn, call_id: str, *, organization_id: str, limit: int = 100
+) -> list[PendingRequest]:
+    """Return the requests of an organisation in which a call with this id waits, oldest first."""
+    wanted = msgspec.json.encode([{"id": call_id}])
+    return [_request(row) for row in await conn.fetch(_OF_CALL, organization_id, wanted, limit)]
+
+
 _EXPIRED = _READ + " where p.expires_at <= now() order by p.expires_at limit $1"
 
 

@@ -12,10 +12,12 @@ from actors.host import Host, HostSettings
 from actors.llm.catalog import Catalog
 from actors.llm.providers import Provider
 from actors.tools.registry import BUILTIN
+from gateway import websocket
 from gateway.app import App
 from gateway.config import Settings
 from gateway.connections import Server
 from gateway.rest.routes import ROUTES
+from gateway.websocket import Websockets
 from storage import tools
 from storage.pool import Pool, connection
 
@@ -26,8 +28,9 @@ SDK = {"x-stainless-package-version": "1.12.1", "user-agent": "Letta/Python 1.12
 class Served:
     """A running gateway. `http` speaks to it without a socket, as an SDK of generation 1.x."""
 
-    def __init__(self, app: App, http: httpx.AsyncClient) -> None:
+    def __init__(self, app: App, http: httpx.AsyncClient, websockets: Websockets) -> None:
         self.app = app
+        self.websockets = websockets
         self.host: Host = app.host
         self.pool: Pool = app.host.pool
         self.http = http
@@ -57,13 +60,15 @@ async def serving(
         await tools.seed(conn, BUILTIN.values())
     catalog = Catalog(providers)
     host = Host(pool, catalog, name="test-host", settings=host_settings or HostSettings(drain_seconds=2))
-    app = App(host, settings or Settings(), ROUTES)
-    client = httpx.AsyncClient(
-        transport=httpx.ASGITransport(app), base_url=BASE, headers=SDK if headers is None else headers
-    )
+    chosen = settings or Settings()
     try:
-        async with host.running(), client:
-            yield Served(app, client)
+        async with host.running(), websocket.running(host, chosen) as websockets:
+            app = App(host, chosen, ROUTES, websocket=websockets, tokens=websockets.tokens)
+            client = httpx.AsyncClient(
+                transport=httpx.ASGITransport(app), base_url=BASE, headers=SDK if headers is None else headers
+            )
+            async with client:
+                yield Served(app, client, websockets)
     finally:
         await catalog.aclose()
 

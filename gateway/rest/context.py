@@ -2,26 +2,22 @@
 
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 from starlette.responses import Response
 
 from actors import clock, prompt
 from actors.commands import Recompile, ResetMessages
-from actors.errors import UnknownModelError
-from actors.tools import registry
-from gateway import compaction_requests, letta_context
+from gateway import compaction_requests, context_windows
 from gateway.app import Context, Endpoint, Route, json
 from gateway.compaction_requests import CompactRequest
 from gateway.letta_agents import AgentState
 from gateway.letta_context import ContextWindowOverview
 from gateway.rest import agents as agent_routes
 from gateway.rest import conversations as conversation_routes
-from storage import activation, agents, conversations, messages, passages
-from storage.agents import Profile
+from storage import agents, conversations, messages, passages
 from storage.errors import NotFoundError
 from storage.pool import connection
-from storage.records import Conversation, JsonObject, Message, TextPart
+from storage.records import Conversation, Message, TextPart
 
 COMPACT_SECONDS = 900.0  # a turn that runs ends first, and a model writes
 
@@ -138,37 +134,7 @@ async def reset(ctx: Context) -> Response:
 async def retrieve(ctx: Context) -> Response:
     """Return what fills the window of an agent's model, part by part."""
     where = await _of_agent(ctx, ctx.query(ContextQuery).conversation_id)
-    async with connection(ctx.host.pool) as conn:
-        profile = await agents.get(
-            conn,
-            where.agent_id,
-            organization_id=ctx.caller.organization_id,
-            relations=frozenset({"tools"}),
-        )
-        window = await activation.window(conn, where)
-        archival = await passages.count(conn, where.agent_id)
-    wire = registry.definitions(profile.tools, strict=profile.agent.settings.model_settings.strict)
-    return json(
-        letta_context.overview(
-            window,
-            conversation=where,
-            window_tokens=_window_tokens(ctx, profile, where),
-            functions=() if wire is None else msgspec.json.decode(wire, type=tuple[JsonObject, ...]),
-            functions_tokens=0 if wire is None else ctx.host.count_tokens(wire.decode()),
-            archival=archival,
-            count=ctx.host.count_tokens,
-        )
-    )
-
-
-def _window_tokens(ctx: Context, profile: Profile, where: Conversation) -> int:
-    settings = profile.agent.settings
-    if settings.context_window_tokens is not None:
-        return settings.context_window_tokens
-    try:
-        return ctx.host.catalog.resolve(where.model or settings.model).ref.context_window_tokens
-    except UnknownModelError:  # a provider that was taken away must not hide what its agents hold
-        return 0
+    return json(await context_windows.measure(ctx.host, where))
 
 
 async def _of_agent(ctx: Context, conversation_id: str | None) -> Conversation:

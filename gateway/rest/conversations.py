@@ -7,11 +7,12 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
 from actors import clock
-from actors.commands import CreateConversation, DeleteConversation, UpdateConversation
-from gateway import decode, model_requests
+from actors.commands import DeleteConversation, UpdateConversation
+from gateway import decode, letta_conversations, new_conversations
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
 from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
+from gateway.letta_conversations import LettaConversation
 from gateway.rest.runs import StreamRequest, resume
 from storage import conversations, runs
 from storage.errors import NotFoundError
@@ -71,26 +72,6 @@ class ListQuery(Struct, frozen=True, kw_only=True):
     order_by: Literal["created_at", "last_run_completion", "last_message_at"] = "created_at"
 
 
-class LettaConversation(Struct, frozen=True, kw_only=True):
-    """A conversation. `in_context_message_ids` is null in lists."""
-
-    id: str
-    agent_id: str
-    created_by_id: str | None = None
-    last_updated_by_id: str | None = None
-    created_at: datetime
-    updated_at: datetime
-    summary: str | None = None
-    description: str | None = None
-    in_context_message_ids: list[str] | None = None
-    isolated_block_ids: tuple[str, ...] = ()
-    model: str | None = None
-    model_settings: JsonObject | None = None
-    last_message_at: datetime | None = None
-    archived: bool = False
-    archived_at: datetime | None = None
-
-
 async def address(ctx: Context, agent_id: str | None) -> Conversation:
     """Return the conversation that the path names: its own id, an agent's, or `default` with `agent_id`.
 
@@ -115,37 +96,23 @@ async def create(ctx: Context) -> Response:
     decode.path_parameter("agent_id", agent_id)
     request = await ctx.optional_body(NewConversation) or NewConversation()
     _refuse_later(request)
-    _check_model(ctx, request.model, request.model_settings)
-    async with connection(ctx.host.pool) as conn:
-        # An agent of another organisation is not there.
-        await conversations.get(conn, agent_id, organization_id=ctx.caller.organization_id)
-    conversation_id = clock.new_id("conv")
-    await ctx.host.ref(agent_id).edit(
-        CreateConversation(
-            conversation_id=conversation_id,
+    return json(
+        await new_conversations.create(
+            ctx.host,
+            ctx.caller,
+            agent_id,
             summary=request.summary,
             description=request.description,
             model=request.model,
             model_settings=request.model_settings,
         )
     )
-    async with connection(ctx.host.pool) as conn:
-        return json(await _hydrated(ctx, conn, conversation_id))
 
 
 def _refuse_later(request: NewConversation) -> None:
     for name in ("isolated_block_labels", "context_window_limit", "hidden"):
         if getattr(request, name):
             raise NotSupportedError(f"{name} is not supported by this release", param=f"/{name}")
-
-
-def _check_model(
-    ctx: Context, model: str | UnsetType | None, model_settings: JsonObject | UnsetType | None
-) -> None:
-    if model:
-        ctx.host.catalog.resolve(model)
-    if model_settings:
-        model_requests.check_settings(model_settings)
 
 
 async def update(ctx: Context) -> Response:
@@ -156,7 +123,7 @@ async def update(ctx: Context) -> Response:
         raise NotSupportedError(
             "context_window_limit is not supported by this release", param="/context_window_limit"
         )
-    _check_model(ctx, request.model, request.model_settings)
+    new_conversations.check_model(ctx.host.catalog, request.model, request.model_settings)
     async with connection(ctx.host.pool) as conn:
         found = await conversations.get(conn, conversation_id, organization_id=ctx.caller.organization_id)
     changes = ConversationChanges(
@@ -169,7 +136,7 @@ async def update(ctx: Context) -> Response:
     )
     await ctx.host.ref(found.agent_id).edit(UpdateConversation(conversation_id, changes))
     async with connection(ctx.host.pool) as conn:
-        return json(await _hydrated(ctx, conn, conversation_id))
+        return json(await new_conversations.hydrated(conn, ctx.caller, conversation_id))
 
 
 def _archived_at(archived: bool | UnsetType | None, found: Conversation) -> datetime | UnsetType | None:
@@ -182,12 +149,7 @@ def _archived_at(archived: bool | UnsetType | None, found: Conversation) -> date
 async def retrieve(ctx: Context) -> Response:
     """Return a conversation with the ids of the messages that its model sees."""
     async with connection(ctx.host.pool) as conn:
-        return json(await _hydrated(ctx, conn, _own_id(ctx)))
-
-
-async def _hydrated(ctx: Context, conn: Conn, conversation_id: str) -> LettaConversation:
-    found = await conversations.get(conn, conversation_id, organization_id=ctx.caller.organization_id)
-    return show(found, await conversations.window_ids(conn, found))
+        return json(await new_conversations.hydrated(conn, ctx.caller, _own_id(ctx)))
 
 
 def _own_id(ctx: Context) -> str:
@@ -216,7 +178,7 @@ async def list_all(ctx: Context) -> Response:
             archived=None if query.archive_status == "all" else query.archive_status == "archived",
             order_by="created_at" if query.order_by == "created_at" else "last_message_at",
         )
-    return json([show(conversation, None) for conversation in found])
+    return json([letta_conversations.show(conversation, None) for conversation in found])
 
 
 async def delete(ctx: Context) -> Response:
@@ -267,24 +229,6 @@ async def _wanted_run(ctx: Context, conn: Conn, where: Conversation, request: St
     if not active:
         raise BadArgumentError(NO_ACTIVE_RUN)
     return active[0]
-
-
-def show(conversation: Conversation, window: list[str] | None) -> LettaConversation:
-    """Return a conversation in Letta's shape."""
-    return LettaConversation(
-        id=conversation.id,
-        agent_id=conversation.agent_id,
-        created_at=conversation.created_at,
-        updated_at=conversation.updated_at,
-        summary=conversation.summary,
-        description=conversation.description,
-        in_context_message_ids=window,
-        model=conversation.model,
-        model_settings=conversation.model_settings,
-        last_message_at=conversation.last_message_at,
-        archived=conversation.archived_at is not None,
-        archived_at=conversation.archived_at,
-    )
 
 
 ROUTES = (

@@ -1,7 +1,8 @@
-"""Routes of the documentation: the OpenAPI document, and the pages that come with the package."""
+"""Routes of what comes with the package: the OpenAPI document, the pages, and modules for browsers."""
 
 import html
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 
 import msgspec
 from markdown_it import MarkdownIt
@@ -56,6 +57,21 @@ def _page(title: str, body: str) -> Response:
     return Response(text, media_type="text/html", headers=_HEADERS)
 
 
+async def script(ctx: Context) -> Response:
+    """Return an ES module, to pages of any site: it holds nothing that is not published."""
+    name = ctx.params["script"]
+    path = FOLDER.parent / name
+    if not path.is_file():
+        raise NotFoundError("script", name)
+    content = path.read_bytes()
+    tag = f'"{sha256(content).hexdigest()[:32]}"'
+    headers = {"etag": tag, "cache-control": "public, no-cache", "access-control-allow-origin": "*"}
+    known = ctx.headers.get(b"if-none-match", b"").decode("latin-1")
+    if tag in known:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="text/javascript", headers=headers)
+
+
 def routes_of(routes: Callable[[], Sequence[Route]]) -> tuple[Route, ...]:
     """Return the routes of the documentation; `routes` gives the whole table, these included."""
     return (
@@ -82,6 +98,15 @@ def routes_of(routes: Callable[[], Sequence[Route]]) -> tuple[Route, ...]:
             operation_id="retrieve_page",
             summary="One page of the documentation",
             tags=("docs",),
+        ),
+        Route(
+            method="GET",
+            path="/static/{script}",
+            endpoint=script,
+            operation_id="retrieve_script",
+            summary="An ES module for browsers: wakeful.js",
+            tags=("docs",),
+            public=True,
         ),
     )
 

@@ -4,6 +4,8 @@ from gateway.app import Route
 from gateway.rest import (
     agent_files,
     agents,
+    agui,
+    ai_sdk,
     archives,
     blocks,
     context,
@@ -17,6 +19,7 @@ from gateway.rest import (
     pending_requests,
     runs,
     steps,
+    tickets,
     tools,
 )
 
@@ -36,5 +39,8 @@ ROUTES: tuple[Route, ...] = (
     *runs.ROUTES,
     *steps.ROUTES,
     *models.ROUTES,
+    *ai_sdk.ROUTES,
+    *agui.ROUTES,
+    *tickets.ROUTES,
     *docs.routes_of(lambda: ROUTES),
 )

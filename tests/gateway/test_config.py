@@ -45,6 +45,7 @@ def test_every_field_can_be_set_by_variable_and_by_flag() -> None:
         "database_url": "postgres://h/d",
         "default_base_url": "http://h/v1",
         "embedding_base_url": "http://h/v1",
+        "jwt_secret": "s" * 32,
     }
     expected = Settings(**values)
     env = {field.env: str(values[field.name]) for field in config.fields()}
@@ -76,6 +77,7 @@ def test_every_field_can_be_set_by_variable_and_by_flag() -> None:
         ({"EMBEDDING_BASE_URL": "http://h/v1"}, {}, "EMBEDDING_BASE_URL", "WAKEFUL_EMBEDDING=embedding/"),
         ({"DATABASE_URL": "mysql://h/d"}, {}, "DATABASE_URL", "postgresql://"),
         ({"WAKEFUL_API_KEY": "schlüssel"}, {}, "WAKEFUL_API_KEY", "ASCII"),
+        ({"WAKEFUL_JWT_SECRET": "s" * 31}, {}, "WAKEFUL_JWT_SECRET", "at least 32 bytes"),
         ({"WAKEFUL_MAX_PENDING": "10"}, {}, "WAKEFUL_MAX_PENDING", "WAKEFUL_MAX_PENDING_PER_AGENT"),
     ],
 )
@@ -97,6 +99,12 @@ def test_a_key_makes_other_addresses_possible() -> None:
 def test_secrets_are_not_repeated_in_complaints() -> None:
     with pytest.raises(SettingsError) as error:
         load({}, {"api_key": 12345})
+    assert "12345" not in str(error.value)
+    with pytest.raises(SettingsError) as error:
+        load({"WAKEFUL_JWT_SECRET": "hunter2"}, {})
+    assert "hunter2" not in str(error.value)
+    with pytest.raises(SettingsError) as error:
+        load({}, {"jwt_secret": 12345})
     assert "12345" not in str(error.value)
     with pytest.raises(SettingsError) as error:
         load({"DATABASE_URL": "mysql://u:hunter2@h/d"}, {})

@@ -212,6 +212,9 @@ def test_parameters_that_mean_nothing_are_refused(raw: bytes, param: str | None)
         ("block_label", "system/persona", True),
         ("block_label", "a b", False),
         ("page", "../settings", False),
+        ("chat_id", "any/text at all, ü", True),
+        ("chat_id", "a\nb", False),
+        ("chat_id", "x" * 257, False),
     ],
 )
 def test_path_parameters_have_one_form(name: str, value: str, fits: bool) -> None:

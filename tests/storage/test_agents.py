@@ -231,7 +231,7 @@ async def test_equal_times_are_still_paged_without_repeat(pool: Pool) -> None:
 
 async def test_filters_hold_all_at_once(pool: Pool) -> None:
     async with connection(pool) as conn:
-        await make(conn, "Red Fox", tags=("a", "b"), project_id="p1")
+        fox = await make(conn, "Red Fox", tags=("a", "b"), project_id="p1")
         await make(conn, "red hen", tags=("b",), project_id="p2")
         await make(conn, "ghost", tags=("a", "b"), hidden=True)
 
@@ -250,6 +250,8 @@ async def test_filters_hold_all_at_once(pool: Pool) -> None:
         assert await found(project_id="p2", query_text="red") == ["red hen"]
         assert await found(created_by_id="user-1") == ["Red Fox", "red hen"]
         assert await found(last_stop_reason="end_turn") == []
+        assert await found(ids=(fox.agent.id, "other")) == ["Red Fox"]
+        assert await found(ids=()) == []
 
 
 async def test_agents_are_sorted_by_their_last_run_and_those_without_come_last(pool: Pool) -> None:
@@ -293,3 +295,15 @@ async def test_creating_an_agent_is_one_round_trip(pool: Pool) -> None:
         with conn.query_logger(lambda record: statements.append(record.query)):  # type: ignore[attr-defined]
             await make(conn, blocks=(new_block("human"),), tools=("memory_insert",))
     assert len(statements) == 1
+
+
+async def test_the_names_of_an_organisation_are_those_of_its_youngest_agents(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        made = [(await agents.create(conn, new_agent(f"agent {i}"))).agent for i in range(3)]
+        await agents.create(conn, new_agent("hidden", hidden=True))
+        of = made[0].organization_id
+        everyone = await agents.names(conn, organization_id=of, among=None, limit=9)
+        assert everyone == [(agent.id, agent.name) for agent in reversed(made)]
+        assert await agents.names(conn, organization_id=of, among=None, limit=1) == everyone[:1]
+        assert await agents.names(conn, organization_id=of, among=[made[0].id], limit=9) == everyone[2:]
+        assert await agents.names(conn, organization_id="org-other", among=None, limit=9) == []

@@ -43,6 +43,18 @@ async def test_a_request_comes_back_as_it_was_stored(pool: Pool) -> None:
         assert await pending.of_agent(conn, agent_id) == []
 
 
+async def test_a_call_is_found_by_its_id_in_its_organisation(pool: Pool) -> None:
+    first, second = [await create_agent(pool, model="openai/echo") for _ in range(2)]
+    async with connection(pool) as conn:
+        await pending.put(conn, request(second, seconds=9))
+        await pending.put(conn, request(first))
+        found = await pending.of_call(conn, "a", organization_id="org")
+        assert {r.agent_id for r in found} == {first, second}
+        assert len(await pending.of_call(conn, "a", organization_id="org", limit=1)) == 1
+        for call_id, organization_id in (("b", "org"), ("", "org"), ("%", "org"), ("a", "other")):
+            assert await pending.of_call(conn, call_id, organization_id=organization_id) == []
+
+
 async def test_what_expired_is_found_by_the_database_s_clock_and_by_index(pool: Pool) -> None:
     late, early = [await create_agent(pool, model="openai/echo") for _ in range(2)]
     async with connection(pool) as conn:

@@ -1,0 +1,155 @@
+"""The order in which one agent's conversations spoke: an index over their logs, with offsets of its own."""
+
+from collections import deque
+from collections.abc import Iterable
+
+from actors import clock
+from actors.channels import Channel
+from actors.events import Event, Position
+
+MAX_SLICES = 20_000  # of one agent, about 100 bytes each; then the oldest are forgotten
+
+Entry = tuple[int, Channel | None, Event]  # the offset here, the conversation's log, the event
+
+
+class Slice:
+    """Consecutive events of one conversation's log; or one event that belongs to none."""
+
+    __slots__ = ("channel", "count", "event", "first", "start")
+
+    def __init__(self, start: int, channel: Channel | None, first: int, event: Event | None) -> None:
+        self.start = start
+        self.channel = channel
+        self.first = first
+        self.count = 1
+        self.event = event
+
+    @property
+    def end(self) -> int:
+        """The offset after the last event, in the agent's order."""
+        return self.start + self.count
+
+    def continued_by(self, channel: Channel, offset: int) -> bool:
+        """Say whether this is the conversation's next event."""
+        return self.channel is channel and self.first + self.count == offset
+
+    def without(self, skip: int) -> "Slice":
+        """Return the slice without its first events."""
+        rest = Slice(self.start + skip, self.channel, self.first + skip, self.event)
+        rest.count = self.count - skip
+        return rest
+
+
+class AgentLog:
+    """An ordered log of all conversations of an agent. The events themselves stay in theirs.
+
+    Offsets start at 1 and grow by one per event. What a conversation's log forgot is forgotten here.
+    """
+
+    __slots__ = ("_slices", "epoch", "next")
+
+    def __init__(self) -> None:
+        self.epoch = clock.new_id("e")[2:10]
+        self.next = 1
+        self._slices: deque[Slice] = deque()
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    @property
+    def position(self) -> Position:
+        """Where the log stands."""
+        return Position(self.epoch, self.next - 1)
+
+    def seed(self, channels: Iterable[Channel]) -> None:
+        """Begin with what the running runs of these conversations said so far, one after the other."""
+        for channel in channels:
+            if channel.running is not None and channel.running.start < channel.next:
+                told = Slice(self.next, channel, channel.running.start, None)
+                told.count = channel.next - channel.running.start
+                self._slices.append(told)
+                self.next += told.count
+
+    def append(self, channel: Channel | None, offset: int, event: Event) -> int:
+        """Note the next event and return its offset here."""
+        place = self.next
+        self.next += 1
+        last = self._slices[-1] if self._slices else None
+        if last is not None and channel is not None and last.continued_by(channel, offset):
+            last.count += 1
+            return place
+        self._slices.append(Slice(place, channel, offset, event if channel is None else None))
+        if len(self._slices) > MAX_SLICES:
+            self._slices.popleft()
+        return place
+
+    def since(self, offset: int) -> list[Entry] | None:
+        """Return everything after `offset`; None where part of it is forgotten or was never here."""
+        begin = offset + 1
+        if not 0 < begin <= self.next:
+            return None
+        if begin == self.next:
+            return []
+        if not self._slices or self._slices[0].start > begin:
+            return None
+        return self._read([s.without(max(0, begin - s.start)) for s in self._slices if s.end > begin])
+
+    def running(self) -> list[Entry]:
+        """Return what the running runs said so far, each from its start, in the order of the log.
+
+        A run of which the start is forgotten here is left out whole.
+        """
+        begun: set[Channel] = set()
+        wanted: list[Slice] = []
+        for part in self._slices:
+            channel = part.channel
+            if channel is None or channel.running is None:
+                continue
+            skip = 0
+            if channel not in begun:
+                skip = channel.running.start - part.first
+                if not 0 <= skip < part.count:
+                    continue
+                begun.add(channel)
+            wanted.append(part.without(skip))
+        return self._read(wanted) or []
+
+    def kept(self) -> list[Entry]:
+        """Return everything that is still here, without what is older than something forgotten."""
+        wanted: list[Slice] = []
+        for part in reversed(self._slices):
+            skip = 0 if part.channel is None else max(0, _oldest(part.channel) - part.first)
+            if skip < part.count:
+                wanted.append(part.without(skip))
+            if skip:
+                break
+        wanted.reverse()
+        return self._read(wanted) or []
+
+    def _read(self, slices: list[Slice]) -> list[Entry] | None:
+        """Return the events of slices, each conversation read once; None where one forgot some."""
+        needed: dict[Channel, int] = {}
+        for part in slices:
+            if part.channel is not None and part.channel not in needed:
+                needed[part.channel] = part.first  # slices are in order, so it is the least
+        found: dict[Channel, list[tuple[int, Event]]] = {}
+        for channel, first in needed.items():
+            events = channel.since(first - 1)
+            if events is None:
+                return None
+            found[channel] = events
+        entries: list[Entry] = []
+        for part in slices:
+            if part.channel is None:
+                assert part.event is not None
+                entries.append((part.start, None, part.event))
+                continue
+            skip = part.first - needed[part.channel]
+            events = found[part.channel][skip : skip + part.count]
+            entries += [(part.start + i, part.channel, event) for i, (_, event) in enumerate(events)]
+        return entries
+
+
+def _oldest(channel: Channel) -> int:
+    """Return the offset of the first event that a log still has."""
+    return channel.segments[0].start if channel.segments else channel.next

@@ -1,0 +1,239 @@
+"""The AI SDK's UI message stream: chats of Vercel's `useChat` hook, sent, taken up again and stopped."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+from msgspec import Struct, to_builtins
+from starlette.responses import Response
+
+from actors.commands import SendMessages
+from actors.errors import NothingToCancelError, PendingApprovalError
+from actors.host import Host
+from gateway import ai_sdk_history, ai_sdk_requests, ai_sdk_stream, deliveries, inputs, threads
+from gateway.ai_sdk import Mode
+from gateway.ai_sdk_history import ShownMessage
+from gateway.ai_sdk_requests import ChatRequest, Continued
+from gateway.app import MESSAGE_BODY_BYTES, Context, Route, json
+from gateway.auth import READ, SEND, THOUGHTS
+from gateway.decode import Limit
+from gateway.deliveries import ACCEPT_SECONDS
+from gateway.errors import BadArgumentError, NotSupportedError
+from storage import messages, pending, runs
+from storage.keyset import Page
+from storage.pending_records import PendingRequest
+from storage.pool import connection
+from storage.records import Conversation, Run
+
+NOT_AGAIN = (
+    "the conversation keeps what was said: a message that was answered is neither changed nor answered anew"
+)
+
+
+class _Planned(Struct, frozen=True, kw_only=True):
+    """What a request is to become: a command, and how the stream of its run is written."""
+
+    command: SendMessages
+    mode: Mode
+
+
+async def chat(ctx: Context) -> Response:
+    """Send what is new in a chat to an agent and stream its answer."""
+    ctx.caller.require(READ)
+    ctx.caller.require(SEND)
+    agent_id = ctx.params["agent_id"]
+    request = await ctx.body(ChatRequest)
+    async with asyncio.timeout(ACCEPT_SECONDS):
+        conversation = await threads.open_(ctx, agent_id, request.id)
+        planned = await _plan(ctx, request, conversation)
+        if isinstance(planned, Run):
+            return ai_sdk_stream.again(ctx, planned, ai_sdk_requests.target(request))
+        command = planned.command
+        receipt = await deliveries.tell(
+            ctx.host,
+            ctx.caller,
+            command,
+            agent_id=agent_id,
+            key=ai_sdk_requests.key_of(command),
+            request_hash=inputs.hash_of(agent_id, command),
+        )
+    return ai_sdk_stream.response(
+        ctx, planned.mode, [ai_sdk_stream.following(ctx, conversation.id, receipt.run_id)]
+    )
+
+
+async def resume(ctx: Context) -> Response:
+    """Stream the run that works in a chat from its start; 204 where none does."""
+    ctx.caller.require(READ)
+    conversation = await threads.find(ctx, ctx.params["agent_id"], ctx.params["chat_id"])
+    run = None if conversation is None else await threads.active_run(ctx, conversation)
+    return Response(status_code=204) if run is None else ai_sdk_stream.replay(ctx, run)
+
+
+async def stop(ctx: Context) -> Response:
+    """Cancel what works in a chat; what it said so far stays in the history."""
+    ctx.caller.require(SEND)
+    conversation = await threads.find(ctx, ctx.params["agent_id"], ctx.params["chat_id"])
+    if conversation is not None:
+        with suppress(NothingToCancelError):
+            await ctx.host.ref(conversation.agent_id).cancel(conversation_id=conversation.id)
+    return Response(status_code=204)
+
+
+class HistoryQuery(Struct, frozen=True, kw_only=True):
+    """How many stored messages to read, the newest ones; each answer is made of several."""
+
+    limit: Limit = 200
+
+
+async def history(ctx: Context) -> Response:
+    """List the messages of a chat, oldest first, for a page that is loaded anew."""
+    ctx.caller.require(READ)
+    limit = ctx.query(HistoryQuery).limit
+    conversation = await threads.find(ctx, ctx.params["agent_id"], ctx.params["chat_id"])
+    if conversation is None:
+        return json([])
+    async with connection(ctx.host.pool) as conn:
+        found = await messages.list_newest(conn, conversation.id, limit=limit)
+        waiting = (await pending.of_conversations(conn, [conversation.id])).get(conversation.id)
+    found.reverse()
+    if len(found) == limit:  # an answer of which the beginning is missing is not shown
+        first = next((place for place, message in enumerate(found) if message.role == "user"), len(found))
+        found = found[first:]
+    return json(ai_sdk_history.show(found, waiting, thoughts=THOUGHTS in ctx.caller.scopes))
+
+
+# --- what to do -------------------------------------------------------------------------------
+
+
+async def _plan(ctx: Context, request: ChatRequest, conversation: Conversation) -> _Planned | Run:
+    """Return the command that a request stands for, or the run of its earlier try.
+
+    Raises:
+        BadArgumentError, InvalidRequestError, NotSupportedError: There is nothing in it that can be sent.
+        PendingApprovalError: The conversation waits for an answer, and the request has none.
+    """
+    latest = ai_sdk_requests.latest(request.messages)
+    known = await threads.heard(ctx, conversation, [m.otid for m in latest if m.otid is not None])
+    new = threads.unheard(latest, known)
+    waiting = await _waiting(conversation, ctx.host)
+    decisions = () if waiting is None else ai_sdk_requests.answers_of(request.messages, waiting)
+    if not new and not decisions:
+        return await _earlier(ctx, request, conversation, known, waiting)
+    into = ai_sdk_requests.target(request)
+    tools = ai_sdk_requests.client_tools(request.tools)
+    offered = tools if tools is not None else () if waiting is None else waiting.client_tools
+    continued = Continued(
+        message_id=None if into is None else into.id,
+        earlier=() if into is None or waiting is None else await _begun_by(ctx, waiting),
+        client_tools=tuple(tool.name for tool in offered),
+    )
+    busy = inputs.when_busy(ctx.headers.get(b"x-wakeful-when-busy"), "queue")
+    command = SendMessages(
+        conversation_id=conversation.id,
+        messages=new,
+        approvals=decisions,
+        approvals_otid=f"answer-{waiting.message_id}" if decisions and waiting is not None else None,
+        client_tools=tools,
+        max_steps=request.max_steps,
+        when_busy="queue" if decisions else busy,
+        request_config={"run_type": "ai_sdk", "ai_sdk": to_builtins(continued)},
+    )
+    mode = Mode(
+        message_id=continued.message_id,
+        conversation_id=conversation.id,
+        client_tools=frozenset(continued.client_tools),
+        known=ai_sdk_requests.calls_of(into),
+        settled=ai_sdk_requests.settled_of(into),
+        thoughts=THOUGHTS in ctx.caller.scopes,
+    )
+    return _Planned(command=command, mode=mode)
+
+
+async def _waiting(conversation: Conversation, host: Host) -> PendingRequest | None:
+    async with connection(host.pool) as conn:
+        return (await pending.of_conversations(conn, [conversation.id])).get(conversation.id)
+
+
+async def _begun_by(ctx: Context, waiting: PendingRequest) -> tuple[str, ...]:
+    """Return the runs that wrote the message in which calls wait, oldest first."""
+    async with connection(ctx.host.pool) as conn:
+        run = await runs.get(conn, waiting.run_id, organization_id=ctx.caller.organization_id)
+    return (*ai_sdk_requests.continued(run).earlier, run.id)
+
+
+async def _earlier(
+    ctx: Context,
+    request: ChatRequest,
+    conversation: Conversation,
+    known: Mapping[str, str],
+    waiting: PendingRequest | None,
+) -> Run:
+    """Return the run of a request that says nothing new: it was sent before, and its answer is wanted."""
+    last = request.messages[-1] if request.messages else None
+    async with connection(ctx.host.pool) as conn:
+        if last is not None and last.id in known:
+            if request.trigger == "regenerate-message" or request.message_id == last.id:
+                raise NotSupportedError(NOT_AGAIN, param="/trigger")
+            return await runs.get(conn, known[last.id], organization_id=ctx.caller.organization_id)
+        into = ai_sdk_requests.target(request)
+        newest = await runs.list_page(
+            conn,
+            Page(limit=1),
+            organization_id=ctx.caller.organization_id,
+            conversation_id=conversation.id,
+        )
+    for run in newest:
+        if into is not None and ai_sdk_requests.continued(run).message_id == into.id:
+            return run
+    if waiting is not None:
+        raise PendingApprovalError(conversation.id, waiting.message_id)
+    raise BadArgumentError("there is nothing new to send", param="/messages")
+
+
+_CHAT = "/v1/ai-sdk/agents/{agent_id}/chat"
+
+ROUTES = (
+    Route(
+        method="POST",
+        path=_CHAT,
+        endpoint=chat,
+        operation_id="ai_sdk_chat",
+        summary="Send what is new in a chat of the AI SDK and stream the answer",
+        body=ChatRequest,
+        tags=("ai-sdk",),
+        body_bytes=MESSAGE_BODY_BYTES,
+        deadline_seconds=None,
+        tokens=True,
+    ),
+    Route(
+        method="GET",
+        path=f"{_CHAT}/{{chat_id}}/stream",
+        endpoint=resume,
+        operation_id="ai_sdk_resume",
+        summary="Stream the run that works in a chat of the AI SDK from its start",
+        tags=("ai-sdk",),
+        tokens=True,
+    ),
+    Route(
+        method="POST",
+        path=f"{_CHAT}/{{chat_id}}/stop",
+        endpoint=stop,
+        operation_id="ai_sdk_stop",
+        summary="Cancel what works in a chat of the AI SDK",
+        status=204,
+        tags=("ai-sdk",),
+        tokens=True,
+    ),
+    Route(
+        method="GET",
+        path=f"{_CHAT}/{{chat_id}}/messages",
+        endpoint=history,
+        operation_id="ai_sdk_messages",
+        summary="List the messages of a chat of the AI SDK",
+        query=HistoryQuery,
+        returns=list[ShownMessage],
+        tags=("ai-sdk",),
+        tokens=True,
+    ),
+)
