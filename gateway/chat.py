@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import anyio
 from anyio.abc import TaskGroup
 
-from gateway.chat_answer import Answer
+from gateway.chat_answer import AWAY, Absence, Answer
 from gateway.chat_client import Agent, AwayError, ChatError, Client, RefusedError
 from gateway.chat_view import View, open_view
+from gateway.client import connect
 
 PROMPT = "> "
 DEMO, DEMO_NOTE = "demo/scripted", ", a script and no language model"
@@ -75,8 +76,14 @@ def _inputs() -> Iterator[str]:
 async def _exchange(agent: Agent, text: str, view: View, *, url: str, api_key: str | None) -> bool | None:
     """Send a message and show its answer; return whether there is one, None where nobody waited for it."""
     answered: bool | None = None
-    async with Client(url, api_key) as client, anyio.create_task_group() as tasks:
-        answer = Answer(client, agent, text.encode(errors="replace").decode(), view)
+    absence = Absence(view)
+    async with (
+        Client(url, api_key) as stored,
+        connect(url, api_key, name="wakeful chat", patience=AWAY, on_away=absence.began) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        spoken = text.encode(errors="replace").decode()
+        answer = Answer(client, stored, agent, spoken, view=view, absence=absence)
         tasks.start_soon(_cancel_on_interrupt, answer, tasks)
         answered = await answer.show()
         tasks.cancel_scope.cancel()

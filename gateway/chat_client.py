@@ -1,4 +1,4 @@
-"""What the command line asks of a server, over the public REST routes: agents by name, messages, streams."""
+"""What the command line asks of a server over the public REST routes."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -9,14 +9,12 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
-from actors.llm.sse import EventReader, OversizedEventError
-from gateway.chat_transcript import SHOWN, Chunk
+from gateway.chat_transcript import SHOWN, Stored
 from gateway.command_error import CommandError
 from storage.records import JsonObject
 
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
-QUIET_SECONDS = 90.0  # a stream says at least `ping` in this time, or its connection is dead
 READ_BYTES = 64 * 1024
 
 AGAIN = frozenset({408, 429, 502, 503, 504})  # statuses that mean: nothing was done, ask again
@@ -69,9 +67,6 @@ class Run(Struct, frozen=True):
     stop_reason: str | None = None
 
 
-_chunk = msgspec.json.Decoder(Chunk).decode
-
-
 class Client:
     """One server. Use it as a context manager inside an event loop."""
 
@@ -83,7 +78,7 @@ class Client:
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> "Client":
-        limit = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=QUIET_SECONDS)
+        limit = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=REQUEST_SECONDS)
         self._session = aiohttp.ClientSession(headers=self._headers, timeout=limit, read_bufsize=READ_BYTES)
         return self
 
@@ -117,37 +112,14 @@ class Client:
         shaped = [{"label": label, "value": value} for label, value in blocks.items()]
         return await self.ask("POST", "/v1/agents/", Agent, {"memory_blocks": shaped})
 
-    def send(self, agent_id: str, text: str, *, otid: str) -> AsyncGenerator[Chunk]:
-        """Send a message and yield its answer. The same `otid` again yields the same run from its start."""
-        body = {
-            "messages": [{"role": "user", "content": text, "otid": otid}],
-            "streaming": True,
-            "stream_tokens": True,
-            "background": True,
-        }
-        return self._stream(f"/v1/agents/{agent_id}/messages", body)
-
-    def resume(self, run_id: str, *, after: int) -> AsyncGenerator[Chunk]:
-        """Yield the rest of a run, after the event with this number."""
-        return self._stream(f"/v1/runs/{run_id}/stream", {"starting_after": after})
-
     async def run(self, run_id: str) -> Run:
         """Return how a run stands."""
         return await self.ask("GET", f"/v1/runs/{run_id}", Run)
 
-    async def messages(self, run_id: str) -> list[Chunk]:
+    async def messages(self, run_id: str) -> list[Stored]:
         """Return what a run has said so far, as it is stored."""
         types = "&".join(f"include_return_message_types={name}" for name in SHOWN)
-        return await self.ask("GET", f"/v1/runs/{run_id}/messages?limit=1000&{types}", list[Chunk])
-
-    async def cancel(self, agent_id: str, run_id: str) -> None:
-        """Cancel a run; one that is over stays as it is."""
-        body = {"run_ids": [run_id]}
-        try:
-            await self.ask("POST", f"/v1/agents/{agent_id}/messages/cancel", dict[str, str], body)
-        except RefusedError as error:
-            if error.status != 409:
-                raise
+        return await self.ask("GET", f"/v1/runs/{run_id}/messages?limit=1000&{types}", list[Stored])
 
     async def ask(self, method: str, path: str, kind: type[T], body: object = None) -> T:
         """Send a request and return its answer, decoded.
@@ -182,21 +154,6 @@ class Client:
             if not last or after == (after := f"&after={quote(last, safe='')}"):
                 return
 
-    async def _stream(self, path: str, body: object) -> AsyncGenerator[Chunk]:
-        """Yield the events of a stream until its `[DONE]`.
-
-        Raises:
-            AwayError: It broke off.
-        """
-        reader = EventReader()
-        async with self._answer("POST", path, body) as response:
-            async for data in response.content.iter_any():
-                for _, event in reader.feed(data):
-                    if event.strip() == b"[DONE]":
-                        return
-                    yield _chunk(event)
-        raise AwayError("the answer broke off")
-
     @asynccontextmanager
     async def _answer(
         self, method: str, path: str, body: object, **options: Any
@@ -218,8 +175,6 @@ class Client:
             raise AwayError(f"nothing answers at {self.url}") from error
         except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError too
             raise AwayError("the connection broke") from error
-        except (msgspec.MsgspecError, OversizedEventError):
-            raise ChatError(f"{self.url} does not stream like a wakeful server") from None
 
 
 class _Problem(Struct, frozen=True):

@@ -1,5 +1,5 @@
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import aiohttp.web
@@ -7,7 +7,6 @@ import pytest
 
 from bench.provider import Provider
 from gateway.chat_client import AwayError, ChatError, Client, RefusedError
-from gateway.chat_transcript import Chunk
 from gateway.config import Settings
 from storage.pool import Pool
 from tests.gateway.rest.talking import MODEL, talking
@@ -18,15 +17,6 @@ from tests.serving import listening, serving
 async def connected(pool: Pool, provider: Provider) -> AsyncGenerator[Client]:
     async with talking(pool, provider) as served, listening(served.app) as url, Client(url, None) as client:
         yield client
-
-
-async def collect(stream: AsyncGenerator[Chunk]) -> list[Chunk]:
-    async with aclosing(stream) as chunks:
-        return [chunk async for chunk in chunks]
-
-
-def said(chunks: list[Chunk]) -> str:
-    return "".join(chunk.content for chunk in chunks)
 
 
 async def test_an_agent_is_found_by_its_name_and_by_its_id(pool: Pool, provider: Provider) -> None:
@@ -50,28 +40,16 @@ async def test_one_of_several_agents_of_a_name_must_be_named_by_its_id(
         assert all(agent_id in str(caught.value) for agent_id in ids)
 
 
-async def test_the_same_otid_gets_the_same_answer(pool: Pool, provider: Provider) -> None:
-    await provider.script([{"text": "Once."}, {"text": "Twice."}])
-    async with talking(pool, provider) as served, listening(served.app) as url, Client(url, None) as client:
-        agent_id, otid = (await served.agent(model=MODEL))["id"], str(uuid4())
-        first = await collect(client.send(agent_id, "hello", otid=otid))
-        again = await collect(client.send(agent_id, "hello", otid=otid))
-        assert said(first) == said(again) == "Once."
-        assert first[0].run_id == again[0].run_id
-
-
-async def test_a_stream_is_taken_up_after_a_number_and_a_run_is_kept(pool: Pool, provider: Provider) -> None:
+async def test_a_runs_state_and_what_it_said_are_read(pool: Pool, provider: Provider) -> None:
     await provider.script([{"text": "one two three"}])
     async with talking(pool, provider) as served, listening(served.app) as url, Client(url, None) as client:
         agent_id = (await served.agent(model=MODEL))["id"]
-        chunks = await collect(client.send(agent_id, "hello", otid=str(uuid4())))
-        run_id = chunks[0].run_id or ""
-        spoken = [chunk for chunk in chunks if chunk.content]
-        rest = await collect(client.resume(run_id, after=spoken[0].seq_id or 0))
-        assert said(rest) == said(spoken[1:])
-        assert (await client.run(run_id)).status == "completed"
-        assert said(await client.messages(run_id)) == "one two three"
-        await client.cancel(agent_id, run_id)  # it is over: nothing happens
+        body = {"messages": [{"role": "user", "content": "hello"}]}
+        said = await served.json("POST", f"/v1/agents/{agent_id}/messages", json=body)
+        run_id = said["messages"][-1]["run_id"]
+        run = await client.run(run_id)
+        assert (run.status, run.stop_reason) == ("completed", "end_turn")
+        assert [message.content for message in await client.messages(run_id)] == ["one two three"]
         with pytest.raises(RefusedError) as refused:
             await client.run(f"run-{uuid4()}")
         assert refused.value.status == 404
@@ -128,17 +106,6 @@ async def test_another_kind_of_server_is_noticed() -> None:
     async with answering(page) as url, Client(url, None) as client:
         with pytest.raises(ChatError, match="does not answer like a wakeful server"):
             await client.run("run-1")
-    stream = aiohttp.web.Response(text="data: <html>\n\n", content_type="text/event-stream")
-    async with answering(stream) as url, Client(url, None) as client:
-        with pytest.raises(ChatError, match="does not stream like a wakeful server"):
-            await collect(client.resume("run-1", after=0))
-
-
-async def test_a_stream_without_its_end_has_broken_off() -> None:
-    stream = aiohttp.web.Response(text='data: {"message_type":"ping"}\n\n', content_type="text/event-stream")
-    async with answering(stream) as url, Client(url, None) as client:
-        with pytest.raises(AwayError, match="broke off"):
-            await collect(client.resume("run-1", after=0))
 
 
 async def test_a_list_is_read_page_by_page_to_its_end(pool: Pool, provider: Provider) -> None:
