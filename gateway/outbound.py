@@ -6,7 +6,7 @@ or nothing moves any more, the connection is closed; its client comes back and r
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from gateway.frames import Frame, merge, merged
@@ -18,6 +18,7 @@ CONDENSE_ITEMS = MAX_ITEMS // 4
 CONDENSE_BYTES = MAX_BYTES // 4
 MORE_ITEMS = 32  # by which it grows before it is condensed anew, so that this costs little per message
 MORE_BYTES = 64 * 1024
+JOINED_BYTES = 16 * 1024  # of messages that are joined into one
 STUCK_SECONDS = 10.0
 CHECK_SECONDS = 1.0
 BATCH = 16  # messages joined in one frame
@@ -234,8 +235,23 @@ def _condensed(channels: dict[str, list[Frame]]) -> list[Frame | bytes]:
     for frames in channels.values():
         last = {frame.key: frame for frame in frames if frame.key is not None}
         kept = [frame for frame in frames if frame.key is None or last[frame.key] is frame]
-        out += _folded(merged(kept))
+        for chunk in _chunks(kept):
+            out += _folded(merged(chunk))
     return out
+
+
+def _chunks(frames: list[Frame]) -> Iterator[list[Frame]]:
+    """Yield frames in pieces of a bounded size: what is large already is not encoded again and again."""
+    chunk: list[Frame] = []
+    size = 0
+    for frame in frames:
+        if size + len(frame.push) > JOINED_BYTES and chunk:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(frame)
+        size += len(frame.push)
+    if chunk:
+        yield chunk
 
 
 def _folded(frames: list[Frame]) -> list[Frame]:
