@@ -36,6 +36,9 @@ it and `real[]` elsewhere; the driver's codec knows which (`pool.Conn.has_vector
 HNSW index (`passage_indexes`), and a search takes it only where comparing the whole archive would cost more
 (`passage_search`). Vectors of different models are never compared.
 
+What a message writes (`messages`, `runs`, `inbox`, `steps`) has no foreign key; `schema.sql` says what keeps
+it whole. A writer of such a row holds its agent's row, and `edits.delete_agent` takes the rows along.
+
 Lock order: agents in order of id, then blocks in order of id, then everything else. The advisory lock
 `wakeful.ownership` is taken before any row. Nothing here is held across a model call, a tool or a socket.
 """

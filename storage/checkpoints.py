@@ -135,6 +135,7 @@ def is_plain(c: Checkpoint) -> bool:
         return False
     run, step = c.runs[0], c.steps[0]
     same = step.run_id == run.id and run.stop_reason == c.stop_reason
+    same = same and all(m.conversation_id == c.windows[0].id for m in c.messages)
     return same and not (c.blocks or c.rewrites or c.tool_calls)
 
 

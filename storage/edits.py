@@ -327,7 +327,17 @@ async def reset_messages(conn: Conn, agent_id: str, conversation_id: str, initia
         await conn.execute(_BEGIN, msgspec.json.encode(initial))
 
 
+# Rows without a foreign key go with their agent here. Commands that are being accepted hold its row: those
+# that came first are committed when its deletion returns, and the statements after it see them.
+_DELETE_MESSAGES = """
+delete from messages where conversation_id in (select id from conversations where agent_id = $1)
+"""
 _DELETE_AGENT = "delete from agents where id = $1"
+_DELETE_WORK = (
+    "delete from inbox where agent_id = $1",
+    "delete from steps where agent_id = $1",
+    "delete from runs where agent_id = $1",
+)
 
 
 async def delete_agent(conn: Conn, agent_id: str) -> None:
@@ -336,7 +346,10 @@ async def delete_agent(conn: Conn, agent_id: str) -> None:
     An archive that other agents hold survives as well.
     """
     await archives.delete_own(conn, agent_id)
+    await conn.execute(_DELETE_MESSAGES, agent_id)
     await conn.execute(_DELETE_AGENT, agent_id)
+    for statement in _DELETE_WORK:
+        await conn.execute(statement, agent_id)
 
 
 _REWRITE_SYSTEM = """

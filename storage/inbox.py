@@ -49,8 +49,9 @@ class Pending(Struct, frozen=True, kw_only=True):
 # One statement for many submissions: a key that is known inserts nothing and returns the first run.
 # Whoever races for one key (two in a batch, two processes, a batch that is sent again while its first
 # copy is still under way) meets at the unique constraint; the loser reads the winner's row in `_SETTLE`.
-# A run is inserted only beside its command, so no crash leaves one without the other; foreign keys are
-# checked at the statement's end, so the order does not matter to them.
+# A run is inserted only beside its command, so no crash leaves one without the other. Their agent's row is
+# held against its deletion until they are committed, in the order of the ids: whoever comes after the
+# deletion finds no agent, and the deletion finds whoever came before. It stands in for two foreign keys.
 _ACCEPT = """
 with input as materialized (
   select i.*, c.id is not null as found
@@ -67,11 +68,17 @@ with input as materialized (
   select i.ordinal, x.seq, x.run_id, x.conversation_id, x.accepted_at,
          x.request_hash = decode(i.request_hash, 'hex') as same
     from input i join inbox x on x.agent_id = i.agent_id and x.key = i.key
+), agent as materialized (
+  select a.id from agents a
+   where a.id in (select i.agent_id from input i where i.found)
+   order by a.id
+     for key share
 ), entry as (
   insert into inbox (agent_id, conversation_id, run_id, key, request_hash, caller, command)
   select i.agent_id, i.conversation_id, i.run_id, i.key, decode(i.request_hash, 'hex'), i.caller, i.command
     from input i
-   where i.found and not exists (select from known k where k.ordinal = i.ordinal)
+   where i.found and i.agent_id in (select a.id from agent a)
+     and not exists (select from known k where k.ordinal = i.ordinal)
    order by i.ordinal
   on conflict on constraint command_is_accepted_once do nothing
   returning seq, run_id, accepted_at
@@ -92,13 +99,15 @@ select i.found, e.seq, e.accepted_at,
 
 # The same for one submission, as scalars: that halves what it costs where nobody else is in the batch.
 _ACCEPT_ONE = """
-with conversation as (
-  select from conversations
-   where id = $2 and agent_id = $1 and organization_id = $8 and deleted_at is null
+with agent as (
+  select a.id from agents a
+   where a.id = $1
+     and exists (select from conversations
+                  where id = $2 and agent_id = $1 and organization_id = $8 and deleted_at is null)
+     for key share
 ), entry as (
   insert into inbox (agent_id, conversation_id, run_id, key, request_hash, caller, command)
-  select $1, $2, $3, $4, $5, $6, $7 from conversation
-   where not exists (select from inbox where agent_id = $1 and key = $4)
+  select id, $2, $3, $4, $5, $6, $7 from agent
   on conflict on constraint command_is_accepted_once do nothing
   returning seq, accepted_at
 ), run as (

@@ -9,6 +9,11 @@
 --   * labels are unique among the blocks of one agent;  tool names among the tools of one organisation
 --   * a finished run has its stop time, an unfinished one has none
 -- Invariants the one checkpoint statement guards (storage/checkpoints.py): fence, version, blocks.
+--
+-- What a message writes has no foreign key: each costs a query of its own at every row. `messages`, `runs`,
+-- `inbox` and `steps` come and go with their agent, whose row their writers hold against its deletion; the
+-- deletion takes them along (storage/edits.py). A writer that does not make the parent in the same statement
+-- reads its id from the parent, so where there is none the column is null, which it may not be.
 
 -- Words from a closed list. Domains, because a table's check is read and prepared again at every statement.
 create domain message_role as text constraint message_role_is_known
@@ -164,8 +169,7 @@ $$;
 
 create table messages (
   id               text primary key,
-  conversation_id  text not null constraint message_has_a_conversation
-                     references conversations (id) on delete cascade,
+  conversation_id  text not null,
   position         bigint not null,           -- 0 is the system prompt
   agent_id         text not null,
   organization_id  text not null,
@@ -190,7 +194,7 @@ create index messages_by_words on messages using gin (search);
 create table runs (
   id                 text primary key,
   organization_id    text not null,
-  agent_id           text not null constraint run_has_an_agent references agents (id) on delete cascade,
+  agent_id           text not null,
   conversation_id    text not null,
   status             run_status not null default 'created',
   background         boolean not null default false,
@@ -215,7 +219,7 @@ create table inbox (
   seq              bigint generated always as identity primary key,
   agent_id         text not null,
   conversation_id  text not null,
-  run_id           text not null constraint command_has_a_run references runs (id) on delete cascade,
+  run_id           text not null,
   key              text not null,             -- idempotency key, kept 24 h after the end
   request_hash     bytea not null,            -- same key, other hash: refused
   caller           text not null,
@@ -229,13 +233,12 @@ create table inbox (
 ) with (fillfactor = 70);
 create index inbox_pending on inbox (agent_id, seq) where state in ('new', 'applied');
 create index inbox_finished on inbox (done_at) where state in ('done', 'dead');
-create index inbox_by_run on inbox (run_id);
 
 create table steps (
   id                     text primary key,
   organization_id        text not null,
   agent_id               text not null,
-  run_id                 text not null constraint step_has_a_run references runs (id) on delete cascade,
+  run_id                 text not null,
   position               int not null,
   status                 step_status not null,
   model                  text not null,
@@ -431,7 +434,8 @@ begin
 
   insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
                         sender_id, run_id, step_id, tokens, excluded, interrupted, created_at, search)
-  select m.id, m.conversation_id, m.position, m.agent_id, m.organization_id, m.role, m.content, m.name,
+  select m.id, (select c.id from conversations c where c.id = m.conversation_id and c.agent_id = m.agent_id),
+         m.position, m.agent_id, m.organization_id, m.role, m.content, m.name,
          m.otid, m.sender_id, m.run_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at,
          words_of(m.role, m.content, m.agent_id)
     from json_to_recordset(message_rows) as m (
@@ -463,7 +467,9 @@ begin
 
   insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
                      context_window_tokens, usage, stop_reason, error, timing, created_at)
-  select s.id, s.organization_id, s.agent_id, s.run_id, s.position, s.status, s.model, s.provider,
+  select s.id, s.organization_id, s.agent_id,
+         (select r.id from runs r where r.id = s.run_id and r.agent_id = s.agent_id),
+         s.position, s.status, s.model, s.provider,
          s.context_window_tokens, s.usage, s.stop_reason, s.error, s.timing, s.created_at
     from json_to_recordset(step_rows) as s (
            id text, organization_id text, agent_id text, run_id text, position int, status text, model text,
@@ -526,7 +532,8 @@ begin
 
   insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
                         sender_id, run_id, step_id, tokens, excluded, interrupted, created_at, search)
-  select m.id, m.conversation_id, m.position, m.agent_id, m.organization_id, m.role, m.content, m.name,
+  select m.id, (select c.id from conversations c where c.id = window_id and c.agent_id = step_agent),
+         m.position, m.agent_id, m.organization_id, m.role, m.content, m.name,
          m.otid, m.sender_id, m.run_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at,
          words_of(m.role, m.content, m.agent_id)
     from json_to_recordset(message_rows) as m (
@@ -551,7 +558,8 @@ begin
 
   insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
                      context_window_tokens, usage, stop_reason, error, timing, created_at)
-  values (step, organization, step_agent, run, step_position, step_status, step_model, step_provider,
+  values (step, organization, step_agent,
+          (select r.id from runs r where r.id = run and r.agent_id = step_agent), step_position, step_status, step_model, step_provider,
           step_window, step_usage, step_reason, step_error, step_timing, step_created)
   on conflict (id) do update
      set status = excluded.status, usage = excluded.usage, stop_reason = excluded.stop_reason,

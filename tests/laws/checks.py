@@ -79,6 +79,17 @@ _BREACHES = {
                        from messages group by step_id) n on n.step_id = s.id
          where n.said > 1 or n.asked > 1 or coalesce(n.said + n.asked, 0) = 0 and s.status = 'success'
     """,
+    # No foreign key says so: see storage/schema.sql.
+    "a row outlived what it belongs to": """
+        select m.id from messages m
+         where not exists (select from conversations c where c.id = m.conversation_id)
+         union all
+        select s.id from steps s where not exists (select from runs r where r.id = s.run_id)
+         union all
+        select i.run_id from inbox i where not exists (select from runs r where r.id = i.run_id)
+         union all
+        select r.id from runs r where not exists (select from agents a where a.id = r.agent_id)
+    """,
     "positions have a gap, or the window's end is not theirs": """
         select c.id || ': end ' || c.end_position || ', last ' || max(m.position) || ', rows ' || count(*)
           from conversations c join messages m on m.conversation_id = c.id

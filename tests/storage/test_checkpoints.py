@@ -1,6 +1,7 @@
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from actors import clock
 from storage import activation, checkpoints, inbox
@@ -333,3 +334,29 @@ async def test_a_finished_run_is_not_changed_by_a_step_of_the_common_shape(pool:
         )
         assert await checkpoints.commit(conn, [plain(agent_id, command)]) == [None]
         assert await conn.fetchval("select status from runs where id = $1", command.run_id) == "cancelled"
+
+
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("missing", ["conversation", "run"])
+async def test_a_step_needs_its_conversation_and_its_run(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, missing: str, *, common: bool
+) -> None:
+    async with connection(pool) as conn:
+        agent_id, other_id = await seeds.agent(conn), await seeds.agent(conn)
+        command, others = await accepted(conn, agent_id), await accepted(conn, other_id)
+    step = plain(agent_id, command)
+    if missing == "conversation":  # another agent's is none
+        said = tuple(replace(m, conversation_id=other_id) for m in step.messages)
+        step = replace(step, messages=said, windows=(replace(step.windows[0], id=other_id),))
+    else:
+        runs = (replace(step.runs[0], id=others.run_id),)
+        step = replace(step, runs=runs, steps=(replace(step.steps[0], run_id=others.run_id),))
+    assert checkpoints.is_plain(step)
+    if not common:
+        monkeypatch.setattr(checkpoints, "is_plain", lambda _: False)
+    with pytest.raises(RefusedError):
+        async with connection(pool) as conn:
+            await checkpoints.commit(conn, [step])
+    async with connection(pool) as conn:
+        assert await conn.fetchval("select count(*) from messages") == 2
+        assert await conn.fetchval("select count(*) from steps") == 0

@@ -4,8 +4,9 @@ from typing import cast
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec.structs import replace
 
-from storage import inbox
+from storage import edits, inbox
 from storage.errors import KeyReusedError, NotFoundError, StorageError
 from storage.inbox import Accepted
 from storage.pool import Conn, Pool, connection
@@ -155,3 +156,36 @@ async def test_purge_forgets_only_what_ended_long_ago(pool: Pool) -> None:
         assert await inbox.purge(conn, older_than=timedelta(hours=24)) == 1
         keys = await conn.fetch("select key from inbox order by key")
         assert [row["key"] for row in keys] == ["new", "open"]
+
+
+@pytest.mark.parametrize("beside", [0, 1])
+async def test_a_deletion_takes_along_what_was_accepted_before_it(pool: Pool, beside: int) -> None:
+    async with connection(pool) as one, connection(pool) as two, connection(pool) as probe:
+        going, staying = await seeds.agent(one), await seeds.agent(one)
+
+        async def delete() -> None:
+            async with two.transaction():
+                await edits.delete_agent(two, going)
+
+        await one.execute("begin")
+        await inbox.accept(one, [seeds.submission(going), *[seeds.submission(staying)] * beside])
+        async with anyio.create_task_group() as group:
+            group.start_soon(delete)
+            with anyio.fail_after(5):  # the deletion waits for the agent's row, which the acceptance holds
+                while not await probe.fetchval(LOCK_WAITS):
+                    await anyio.lowlevel.checkpoint()
+            await one.execute("commit")
+        for table in ("inbox", "runs"):
+            left = await one.fetch(f"select agent_id from {table}")
+            assert [row["agent_id"] for row in left] == [staying] * beside
+
+
+async def test_a_conversation_that_is_not_there_refuses_its_own_command_only(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        good, bad = seeds.submission(agent_id), replace(seeds.submission(agent_id), conversation_id="conv-x")
+        first, second = await inbox.accept(conn, [bad, good])
+        assert isinstance(first, NotFoundError)
+        assert isinstance(second, Accepted)
+        assert isinstance((await inbox.accept(conn, [bad]))[0], NotFoundError)
+        assert await conn.fetchval("select count(*) from runs") == 1
