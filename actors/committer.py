@@ -25,18 +25,29 @@ class Committer:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._accepting = Held(pool)
-        self._committing = Held(pool)
+        self._held = [Held(pool)]
 
     async def close(self) -> None:
         """Give the connections back. Nothing is under way any more."""
-        await self._accepting.close()
-        await self._committing.close()
+        for held in self._held:
+            await held.close()
+
+    def _free(self) -> Held:
+        """Return the first connection that nobody uses; there is one for each batcher at most.
+
+        While the two take turns, as with one message at a time, one backend does all the work and stays
+        warm, where two would each find their memory gone cold.
+        """
+        for held in self._held:
+            if not held.busy:
+                return held
+        self._held.append(Held(self._pool))
+        return self._held[-1]
 
     async def _distrust(self) -> None:
         """A statement did not answer: no connection is what it was."""
-        self._accepting.suspect()
-        self._committing.suspect()
+        for held in self._held:
+            held.suspect()
         await distrust(self._pool)
 
     async def accept(self, batch: list[Submission]) -> Sequence[Accepted | Exception]:
@@ -61,7 +72,7 @@ class Committer:
 
     async def _accept_once(self, batch: list[Submission]) -> list[Accepted | StorageError]:
         try:
-            async with asyncio.timeout(ACCEPT_DEADLINE), self._accepting as conn:
+            async with asyncio.timeout(ACCEPT_DEADLINE), self._free() as conn:
                 return await inbox.accept(conn, batch)
         except TimeoutError as error:
             await self._distrust()
@@ -97,7 +108,7 @@ class Committer:
 
     async def _commit_once(self, batch: list[Checkpoint]) -> list[StorageError | None]:
         try:
-            async with asyncio.timeout(COMMIT_DEADLINE), self._committing as conn:
+            async with asyncio.timeout(COMMIT_DEADLINE), self._free() as conn:
                 return await checkpoints.commit(conn, batch)
         except TimeoutError as error:
             await self._distrust()
@@ -134,7 +145,7 @@ class Committer:
 
     async def _landed(self, batch: list[Checkpoint]) -> list[bool]:
         try:
-            async with asyncio.timeout(COMMIT_DEADLINE), self._committing as conn:
+            async with asyncio.timeout(COMMIT_DEADLINE), self._free() as conn:
                 return await checkpoints.landed(conn, batch)
         except TimeoutError as error:
             await self._distrust()

@@ -8,7 +8,7 @@ from storage.pool import RELEASE_SECONDS, OwnConn, Pool, failed
 
 
 class Held:
-    """`async with held as conn` as with `storage.pool.connection`, for one user at a time.
+    """`async with held as conn` as with `storage.pool.connection`, for one user at a time: see `busy`.
 
     Borrowing and giving back cost more than a tenth of a small commit. The connection goes back to the
     pool when something fails on it, so that the next use begins with another one.
@@ -18,6 +18,7 @@ class Held:
         self._pool = pool
         self._conn: OwnConn | None = None
         self._suspect = False
+        self.busy = False
 
     async def __aenter__(self) -> OwnConn:
         """Return the connection, a fresh one where there is none that can be trusted.
@@ -25,13 +26,17 @@ class Held:
         Raises:
             UnavailableError: None can be had.
         """
+        self.busy = True
         try:
             if self._conn is not None and (self._suspect or _is_closed(self._conn)):
                 await self.close()
             if self._conn is None:
                 self._conn = await self._pool.acquire()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
-            raise await failed(self._pool, error) from error
+        except BaseException as error:
+            self.busy = False
+            if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
+                raise await failed(self._pool, error) from error
+            raise
         return self._conn
 
     async def __aexit__(
@@ -39,10 +44,14 @@ class Held:
     ) -> None:
         """Keep the connection, or give it back after an error, which comes out as a `StorageError`."""
         if error is None:
+            self.busy = False
             return
         if isinstance(error, asyncpg.InternalClientError) and self._conn is not None:
             self._conn.terminate()  # out of step with the server: never to be lent again
-        await self.close()
+        try:
+            await self.close()
+        finally:
+            self.busy = False
         known = await failed(self._pool, error)
         if known is not error:
             raise known from error

@@ -1,6 +1,7 @@
 from collections.abc import AsyncGenerator
 
 import anyio
+import anyio.lowlevel
 import msgspec
 import pytest
 from msgspec.structs import replace
@@ -278,3 +279,27 @@ async def test_commands_are_not_tried_one_by_one_while_the_database_is_away(
     verdicts = await committing.accept([submission(agent_id, str(i)) for i in range(20)])
     assert {type(verdict) for verdict in verdicts} == {UnavailableError}
     assert asked == 2
+
+
+async def test_accepting_and_committing_in_turns_use_one_connection_and_at_once_two(
+    pool: Pool, committing: Committer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    accept, asked, overlap = inbox.accept, list[int](), anyio.Event()
+
+    async def noting(conn: Conn, batch: list[Submission]) -> object:
+        asked.append(await conn.fetchval("select pg_backend_pid()"))
+        if len(asked) == 3:
+            await overlap.wait()
+        return await accept(conn, batch)
+
+    monkeypatch.setattr(inbox, "accept", noting)
+    agent_id = await create_agent(pool, model="openai/echo")
+    for key in ("a", "b"):
+        await committing.accept([submission(agent_id, key)])
+    async with anyio.create_task_group() as group:
+        group.start_soon(committing.accept, [submission(agent_id, "c")])
+        while len(asked) < 3:
+            await anyio.lowlevel.checkpoint()
+        await committing.accept([submission(agent_id, "d")])
+        overlap.set()
+    assert asked[0] == asked[1] == asked[2] != asked[3]
