@@ -281,6 +281,20 @@ def _ends_base64(tail: str) -> bool:
 # --- what makes a request the same one -----------------------------------------------------------
 
 
+# How a run's stream is written: settings of a request, and what they are where it names none.
+_WRITING = {
+    name: getattr(SendRequest(), name)
+    for name in (
+        "use_assistant_message",
+        "assistant_message_tool_name",
+        "assistant_message_tool_kwarg",
+        "include_return_message_types",
+        "stream_tokens",
+        "include_compaction_messages",
+    )
+}
+
+
 def command_of(
     request: SendRequest,
     messages: tuple[InputMessage, ...],
@@ -289,7 +303,10 @@ def command_of(
     busy: WhenBusy,
     run_type: str,
 ) -> SendMessages:
-    """Return the command that a request stands for. `request_config` keeps how its stream is written."""
+    """Return the command that a request stands for. `request_config` keeps how its stream is written.
+
+    Only what the request set to something else than is usual: it is stored with the command and the run.
+    """
     answers = decisions_of(request)
     return SendMessages(
         conversation_id=conversation_id,
@@ -304,12 +321,11 @@ def command_of(
         system=request.override_system or request.system,
         callback_url=request.callback_url,
         request_config={
-            "use_assistant_message": request.use_assistant_message,
-            "assistant_message_tool_name": request.assistant_message_tool_name,
-            "assistant_message_tool_kwarg": request.assistant_message_tool_kwarg,
-            "include_return_message_types": request.include_return_message_types,
-            "stream_tokens": request.stream_tokens,
-            "include_compaction_messages": request.include_compaction_messages,
+            **{
+                name: set_to
+                for name, usual in _WRITING.items()
+                if (set_to := getattr(request, name)) != usual
+            },
             "run_type": run_type,
         },
     )

@@ -1,19 +1,22 @@
 """Shows runs, steps and usage in Letta's shapes. Pure."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 
+from gateway.letta_speech import DEFAULT_VOICE
 from storage.records import JsonObject, Run, RunError, RunStatus, Step, StopReason, Usage
 
-# Settings of the request that Letta shows with a run; others that we keep there are ours.
-_REQUEST_CONFIG = (
-    "use_assistant_message",
-    "assistant_message_tool_name",
-    "assistant_message_tool_kwarg",
-    "include_return_message_types",
-)
+# Settings of the request that Letta shows with a run, and what they are where a run keeps none: it keeps
+# what its request set to something else. Others that it keeps are ours.
+_REQUEST_CONFIG: Mapping[str, Any] = {
+    "use_assistant_message": True,
+    "assistant_message_tool_name": DEFAULT_VOICE.tool,
+    "assistant_message_tool_kwarg": DEFAULT_VOICE.argument,
+    "include_return_message_types": None,
+}
 
 # Failures whose partial answer is an answer: the client gets messages and the reason, not an error.
 _ANSWERED = ("max_tokens_exceeded", "invalid_tool_call", "no_tool_call")
@@ -118,7 +121,7 @@ class RunUsage(Struct, frozen=True, kw_only=True):
 
 def show_run(run: Run, *, running: bool = False) -> LettaRun:
     """Return a run in Letta's shape. `running` says that its first step is under way, not yet stored."""
-    config = {name: run.request_config.get(name) for name in _REQUEST_CONFIG}
+    config = {name: run.request_config.get(name, usual) for name, usual in _REQUEST_CONFIG.items()}
     metadata = dict(run.metadata)
     if "run_type" in run.request_config:
         metadata["run_type"] = run.request_config["run_type"]

@@ -102,8 +102,8 @@ _ACCEPT_ONE = """
 with agent as (
   select a.id from agents a
    where a.id = $1
-     and exists (select from conversations
-                  where id = $2 and agent_id = $1 and organization_id = $8 and deleted_at is null)
+     and exists (select from (select * from conversations where id = $2 offset 0) c
+                  where c.agent_id = $1 and c.organization_id = $8 and c.deleted_at is null)
      for key share
 ), entry as (
   insert into inbox (agent_id, conversation_id, run_id, key, request_hash, caller, command)

@@ -13,7 +13,8 @@
 -- What a message writes has no foreign key: each costs a query of its own at every row. `messages`, `runs`,
 -- `inbox` and `steps` come and go with their agent, whose row their writers hold against its deletion; the
 -- deletion takes them along (storage/edits.py). A writer that does not make the parent in the same statement
--- reads its id from the parent, so where there is none the column is null, which it may not be.
+-- reads its id from the parent, so where there is none the column is null, which it may not be. It finds the
+-- parent by its key alone, or the planner may read an agent's every run by the index of their age.
 
 -- Words from a closed list. Domains, because a table's check is read and prepared again at every statement.
 create domain message_role as text constraint message_role_is_known
@@ -434,7 +435,8 @@ begin
 
   insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
                         sender_id, run_id, step_id, tokens, excluded, interrupted, created_at, search)
-  select m.id, (select c.id from conversations c where c.id = m.conversation_id and c.agent_id = m.agent_id),
+  select m.id,
+         (select case when c.agent_id = m.agent_id then c.id end from conversations c where c.id = m.conversation_id),
          m.position, m.agent_id, m.organization_id, m.role, m.content, m.name,
          m.otid, m.sender_id, m.run_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at,
          words_of(m.role, m.content, m.agent_id)
@@ -468,7 +470,7 @@ begin
   insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
                      context_window_tokens, usage, stop_reason, error, timing, created_at)
   select s.id, s.organization_id, s.agent_id,
-         (select r.id from runs r where r.id = s.run_id and r.agent_id = s.agent_id),
+         (select case when r.agent_id = s.agent_id then r.id end from runs r where r.id = s.run_id),
          s.position, s.status, s.model, s.provider,
          s.context_window_tokens, s.usage, s.stop_reason, s.error, s.timing, s.created_at
     from json_to_recordset(step_rows) as s (
@@ -532,7 +534,8 @@ begin
 
   insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
                         sender_id, run_id, step_id, tokens, excluded, interrupted, created_at, search)
-  select m.id, (select c.id from conversations c where c.id = window_id and c.agent_id = step_agent),
+  select m.id,
+         (select case when c.agent_id = step_agent then c.id end from conversations c where c.id = window_id),
          m.position, m.agent_id, m.organization_id, m.role, m.content, m.name,
          m.otid, m.sender_id, m.run_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at,
          words_of(m.role, m.content, m.agent_id)
@@ -559,7 +562,8 @@ begin
   insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
                      context_window_tokens, usage, stop_reason, error, timing, created_at)
   values (step, organization, step_agent,
-          (select r.id from runs r where r.id = run and r.agent_id = step_agent), step_position, step_status, step_model, step_provider,
+          (select case when r.agent_id = step_agent then r.id end from runs r where r.id = run),
+          step_position, step_status, step_model, step_provider,
           step_window, step_usage, step_reason, step_error, step_timing, step_created)
   on conflict (id) do update
      set status = excluded.status, usage = excluded.usage, stop_reason = excluded.stop_reason,

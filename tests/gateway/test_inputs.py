@@ -248,3 +248,4 @@ def test_the_command_carries_what_its_stream_needs() -> None:
     assert made.request_config["stream_tokens"] is True
     assert made.request_config["include_return_message_types"] == ("assistant_message",)
     assert made.request_config["run_type"] == "send_message_async"
+    assert len(made.request_config) == 3, "what is as usual is not stored"

@@ -62,11 +62,15 @@ def test_a_run_whose_first_step_is_under_way_is_running() -> None:
 
 
 def test_a_run_shows_its_settings_and_error_and_keeps_ours_to_itself() -> None:
-    config = {"use_assistant_message": True, "stream_tokens": True, "run_type": "send_message"}
+    config = {"use_assistant_message": False, "stream_tokens": True, "run_type": "send_message"}
     shown = letta_runs.show_run(run(request_config=config, metadata={"a": 1}, error=ERROR))
     assert shown.request_config is not None
-    assert shown.request_config["use_assistant_message"] is True
-    assert "stream_tokens" not in shown.request_config
+    assert shown.request_config == {
+        "use_assistant_message": False,
+        "assistant_message_tool_name": "send_message",
+        "assistant_message_tool_kwarg": "message",
+        "include_return_message_types": None,
+    }
     assert shown.metadata == {
         "a": 1,
         "run_type": "send_message",
