@@ -305,7 +305,10 @@ def serve_command(port: int, data_dir: Path) -> list[str]:
 
 
 def environment(provider: Provider | None = None) -> dict[str, str]:
-    """This process's environment without anything that configures a server, a provider or a proxy."""
+    """This process's environment without anything that configures a server, a provider or a proxy.
+
+    Modules are compiled once and kept, as in an installation, even where this process keeps none.
+    """
     unwanted = ("WAKEFUL_", "LETTA_", "DATABASE_URL", "OPENAI_", "PG")
     endings = ("_API_KEY", "_PROXY")
     env = {
@@ -313,6 +316,8 @@ def environment(provider: Provider | None = None) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(unwanted) and not name.upper().endswith(endings)
     }
+    env.pop("PYTHONDONTWRITEBYTECODE", None)
+    env["PYTHONPYCACHEPREFIX"] = str(measure.ROOT / "bench" / "out" / "bytecode")
     env["WAKEFUL_DISCOVER"] = "off"  # other people's model servers on this machine are not meant
     if provider is not None:
         env |= {"OPENAI_BASE_URL": provider.base_url, "OPENAI_API_KEY": "sk-bench"}

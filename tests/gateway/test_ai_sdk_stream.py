@@ -42,10 +42,15 @@ def chunks(stream: str) -> list[dict[str, Any]]:
 
 
 def plain(chunks: list[dict[str, Any]]) -> list[Any]:
-    """Return what a stream shows, however it was cut into deltas."""
+    """Return what a stream shows in the end, however it was cut into deltas."""
     shown: list[Any] = []
+    step = 0  # where the step that may be taken back begins
     for chunk in chunks:
         match chunk["type"]:
+            case "start-step":
+                step = len(shown)
+            case "reset-step":
+                del shown[step:]
             case "text-delta":
                 shown.append(chunk["delta"])
             case "tool-input-available":

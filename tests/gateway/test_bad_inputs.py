@@ -170,6 +170,8 @@ async def test_no_operation_works_without_the_key(pool: Pool) -> None:
         "conversation_id": "default",
         "page": "settings",
         "tool_name": "send_message",
+        "chat_id": "chat",
+        "script": "wakeful.js",
         "memory_id": "passage-00000000-0000-4000-8000-000000000000",
         **{
             f"{noun}_id": f"{noun}-00000000-0000-4000-8000-000000000000"

@@ -9,7 +9,15 @@ from msgspec.structs import replace
 
 from actors import clock
 from actors.commands import Receipt, UpdateBlock
-from actors.events import Event, Retracted, StepStarted, TextDelta
+from actors.events import (
+    Event,
+    ReasoningEnded,
+    Retracted,
+    StepStarted,
+    TextDelta,
+    TextEnded,
+    ToolCallEnded,
+)
 from bench.provider import Provider
 from storage.pool import Pool, connection
 from storage.records import BlockChanges
@@ -26,6 +34,9 @@ pytestmark = pytest.mark.law
 TAKEOVER = 30.0  # seconds: a lease of 5, and a busy machine
 STOPS_WITHIN = 10.0  # seconds after SIGCONT
 AT_ONCE = 4  # rounds: each waits most of its time for a lease to run out
+
+# How one that lost its agent ends what it was saying: its open streams, and all of it is taken back.
+TAKEN_BACK = (Retracted, TextEnded, ReasoningEnded, ToolCallEnded)
 
 Kind = Literal["streaming", "committing", "beginning", "editing"]
 KINDS: tuple[Kind, ...] = ("streaming", "committing", "beginning", "editing")
@@ -72,7 +83,7 @@ class Round:
             await self._provider.open(self._gate("heir"))
             await self._end(heir)
             group.cancel_scope.cancel()
-        said = [event for event in self._events[already:] if not isinstance(event, Retracted)]
+        said = [event for event in self._events[already:] if not isinstance(event, TAKEN_BACK)]
         self.found += [f"the zombie said {event}" for event in said]
 
     def _gate(self, who: str) -> str:
