@@ -9,11 +9,12 @@ knows status codes, and every error body has the same shape.
 
 A connection's life
 -------------------
-A websocket at `/v1/ws` is taken by `sockets` (uvicorn's protocol, with a synchronous write) and served by
-`websocket`, the shell of `session`: that is a pure state machine, which says of every frame, answer,
-publication and tick what is to be sent, begun or closed. Commands are decoded by `protocol`. `tokens` says who
-connects, `rpc` and its neighbours `rpc_*` carry out methods, `feeds` opens channels, `outbound` bounds what
-a connection may hold and merges what a slow reader has not taken.
+A websocket at `/v1/ws` is admitted by `websocket`. Its messages are taken by a callback of its
+`sockets.Socket` (uvicorn's protocol, with a synchronous write); `session`, a pure state machine, says of every
+frame, answer, publication and tick what is to be sent, begun or closed; `realtime` does that work as tasks
+that end with the connection. `protocol` decodes commands, `tokens` says who connects, `rpc` and its
+neighbours `rpc_*` carry out methods, `feeds` opens channels. `outbound` writes a publication that was framed
+once for all its subscribers, or queues it within bounds and merges what a slow reader has not taken.
 
 What subscribers see comes from the event logs in `actors.channels`. A feed (`conversation_feed`,
 `agent_feed`, `state_feed`, `fleet_feed`, `user_feed`) encodes an event once, as one `frames.Frame`, when the

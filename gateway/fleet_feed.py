@@ -14,7 +14,7 @@ from gateway import frames, json_patch
 from gateway.auth import Caller
 from gateway.choices import Choice
 from gateway.protocol import Subscribe
-from gateway.subscriptions import Audience, Subscribed, Subscription
+from gateway.subscriptions import Audience, Subscribed, Subscription, joined_state
 from storage import agents
 from storage.pool import connection
 
@@ -107,17 +107,8 @@ class FleetFeed:
     def join(self, member: Subscription, request: Subscribe) -> Subscribed:
         """Subscribe, and return the fleet unless it was seen already: one step. Call it when `ready`."""
         self.audience.join(member)
-        seen = request.recover and (request.epoch, request.offset) == (self._epoch, self._offset)
-        return Subscribed(
-            epoch=self._epoch,
-            offset=self._offset,
-            recoverable=True,
-            positioned=True,
-            was_recovering=request.recover,
-            recovered=seen,
-            publications=[] if seen else self.snapshot(member.choice),
-            close=member.close,
-        )
+        at = Position(self._epoch, self._offset)
+        return joined_state(member, request, at=at, snapshot=self.snapshot)
 
     def snapshot(self, choice: Choice) -> list[bytes]:
         """Return the fleet as publications: a snapshot, and patches with what is too much for one."""

@@ -16,7 +16,7 @@ from gateway.agent_state import Document
 from gateway.choices import Choice
 from gateway.protocol import PERMISSION_REVOKED, Subscribe
 from gateway.state_reading import HotReader, Signature
-from gateway.subscriptions import Audience, Subscribed, Subscription
+from gateway.subscriptions import Audience, Subscribed, Subscription, joined_state
 from storage.errors import NotFoundError, StorageError
 
 log = logging.getLogger("wakeful.gateway")
@@ -80,17 +80,8 @@ class StateFeed:
         """Subscribe, and return the state unless it was seen already: one step. Call it when `ready`."""
         assert self._state is not None
         (self._trusted if member.choice.thoughts else self._others).join(member)
-        seen = request.recover and (request.epoch, request.offset) == (self._epoch, self._offset)
-        return Subscribed(
-            epoch=self._epoch,
-            offset=self._offset,
-            recoverable=True,
-            positioned=True,
-            was_recovering=request.recover,
-            recovered=seen,
-            publications=[] if seen else self.snapshot(member.choice),
-            close=member.close,
-        )
+        at = Position(self._epoch, self._offset)
+        return joined_state(member, request, at=at, snapshot=self.snapshot)
 
     def snapshot(self, choice: Choice) -> list[bytes]:
         """Return the state as a publication, as far as `choice` sees and wants it. Only when `ready`."""

@@ -7,17 +7,17 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from actors.events import Position
 from actors.frozen import DELTAS
 from gateway import frames
 from gateway.choices import Choice
 from gateway.frames import Frame
-from gateway.protocol import INSUFFICIENT_STATE
+from gateway.protocol import INSUFFICIENT_STATE, Subscribe
 
 log = logging.getLogger("wakeful.gateway")
 
-PENDING_FRAMES = (
-    256  # that wait for a paced subscriber before they are merged, and sent where that is no help
-)
+# That wait for a paced subscriber before they are merged, and sent where that is no help.
+PENDING_FRAMES = 256
 PENDING_BYTES = 64 * 1024
 
 
@@ -160,6 +160,23 @@ def fail(error: Exception, end: Callable[[int, str], None]) -> None:
     """
     log.error("feed failed", exc_info=error)
     end(INSUFFICIENT_STATE, "insufficient state")
+
+
+def joined_state(
+    member: Subscription, request: Subscribe, *, at: Position, snapshot: Callable[[Choice], list[bytes]]
+) -> Subscribed:
+    """Return what a subscriber of state gets: `snapshot`, or nothing where it has seen the state `at`."""
+    seen = request.recover and (request.epoch, request.offset) == (at.epoch, at.offset)
+    return Subscribed(
+        epoch=at.epoch,
+        offset=at.offset,
+        recoverable=True,
+        positioned=True,
+        was_recovering=request.recover,
+        recovered=seen,
+        publications=[] if seen else snapshot(member.choice),
+        close=member.close,
+    )
 
 
 class Audience:

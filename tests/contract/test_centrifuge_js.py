@@ -1,8 +1,7 @@
 """The official `centrifuge` SDK for JavaScript, unchanged, against a real server."""
 
 import json
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -10,8 +9,9 @@ import pytest
 from bench.provider import Provider
 from gateway.config import Settings
 from storage.pool import Pool
-from tests.contract.cutting import Plan, Proxy, after, at, cutting, never
+from tests.contract.cutting import after, at, cutting, never
 from tests.contract.node import Node, Running
+from tests.contract.programs import lines, named, proxied
 from tests.gateway.rest.talking import MODEL, talking
 from tests.serving import listening, serving
 
@@ -20,25 +20,6 @@ pytestmark = pytest.mark.timeout(90)
 TEXT = " ".join(f"word{n}" for n in range(40))
 PROGRAM = "centrifuge_follow.mjs"
 NOWHERE = "http://127.0.0.1:1"
-
-
-@asynccontextmanager
-async def proxied(pool: Pool, provider: Provider, plan: Plan) -> AsyncGenerator[tuple[Proxy, str]]:
-    """Yield a proxy to a server, and an agent of it."""
-    async with (
-        talking(pool, provider) as served,
-        listening(served.app) as url,
-        cutting(url, plan) as proxy,
-    ):
-        yield proxy, (await served.agent(model=MODEL))["id"]
-
-
-def lines(output: str) -> list[list[Any]]:
-    return [json.loads(line) for line in output.splitlines()]
-
-
-def named(said: list[list[Any]], name: str) -> list[list[Any]]:
-    return [rest for first, *rest in said if first == name]
 
 
 async def test_it_follows_a_run_that_it_started(pool: Pool, provider: Provider, node: Node) -> None:
