@@ -18,6 +18,8 @@ One message, through the modules:
     answer      pieces of the model's answer become events and, in the end, one message
     toolrun     calls become results; edits of memory are settled at the commit
     draft       what the step is about to change, against the blocks as they are committed
+    backlog     passages stored while their embedding model was away get their vectors later
+    expiry      requests that nobody answered in time get the default answer
     jobs        what is done to a conversation between its turns: compaction on demand, reset
     committer   many steps in one round trip; a lost answer is looked up before anything is repeated
     telling     what a turn says of its steps: whatever it begins on the log it ends there

@@ -16,6 +16,7 @@ from actors.tools.reading import Reader
 from actors.turn import TurnRunner
 from storage import activation
 from storage.activation import Activated
+from storage.archive_records import Passage
 from storage.archives import Holdings
 from storage.checkpoints import Checkpoint
 from storage.errors import ConflictError, FencedError, LabelTakenError, NotFoundError, StaleBlocksError
@@ -113,6 +114,7 @@ class Actor:
             chosen = self.holdings.embedding or draft.passages[0].embedding_model
             stored = self.holdings.passages + len(draft.passages)
             self.holds(Holdings(passages=stored, embedding=chosen))
+            self.stored(draft.passages)
         written, created, detached = draft.written, draft.created, draft.detached
         if not (written or created or detached):
             return
@@ -122,6 +124,13 @@ class Actor:
         for block in written:
             self.commons.spread(block, but=self)
         self._tell(*draft.events(run_id), but=but)
+
+    def stored(self, passages: Sequence[Passage]) -> None:
+        """Have committed passages without vectors embedded later, where there is a model for them."""
+        if any(passage.vector is None for passage in passages):
+            chosen = self.holdings.embedding or self.agent.settings.embedding
+            if self.commons.embeddings.handle_for(chosen) is not None:
+                self.commons.unembedded.set()
 
     def block_is(self, block: Block) -> None:
         """A block has this committed value now, whoever wrote it. Older versions are ignored."""

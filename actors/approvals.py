@@ -9,13 +9,21 @@ from msgspec.structs import replace
 
 from actors.commands import Decision, InputMessage, SendMessages
 from storage.pending_records import ClientTool, PendingCall, PendingRequest
-from storage.records import ApprovalPart, JsonObject, Message, TextPart, ToolCallPart, ToolReturnPart
+from storage.records import (
+    ApprovalPart,
+    JsonObject,
+    Message,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    ToolReturnPart,
+)
 
 NOTHING_PENDING = (
     "Cannot process approval response: No tool call is currently awaiting approval. "
     "Please send a regular message to interact with the agent."
 )
-DENIED = "Error: request to call tool denied. User reason: {reason}"
+DENIAL = "Error: request to call tool denied. User reason: "  # how the results of denied calls begin
 NO_REASON = "none was given"
 CANCELLED = "The user cancelled the request, so the tool call was denied."
 EXPIRED = "Nobody answered in time, so the tool call was denied."
@@ -59,6 +67,13 @@ def approval_names(tool_rules: Sequence[JsonObject]) -> frozenset[str]:
         for rule in tool_rules
         if rule.get("type") == "requires_approval" and "tool_name" in rule
     )
+
+
+def with_defaults(tool_rules: Sequence[JsonObject], given: Iterable[Tool]) -> tuple[JsonObject, ...]:
+    """Return the rules of an agent that is given tools: those that ask by default do, once."""
+    asking = approval_names(tool_rules)
+    added = (tool.name for tool in given if tool.default_requires_approval and tool.name not in asking)
+    return (*tool_rules, *({"type": "requires_approval", "tool_name": name} for name in added))
 
 
 def request_id(message_id: str) -> str:
@@ -144,7 +159,7 @@ def defaults(request: PendingRequest, choice: Literal["deny", "approve"]) -> tup
 
 def denied(call: ToolCallPart, reason: str | None) -> ToolReturnPart:
     """Return the result of a call that was denied."""
-    return ToolReturnPart(call.id, call.name, "error", DENIED.format(reason=reason or NO_REASON))
+    return ToolReturnPart(call.id, call.name, "error", DENIAL + (reason or NO_REASON))
 
 
 def answered_before(command: SendMessages, recent: Iterable[Message]) -> bool:

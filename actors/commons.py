@@ -112,6 +112,7 @@ class Commons:
         # Of every conversation that waits for an answer: its agent, and the message that asks.
         self.awaited: dict[str, tuple[str, str]] = {}
         self.on_finished: list[Callable[[Waiting, RunStatus], None]] = []
+        self.unembedded = asyncio.Event()  # set where passages were stored without vectors; see `backlog`
         self.on_block: list[Callable[[str], None]] = []  # told of blocks that are written or deleted
         self.group: asyncio.TaskGroup | None = None
         self._holders: dict[str, set[Actor]] = {}

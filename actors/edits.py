@@ -1,12 +1,13 @@
 """Applies edits to a live agent: one fenced transaction each, under the actor's commit turn."""
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, assert_never
 
 import anyio
 import msgspec
 from msgspec.structs import asdict, replace
 
-from actors import boot, clock
+from actors import approvals, boot, clock
 from actors.commands import (
     AttachArchive,
     AttachBlock,
@@ -125,8 +126,9 @@ async def _write(tx: Conn, actor: "Actor", edit: Edit, outcome: _Outcome) -> Non
             await _update_block(tx, agent_id, edit)
             outcome.blocks = await activation.blocks_of(tx, agent_id)
         case AttachTool(tool_id):
-            await rows.attach_tool(tx, agent_id, tool_id)
+            new = [tool_id] if await rows.attach_tool(tx, agent_id, tool_id) else []
             outcome.tools = await activation.tools_of(tx, agent_id)
+            await _ask_first(tx, new, outcome)
         case DetachTool(tool_id):
             await rows.detach_tool(tx, agent_id, tool_id)
             outcome.tools = await activation.tools_of(tx, agent_id)
@@ -199,8 +201,24 @@ async def _update_agent(tx: Conn, actor: "Actor", edit: UpdateAgent, outcome: _O
         await rows.replace_blocks(tx, agent.id, edit.block_ids)
         outcome.blocks = await activation.blocks_of(tx, agent.id)
     if edit.tool_ids is not msgspec.UNSET:
-        await rows.replace_tools(tx, agent.id, edit.tool_ids)
+        new = await rows.replace_tools(tx, agent.id, edit.tool_ids)
         outcome.tools = await activation.tools_of(tx, agent.id)
+        await _ask_first(tx, new, outcome)
+
+
+async def _ask_first(tx: Conn, new: Collection[str], outcome: _Outcome) -> None:
+    """Let calls of tools that the agent was just given need an approval, where that is their default."""
+    agent = outcome.agent
+    rules = approvals.with_defaults(
+        agent.settings.tool_rules, [tool for tool in outcome.tools or () if tool.id in new]
+    )
+    if len(rules) == len(agent.settings.tool_rules):
+        return
+    settings = replace(agent.settings, tool_rules=rules)
+    outcome.agent = replace(agent, settings=settings, updated_at=clock.now())
+    await rows.update_agent(
+        tx, agent.id, name=agent.name, tags=agent.tags, hidden=agent.hidden, settings=settings, user_id=None
+    )
 
 
 def _with_approval(actor: "Actor", edit: RequireApproval) -> UpdateAgent:
@@ -321,6 +339,8 @@ def _take(actor: "Actor", edit: Edit, outcome: _Outcome) -> None:
             thread.conversation = outcome.conversation
     if outcome.holdings is not None:
         actor.holds(outcome.holdings)
+    if isinstance(edit, InsertPassages):
+        actor.stored(edit.passages)
     if isinstance(edit, ResetMessages):
         actor.reset(actor.threads[edit.conversation_id], outcome.initial)
     if isinstance(edit, DeleteConversation):

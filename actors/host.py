@@ -11,8 +11,9 @@ from typing import Any
 import anyio
 from msgspec import Struct
 
-from actors import approvals, archival, cancelling, clock, edits, shortening, status
+from actors import archival, cancelling, clock, edits, expiry, shortening, status
 from actors.agent import Actor
+from actors.backlog import Backlog
 from actors.channels import Logs
 from actors.commands import (
     DeleteAgent,
@@ -22,7 +23,6 @@ from actors.commands import (
     Envelope,
     Receipt,
     ResetMessages,
-    SendMessages,
 )
 from actors.commons import Commons, HostSettings
 from actors.compaction import Done
@@ -47,7 +47,6 @@ PURGE_EVERY = 600.0  # seconds
 IDEMPOTENCY = timedelta(hours=24)
 DRAIN_LOOK = 0.02
 EXPIRY_LOOK = 5.0  # seconds between looks for requests that nobody answered in time
-EXPIRED_AT_ONCE = 100
 
 
 class Health(Struct, frozen=True):
@@ -82,6 +81,13 @@ class Host:
         )
         self._population = Population(self._commons)
         self._intake = Intake(self._population)
+        self._backlog = Backlog(
+            pool,
+            self._commons.embeddings,
+            wanted=self._commons.unembedded,
+            check=self._check_open,
+            settled=self.passages_written,
+        )
         self._draining = False
 
     @property
@@ -264,7 +270,11 @@ class Host:
         self._commons.forget_block(block_id)
 
     async def passages_written(self, agent_ids: Iterable[str]) -> None:
-        """Passages were written outside of these agents, which hold their archive: hot ones count anew."""
+        """Passages were written outside of these agents, which hold their archive: hot ones count anew.
+
+        Those that have no vector get one before long.
+        """
+        self._commons.unembedded.set()
         for agent_id in agent_ids:
             actor = self._population.hot.get(agent_id)
             if actor is None:
@@ -304,6 +314,7 @@ class Host:
                         self._purge,
                         self._expire,
                         partial(archival.keep_indexed, self.pool),
+                        self._backlog.run,
                     )
                 ]
                 try:
@@ -330,6 +341,7 @@ class Host:
         A suspended turn goes on in the next life from its last committed step. Draining twice is no error.
         """
         self._draining = True
+        self._backlog.stop()
         with anyio.move_on_after(self._commons.settings.drain_seconds):
             while self._population.turns_running():  # noqa: ASYNC110 - many actors, no one event
                 await anyio.sleep(DRAIN_LOOK)
@@ -364,31 +376,11 @@ class Host:
                 log.warning("requests not expired", extra={"reason": str(error)})
 
     async def expire_once(self) -> None:
-        """Give every request that expired the default answer, as a command like any other.
-
-        Its key is the request's, so that it is given once whoever looks, and however often.
-        """
-        async with connection(self.pool) as conn:
-            expired = await pending.expired(conn, limit=EXPIRED_AT_ONCE)
-        for request in expired:
-            decisions = approvals.defaults(request, self._commons.settings.approval_default)
-            command = SendMessages(
-                conversation_id=request.conversation_id,
-                messages=(),
-                background=True,
-                approvals=decisions,
-                request_config={"run_type": "approval_expired"},
-            )
-            envelope = Envelope(
-                command=command,
-                key=f"expired-{request.message_id}",
-                request_hash=request.message_id.encode(),
-                caller="wakeful",
-                organization_id=request.organization_id,
-            )
+        """Give every request that expired the default answer, as a command like any other."""
+        for agent_id, envelope in await expiry.answers(self.pool, self._commons.settings.approval_default):
             try:
-                receipt = await self.accept(request.agent_id, envelope)
+                receipt = await self.accept(agent_id, envelope)
             except InvalidAnswerError:
                 continue  # somebody answered meanwhile
             if not receipt.replayed:
-                log.info("request expired", extra={"agent_id": request.agent_id, "run_id": receipt.run_id})
+                log.info("request expired", extra={"agent_id": agent_id, "run_id": receipt.run_id})

@@ -49,14 +49,15 @@ class Policy(Struct, frozen=True, kw_only=True):
 
 
 class Called(Struct, frozen=True, gc=False):
-    """A call with its result. `ran` says that rules and arguments let it; `wants_more` that it asked for
-    another turn.
+    """A call with its result. `ran` says that rules and arguments let it, and whoever was asked; `denied`
+    that a person did not; `wants_more` that it asked for another turn.
     """
 
     name: str
     output: str
     ran: bool
     failed: bool = False
+    denied: bool = False
     wants_more: bool = False
 
 
@@ -141,10 +142,18 @@ def after_calls(turn: Turn, called: Sequence[Called], policy: Policy) -> tuple[T
     """Return the turn after its calls have results, and why it goes on, where the model must be told."""
     done = [call for call in called if call.ran]
     ran = turn.ran
-    for call in done:
-        ran = ran.after(call.name, call.output)
-    invalid = turn.invalid_calls + len(called) if called and not done else 0
+    denied = any(call.denied for call in called)
+    for call in called:
+        if call.ran:
+            ran = ran.after(call.name, call.output)
+        elif call.denied:
+            ran = ran.refused(call.name)
+    invalid = turn.invalid_calls + len(called) if called and not done and not denied else 0
     turn = replace(turn, calls=(), ran=ran, invalid_calls=invalid)
+    if denied and not done:
+        return replace(
+            turn, reminders=0
+        ), "Your call was denied; its result says why." if policy.memgpt else None
     if not done:
         return turn, "Your call was not run; its result says why. Call again." if policy.memgpt else None
     leaving, reason = _verdict(done, policy)

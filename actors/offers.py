@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors import jsontext, loop, prompt, thoughts, toolrun
+from actors import approvals, jsontext, loop, prompt, thoughts, toolrun
 from actors.loop import Called, Policy, Turn
 from actors.toolrun import Prepared
 from actors.tools import results
@@ -24,8 +24,9 @@ log = logging.getLogger("wakeful.turn")
 
 HIDDEN = "[This is an automated system message hidden from the user] "
 # How the results of calls begin that never reached their tool; what a tool says itself begins otherwise.
-_NEVER_RAN = re.compile(
-    r"\[ToolConstraintError\]|Error: \S+ was not run,|interrupted: the run was stopped before this call ran"
+_NOT_RUN = re.compile(
+    r"\[ToolConstraintError\]|Error: \S+ was not run,|interrupted: the run was stopped before this call ran|"
+    + re.escape(approvals.DENIAL)
 )
 
 
@@ -129,7 +130,8 @@ def called(calls: Sequence[ToolCallPart], returns: Sequence[ToolReturnPart]) -> 
         Called(
             name=result.name,
             output=result.text,
-            ran=result.status == "success" or _NEVER_RAN.match(result.text) is None,
+            ran=result.status == "success" or _NOT_RUN.match(result.text) is None,
+            denied=result.status == "error" and result.text.startswith(approvals.DENIAL),
             failed=result.status == "error",
             wants_more=thoughts.wants_heartbeat(asked.get(result.tool_call_id, "")),
         )
@@ -145,13 +147,29 @@ def recovered(turn: Turn, policy: Policy, messages: Sequence[Message]) -> Turn:
         if message.step_id is None or message.excluded:
             continue
         if message.role in ("assistant", "approval"):
-            asked = tuple(part for part in message.content if isinstance(part, ToolCallPart))
-            if not asked:
+            calls = tuple(part for part in message.content if isinstance(part, ToolCallPart))
+            asked += calls
+            if message.role == "assistant" and not calls and not _asks(messages, message.step_id):
                 replayed, _ = loop.after_answer(replace(replayed, answered=True), policy)
         elif message.role == "tool":
             returns = [part for part in message.content if isinstance(part, ToolReturnPart)]
             replayed, _ = loop.after_calls(replayed, called(asked, returns), policy)
+            asked = ()
     return replace(turn, ran=replayed.ran, reminders=replayed.reminders, invalid_calls=replayed.invalid_calls)
+
+
+def _asks(messages: Sequence[Message], step_id: str) -> bool:
+    """Say whether the step asked for approvals: what its model said besides was no answer."""
+    return any(m.role == "approval" and m.step_id == step_id for m in messages)
+
+
+def asked_by(messages: Sequence[Message], run_id: str) -> str | None:
+    """Return the run whose request this one answered, as far as these messages tell."""
+    answered = {m.step_id for m in messages if m.run_id == run_id and m.role == "tool"}
+    return next(
+        (m.run_id for m in messages if m.role == "approval" and m.step_id in answered and m.run_id != run_id),
+        None,
+    )
 
 
 def heartbeat(reason: str, *, at: datetime, timezone: str) -> str:

@@ -5,8 +5,11 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from actors import offers
 from actors.errors import UnknownModelError
 from actors.llm.dialects import Dialect
+from actors.loop import Turn
+from actors.rules import Ran
 from actors.thread import Thread
 from storage import activation
 from storage import messages as stored_messages
@@ -34,9 +37,26 @@ async def load(actor: "Actor", thread: Thread, *, ending: bool = False) -> None:
         window_tokens = actor.agent.settings.context_window_tokens or model.ref.context_window_tokens
         thread.bound_returns(window_tokens)
     thread.load(messages, open_steps=steps)
+    if thread.pending is not None:
+        thread.ran = await _ran(actor, thread.pending.run_id, thread, messages)
     for waiting in thread.mailbox:
         if waiting.applied:
             actor.recovered[waiting.run_id] = await _said(actor, waiting.run_id, thread, messages)
+            if waiting.command.approvals:
+                before = offers.asked_by(messages, waiting.run_id)
+                thread.ran = await _ran(actor, before, thread, messages)
+
+
+async def _ran(actor: "Actor", run_id: str | None, thread: Thread, window: list[Message]) -> Ran:
+    """Return what tool rules look at after this run and those whose requests it and they answered."""
+    chain: list[str] = []
+    while run_id is not None and run_id not in chain and actor.policy.binds:
+        chain.append(run_id)
+        run_id = offers.asked_by(window, run_id)
+    turn = Turn(max_steps=1)
+    for each in reversed(chain):
+        turn = offers.recovered(turn, actor.policy, await _said(actor, each, thread, window))
+    return turn.ran
 
 
 async def _said(actor: "Actor", run_id: str, thread: Thread, window: list[Message]) -> list[Message]:

@@ -106,6 +106,13 @@ class Ran(Struct, frozen=True, gc=False):
         """Return what has run once this call has."""
         return Ran({**self.counts, name: self.counts.get(name, 0) + 1}, name, output)
 
+    def refused(self, name: str) -> "Ran":
+        """Return what has run once a person denied this call: it was made, and leads nowhere.
+
+        It uses up a limit, is no longer owed, and no rule says what follows: the model can go on without.
+        """
+        return Ran({**self.counts, name: self.counts.get(name, 0) + 1}, None, "")
+
 
 class Rules(Struct, frozen=True, kw_only=True):
     """The rules of an agent, sorted by what they decide. Most agents have none.

@@ -14,6 +14,7 @@ from actors.entries import entries, joined
 from actors.jobs import Job
 from actors.llm import openai_chat
 from actors.llm.dialects import CHAT, Dialect
+from actors.loop import NOTHING_RAN
 from actors.mailbox import Mailbox, Waiting
 from actors.openstep import OpenStep
 from actors.window import Entry
@@ -45,6 +46,7 @@ class Thread:
         "mailbox",
         "open",
         "pending",
+        "ran",
         "return_chars",
         "scheduled",
         "steering",
@@ -65,6 +67,7 @@ class Thread:
         self.steering: list[Waiting] = []
         self.announced: frozenset[str] = frozenset()  # runs that clients were told wait here
         self.pending: PendingRequest | None = None  # what somebody outside has to answer first
+        self.ran = NOTHING_RAN  # before what it asks, or the answer: what rules look at in the answer's turn
         self.open: OpenStep | None = None  # the step that has no results yet; models do not see it
         self.turn: TurnRunner | None = None
         self.task: asyncio.Task[None] | None = None

@@ -199,6 +199,8 @@ class TurnRunner:
         events += [MessageCommitted(self.run_id, m) for m in recovered]
         events += queueing.left(self.thread, self.run_id, "started")
         events += queueing.waiting(self.thread)
+        if self.decisions or (self.waiting.applied and command.approvals):
+            self.turn = replace(self.turn, ran=self.thread.ran)
         if recovered and self.policy.binds:
             self.turn = offers.recovered(self.turn, self.policy, recovered)
         self.channel.publish(*events)
@@ -279,6 +281,7 @@ class TurnRunner:
                 self.turn = loop.after_model(self.turn, answer.calls, truncated=answer.finish == "length")
                 prepared = offers.judge(self.policy, self.turn, answer, self.toolbox.tools)
                 if answer.asked:
+                    self.thread.ran = self.turn.ran  # the answer's turn goes on from there
                     self.turn, prepared = loop.park(self.turn), []
                 self.watch.enter("tools")
                 await acting.run(self, answer, prepared)

@@ -11,8 +11,8 @@ A connection's life
 -------------------
 A websocket at `/v1/ws` is admitted by `websocket`. Its messages are taken by a callback of its
 `sockets.Socket` (uvicorn's protocol, with a synchronous write); `session`, a pure state machine, says of
-every frame, answer, publication and tick what is to be sent, begun or closed; `realtime` does that work as tasks
-that end with the connection. `protocol` decodes commands, `tokens` says who connects, `rpc` and its
+every frame, answer, publication and tick what is to be sent, begun or closed; `realtime` does that work
+as tasks that end with the connection. `protocol` decodes commands, `tokens` says who connects, `rpc` and its
 neighbours `rpc_*` carry out methods, `feeds` opens channels. `outbound` writes a publication that was framed
 once for all its subscribers, or queues it within bounds and merges what a slow reader has not taken.
 

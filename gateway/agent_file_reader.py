@@ -170,11 +170,11 @@ def read(data: bytes, *, known_tools: frozenset[str], overrides: Overrides, now:
         body = _body(entry, links, blocks, overrides)
         body["tools"] = [name for name in wanted if name in known_tools]
         request = decode.convert(body, CreateAgent, param=f"/file/agents/{place}")
-        said = () if overrides.strip_messages else _messages(links, now)
+        seen = () if overrides.strip_messages else _messages(links, now)
         left = [f"tool {name}" for name in wanted if name not in known_tools]
         left += [name for name in _LEFT if entry.get(name)]
         left += [f"secret {name}" for name in _secret_names(links)]
-        made.append(Read(request, said, tuple(left)))
+        made.append(Read(request, seen, tuple(left)))
     return made
 
 
@@ -224,12 +224,12 @@ def _messages(links: Links, now: datetime) -> tuple[Said, ...]:
     by_id = {line.id: line for line in links.messages or ()}
     calls: dict[str, str] = {}
     seen = links.in_context_message_ids or tuple(by_id)
-    found = (_said(by_id[id_], calls, now) for id_ in seen[:MAX_MESSAGES] if id_ in by_id)
+    found = (said(by_id[id_], calls, now) for id_ in seen[:MAX_MESSAGES] if id_ in by_id)
     return tuple(message for message in found if message is not None and message.content)
 
 
-def _said(line: Line, calls: dict[str, str], now: datetime) -> Said | None:
-    """Return a message; `calls` remembers the names of those who were called."""
+def said(line: Line, calls: dict[str, str], now: datetime) -> Said | None:
+    """Return a message, None where it is none of a conversation; `calls` remembers who was called."""
     role = _ROLES.get(line.role)
     if role is None:
         return None

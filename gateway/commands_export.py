@@ -13,12 +13,19 @@ from storage.records import JsonObject
 PAGE = 200
 
 
+class Held(msgspec.Struct, frozen=True):
+    """What is looked at of an agent."""
+
+    message_ids: tuple[str, ...]
+
+
 def export_agent(url: str, api_key: str | None, wanted: str, *, full: bool) -> None:
     """Write an agent file to standard output.
 
-    `full` adds three keys that readers of agent files skip: `recall` (every message of the default
-    conversation, oldest first), `conversations` (the others, each with its `messages`), and `archival`
-    (the passages). Written as it is read: no more than a page is held in memory.
+    `full` adds keys that other readers of agent files skip: `recall` (every message of the default
+    conversation, oldest first), `window` (the ids of those that its model sees), `conversations` (the
+    others, each with its `messages`), and `archival` (the passages). Written as it is read: no more than
+    a page is held in memory. An import takes `recall` and `archival` over.
 
     Raises:
         ChatError: The server cannot be asked, or there is no such agent. What was written is incomplete.
@@ -41,8 +48,11 @@ def export_agent(url: str, api_key: str | None, wanted: str, *, full: bool) -> N
 
 async def _everything(client: Client, agent_id: str) -> AsyncGenerator[bytes]:
     yield b',\n  "recall": '
-    async for part in _array(client.pages(f"/v1/agents/{agent_id}/messages?order=asc", limit=PAGE)):
+    said = f"/v1/agents/{agent_id}/messages?order=asc&use_assistant_message=false"
+    async for part in _array(client.pages(said, limit=PAGE)):
         yield part
+    agent = await client.ask("GET", f"/v1/agents/{agent_id}", Held)
+    yield b',\n  "window": ' + msgspec.json.encode(agent.message_ids)
     yield b',\n  "conversations": ['
     comma = b""
     async for page in client.pages(

@@ -241,4 +241,5 @@ def tool(tool: Tool) -> LettaTool:
         json_schema=tool.json_schema,
         tags=tool.tags,
         return_char_limit=tool.return_char_limit,
+        default_requires_approval=tool.default_requires_approval,
     )

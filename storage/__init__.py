@@ -26,6 +26,7 @@ Who writes what:
     ownership                hosts and shards
     agents, blocks, tools    what belongs to no live agent: creating, and blocks by compare-and-set
     archives, passages       as such directly; an agent's own inside its actor's step or edit
+    unembedded               vectors of passages that were stored without one
 
 Invariants: a command is accepted once and handled once; a step commits whole, under the newest fence
 and the version it started from, or not at all; a message never changes its position; a finished run

@@ -80,10 +80,17 @@ with wanted as materialized (
 ), agent as (
   insert into agents (id, organization_id, name, tags, hidden, settings, shard, created_by_id,
          last_updated_by_id)
-  select $1, $2, $3, $4, $5, $6, $7, $8, $8
+  select $1, $2, $3, $4, $5, $6::jsonb || coalesce((
+           select jsonb_build_object('tool_rules', coalesce($6::jsonb -> 'tool_rules', '[]') || jsonb_agg(
+                    jsonb_build_object('type', 'requires_approval', 'tool_name', f.name) order by f.ordinal))
+             from found f
+            where f.default_requires_approval
+              and not coalesce($6::jsonb -> 'tool_rules', '[]') @> jsonb_build_array(
+                    jsonb_build_object('type', 'requires_approval', 'tool_name', f.name))
+           having count(*) > 0), '{}'), $7, $8, $8
    where not exists (
      select from wanted w where not exists (select from found f where f.id = w.key or f.name = w.key))
-  returning id, created_at
+  returning id, created_at, settings
 ), conversation as (
   insert into conversations (id, organization_id, agent_id, end_position)
   select id, $2, id, 1 + jsonb_array_length($16::jsonb) from agent
@@ -110,7 +117,7 @@ with wanted as materialized (
   insert into agents_tools (agent_id, tool_id, ordinal)
   select agent.id, f.id, f.ordinal - 1 from agent, found f
 )
-select agent.created_at,
+select agent.created_at, agent.settings,
        (select coalesce(jsonb_agg(to_jsonb(f) - 'ordinal' order by f.ordinal), '[]') from found f) as tools
   from agent
 """
@@ -131,6 +138,8 @@ _encode = msgspec.json.Encoder().encode
 
 async def create(conn: Conn, new: NewAgent) -> Profile:
     """Store an agent with its default conversation, system message, blocks and tools.
+
+    Tools that ask for an approval by default get a rule that says so, unless the agent has one.
 
     Raises:
         NotFoundError: A tool does not exist; nothing was stored.
@@ -162,11 +171,14 @@ async def create(conn: Conn, new: NewAgent) -> Profile:
         raise NotFoundError("tool", missing or "")
     at = row["created_at"]
     stamp = msgspec.structs.replace
+    tools = _tools.decode(row["tools"])
+    if any(tool.default_requires_approval for tool in tools):
+        agent = stamp(agent, settings=_settings.decode(row["settings"]))
     return Profile(
         agent=stamp(agent, created_at=at, updated_at=at, last_updated_by_id=agent.created_by_id),
         message_ids=(system.id, *(message.id for message in new.history)),
         blocks=(*new.held, *(stamp(block, created_at=at, updated_at=at) for block in new.blocks)),
-        tools=_tools.decode(row["tools"]),
+        tools=tools,
     )
 
 

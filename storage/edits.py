@@ -175,8 +175,8 @@ returning tool_id
 _HAS_TOOL = "select 1 from agents_tools where agent_id = $1 and tool_id = $2"
 
 
-async def attach_tool(conn: Conn, agent_id: str, tool_id: str) -> None:
-    """Attach a tool of the agent's organisation. Attaching twice is no error.
+async def attach_tool(conn: Conn, agent_id: str, tool_id: str) -> bool:
+    """Attach a tool of the agent's organisation; return whether it was not before, which is no error.
 
     Raises:
         NotFoundError: There is no such tool.
@@ -184,6 +184,7 @@ async def attach_tool(conn: Conn, agent_id: str, tool_id: str) -> None:
     attached = await conn.fetchrow(_ATTACH_TOOL, agent_id, tool_id)
     if attached is None and await conn.fetchrow(_HAS_TOOL, agent_id, tool_id) is None:
         raise NotFoundError("tool", tool_id)
+    return attached is not None
 
 
 _DETACH_TOOL = "delete from agents_tools where agent_id = $1 and tool_id = $2"
@@ -197,11 +198,10 @@ async def detach_tool(conn: Conn, agent_id: str, tool_id: str) -> None:
 _DETACH_OTHER_TOOLS = "delete from agents_tools where agent_id = $1 and tool_id <> all ($2::text[])"
 
 
-async def replace_tools(conn: Conn, agent_id: str, tool_ids: Sequence[str]) -> None:
-    """Make these tools the agent's only ones."""
+async def replace_tools(conn: Conn, agent_id: str, tool_ids: Sequence[str]) -> list[str]:
+    """Make these tools the agent's only ones; return those that it did not have."""
     await conn.execute(_DETACH_OTHER_TOOLS, agent_id, list(tool_ids))
-    for tool_id in tool_ids:
-        await attach_tool(conn, agent_id, tool_id)
+    return [tool_id for tool_id in tool_ids if await attach_tool(conn, agent_id, tool_id)]
 
 
 _CREATE_CONVERSATION = """

@@ -38,8 +38,8 @@ class PassageHit(Struct, frozen=True, kw_only=True):
 # take the same argument: the driver's codec knows which one it is.
 _INSERT = """
 insert into passages (id, organization_id, archive_id, text, tags, metadata, embedding_model, dimensions,
-       embedding, created_at, updated_at, created_by_id, last_updated_by_id)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+       embedding, created_at, updated_at, created_by_id, last_updated_by_id, embeddable)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 """
 
 
@@ -70,6 +70,7 @@ def _arguments(passage: Passage) -> tuple[object, ...]:
         passage.updated_at,
         passage.created_by_id,
         passage.last_updated_by_id,
+        passage.vector is None or vector is not None,
     )
 
 

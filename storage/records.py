@@ -178,7 +178,10 @@ class BlockChanges(Struct, frozen=True, kw_only=True):
 
 
 class Tool(Struct, frozen=True, kw_only=True):
-    """A tool an agent may hold. `json_schema` is the function schema that models are shown."""
+    """A tool an agent may hold. `json_schema` is the function schema that models are shown.
+
+    `default_requires_approval` gives agents a rule to ask first, when they are given the tool.
+    """
 
     id: str
     organization_id: str
@@ -190,6 +193,7 @@ class Tool(Struct, frozen=True, kw_only=True):
     updated_at: datetime
     tags: tuple[str, ...] = ()
     return_char_limit: int = 50_000
+    default_requires_approval: bool | None = None
 
 
 class Conversation(Struct, frozen=True, kw_only=True):

@@ -77,7 +77,7 @@ async def seed(conn: Conn, specs: Iterable[Spec]) -> None:
 
 _READ = """
 select t.id, t.organization_id, t.name, t.tool_type, t.description, t.json_schema, t.tags,
-       t.return_char_limit, t.created_at, t.updated_at
+       t.return_char_limit, t.default_requires_approval, t.created_at, t.updated_at
   from tools t
 """
 
@@ -94,6 +94,25 @@ async def get(conn: Conn, tool_id: str, *, organization_id: str) -> Tool:
     if row is None:
         raise NotFoundError("tool", tool_id)
     return _tool(row)
+
+
+_SET_DEFAULT = """
+update tools t set default_requires_approval = $3, updated_at = now()
+ where t.id = $1 and t.organization_id = $2
+   and t.default_requires_approval is distinct from $3
+"""
+
+
+async def set_default_approval(
+    conn: Conn, tool_id: str, required: bool | None, *, organization_id: str
+) -> Tool:
+    """Say whether agents that are given the tool from now on ask before they call it; return the tool.
+
+    Raises:
+        NotFoundError: The organisation has none with this id.
+    """
+    await conn.execute(_SET_DEFAULT, tool_id, organization_id, required)
+    return await get(conn, tool_id, organization_id=organization_id)
 
 
 _BY_AGE = Order(
@@ -159,4 +178,5 @@ def _tool(row: Row) -> Tool:
         updated_at=row["updated_at"],
         tags=tuple(row["tags"]),
         return_char_limit=row["return_char_limit"],
+        default_requires_approval=row["default_requires_approval"],
     )

@@ -83,12 +83,17 @@ class Embeddings:
                 return f"{provider.name}/{usual}"
         return LOCAL_HANDLE if _is_installed() else None
 
+    @property
+    def off(self) -> bool:
+        """Say whether a person switched embeddings off, whatever agents and archives name."""
+        return self._chosen == OFF
+
     def handle_for(self, named: str | None) -> str | None:
         """Return the handle that `embed` uses where an agent or archive names this one, or none.
 
         `None` means that nothing is embedded, so that search has only words to go by.
         """
-        if self._chosen == OFF:
+        if self.off:
             return None
         if not named or named.startswith(SERVERS_CHOICE):
             return self.default
@@ -123,7 +128,7 @@ class Embeddings:
 
     async def available(self) -> list[EmbeddingRef]:
         """Return every model that is known to embed, the local one last; asks as `Catalog.list` does."""
-        if self._chosen == OFF:
+        if self.off:
             return []
         listed = await self._catalog.list_embedders()
         refs = {ref.handle: ref for ref in (self._ref(provider, name) for provider, name in listed)}

@@ -9,17 +9,20 @@ from starlette.responses import Response
 
 from actors import clock
 from actors.tokens import estimate
-from gateway import agent_file, agent_file_reader, multipart, new_agents
+from gateway import agent_file, agent_file_reader, agent_file_whole, multipart, new_agents
 from gateway.agent_file import AgentFile
 from gateway.agent_file_reader import Overrides, Read, Said
+from gateway.agent_file_whole import Whole
 from gateway.app import Context, Route, json
 from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
+from gateway.passage_requests import new_passage
 from gateway.rest import agents as agent_routes
-from storage import activation, agents, conversations, imports, migrate, tools
+from storage import activation, agents, conversations, imports, migrate, passages, tools
 from storage.agents import NewAgent
+from storage.archive_records import Passage
 from storage.errors import NotFoundError
 from storage.keyset import Page
-from storage.pool import connection, transaction
+from storage.pool import Conn, connection, transaction
 from storage.records import Agent, Message
 from storage.tools import ToolFilter
 
@@ -80,7 +83,10 @@ class Imported(Struct, frozen=True):
 
 
 async def import_(ctx: Context) -> Response:
-    """Create the agents of an agent file, all or none. Tools are matched by name."""
+    """Create the agents of an agent file, all or none. Tools are matched by name.
+
+    Of a full export's one agent the passages and what was said before the window are taken over as well.
+    """
     form = multipart.form(await ctx.read(), ctx.headers.get(b"content-type", b""))
     data = form.pop("file", None)
     if data is None:
@@ -88,16 +94,48 @@ async def import_(ctx: Context) -> Response:
     overrides = _overrides(form, ctx.headers.get(b"x-override-embedding-model"))
     known = await _tool_names(ctx)
     wanted = agent_file_reader.read(data, known_tools=known, overrides=overrides, now=clock.now())
-    built = [await _built(ctx, one) for one in wanted]
+    whole = _whole(data, wanted, strip=overrides.strip_messages)
+    built = [await _built(ctx, one, whole.history) for one in wanted]
+    kept = _passages(ctx, whole)
     async with connection(ctx.host.pool) as conn, transaction(conn):
         for new in built:
             await agents.create(conn, new)
-            for message in reversed(new.history):
-                if message.role == "summary":
-                    await imports.put_in_force(conn, new.agent.id, message.position)
-                    break
+            await _begin_window(conn, new, len(whole.history))
+            if kept:
+                await passages.insert_for_agent(conn, new.agent.id, kept)
+    made = tuple(new.agent.id for new in built)
+    if kept:
+        await ctx.host.passages_written(made)
     left = dict.fromkeys(what for one in wanted for what in one.left_out)
-    return json(Imported(tuple(new.agent.id for new in built), tuple(left)))
+    return json(Imported(made, (*left, *whole.left_out)))
+
+
+def _whole(data: bytes, wanted: Sequence[Read], *, strip: bool) -> Whole:
+    """Return what a full export holds of its one agent beside what other files have, too."""
+    if len(wanted) != 1 or not agent_file_whole.is_full(data):
+        return Whole()
+    room = agent_file_reader.MAX_MESSAGES - len(wanted[0].messages)
+    whole = agent_file_whole.read(data, room=room, now=clock.now())
+    return replace(whole, history=()) if strip else whole
+
+
+def _passages(ctx: Context, whole: Whole) -> list[Passage]:
+    """Return the passages of a file; their vectors are made once they are stored."""
+    at = clock.now()
+    return [
+        new_passage(one, archive_id="", caller=ctx.caller, at=at, param=f"/file/archival/{place}")
+        for place, one in enumerate(whole.archival)
+    ]
+
+
+async def _begin_window(conn: Conn, new: NewAgent, before: int) -> None:
+    """Let the window begin behind its summary, or behind the `before` messages that are history."""
+    window = new.history[before:]
+    summary = next((m for m in reversed(window) if m.role == "summary"), None)
+    if summary is not None:
+        await imports.put_in_force(conn, new.agent.id, summary.position)
+    elif before:
+        await imports.begin_window(conn, new.agent.id, before + 1)
 
 
 def _overrides(form: dict[str, bytes], embedding: bytes | None) -> Overrides:
@@ -131,10 +169,11 @@ async def _tool_names(ctx: Context) -> frozenset[str]:
     return frozenset(names)
 
 
-async def _built(ctx: Context, one: Read) -> NewAgent:
+async def _built(ctx: Context, one: Read, history: Sequence[Said]) -> NewAgent:
     """Return an agent with the messages of its file, which stand for those that a new one begins with."""
     new, _ = await new_agents.build(ctx, one.request)
-    return replace(new, history=tuple(_messages(new.agent, one.messages))) if one.messages else new
+    said = (*history, *one.messages)
+    return replace(new, history=tuple(_messages(new.agent, said))) if said else new
 
 
 def _messages(agent: Agent, said: Sequence[Said]) -> list[Message]:

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
 from actors.commands import AttachTool, DetachTool, Edit
@@ -50,6 +50,16 @@ class ListQuery(CountQuery, frozen=True, kw_only=True):
     order_by: Literal["created_at"] = "created_at"
 
 
+class UpdateTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may be changed of a built-in tool: its definition is the server's own.
+
+    `default_requires_approval`: agents that are given the tool from now on ask before they call it, unless
+    a rule of theirs is removed again.
+    """
+
+    default_requires_approval: bool | UnsetType | None = UNSET
+
+
 async def list_held(ctx: Context) -> Response:
     """Return a page of the tools that an agent holds."""
     query = ctx.query(HeldQuery)
@@ -86,6 +96,20 @@ async def retrieve(ctx: Context) -> Response:
     """Return one tool."""
     async with connection(ctx.host.pool) as conn:
         found = await tools.get(conn, ctx.params["tool_id"], organization_id=ctx.caller.organization_id)
+    return json(letta_agents.tool(found))
+
+
+async def modify(ctx: Context) -> Response:
+    """Change a tool's default. Agents that hold it already keep what they have."""
+    change = await ctx.body(UpdateTool)
+    organization_id, tool_id = ctx.caller.organization_id, ctx.params["tool_id"]
+    async with connection(ctx.host.pool) as conn:
+        if change.default_requires_approval is UNSET:
+            found = await tools.get(conn, tool_id, organization_id=organization_id)
+        else:
+            found = await tools.set_default_approval(
+                conn, tool_id, change.default_requires_approval, organization_id=organization_id
+            )
     return json(letta_agents.tool(found))
 
 
@@ -181,6 +205,16 @@ ROUTES: tuple[Route, ...] = (
         endpoint=retrieve,
         operation_id="retrieve_tool",
         summary="Retrieve a tool",
+        returns=LettaTool,
+        tags=("tools",),
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/tools/{tool_id}",
+        endpoint=modify,
+        operation_id="modify_tool",
+        summary="Modify a tool",
+        body=UpdateTool,
         returns=LettaTool,
         tags=("tools",),
     ),

@@ -111,6 +111,7 @@ create table tools (
   json_schema        jsonb not null,
   tags               text[] not null default '{}',
   return_char_limit  int not null default 50000,
+  default_requires_approval boolean,          -- whether agents that are given it ask before they call it
   created_at         timestamptz not null default now(),
   updated_at         timestamptz not null default now(),
   constraint tool_name_is_unique unique (organization_id, name)
@@ -330,6 +331,7 @@ create table passages (
   metadata            jsonb not null default '{}',
   embedding_model     text,
   dimensions          int,
+  embeddable          boolean not null default true, -- false: its model has no vector for this text
   created_at          timestamptz not null default now(),
   updated_at          timestamptz not null default now(),
   created_by_id       text,
@@ -348,6 +350,8 @@ create index passages_by_age on passages (archive_id, created_at, id);
 create index passages_by_organization on passages (organization_id, created_at, id);
 create index passages_by_words on passages using gin (words);
 create index passages_by_tag on passages using gin (tags);
+-- What waits for its vector, by archive: see storage/unembedded.py.
+create index passages_unembedded on passages (archive_id, created_at, id) where dimensions is null and embeddable;
 
 -- Vectors of any model stand in one column, in the row itself: a search that compares a whole archive would
 -- else fetch each from elsewhere. Each length has an index of its own; that of the local model is made here,

@@ -9,6 +9,7 @@ from letta_client.types.agents import ApprovalRequestMessage
 from bench.provider import Provider
 from storage.pool import Pool
 from tests.contract.connected import CALL, Connected, connected, user
+from tests.gateway.rest.talking import MODEL
 
 INSERT = {**CALL["tool_calls"][0], "id": "call-1"}
 ASK = {"text": "May I?", "tool_calls": [INSERT]}
@@ -182,3 +183,77 @@ async def test_a_tool_s_approval_is_switched_on_and_off(pool: Pool, provider: Pr
         ]
         await switch("memory_insert", agent_id=c.agent_id, body_requires_approval=False)
         assert (await c.client.agents.retrieve(c.agent_id)).tool_rules == []
+
+
+async def test_agents_that_are_given_a_tool_that_asks_by_default_have_a_rule_that_says_so(
+    pool: Pool, provider: Provider
+) -> None:
+    async with connected(pool, provider) as c:
+        agents, tools = c.client.agents, c.client.tools
+        [tool] = [t async for t in tools.list(name="archival_memory_insert")]
+        assert tool.id is not None
+        assert tool.default_requires_approval is None
+        changed = await tools.update(tool.id, default_requires_approval=True)
+        assert changed.default_requires_approval is True
+        assert (await tools.retrieve(tool.id)).default_requires_approval is True
+        assert [t.default_requires_approval async for t in tools.list(name="archival_memory_insert")] == [
+            True
+        ]
+
+        await agents.tools.attach(tool.id, agent_id=c.agent_id)
+        assert await asking(c, c.agent_id) == ["archival_memory_insert"]
+        await agents.tools.update_approval(
+            "archival_memory_insert", agent_id=c.agent_id, body_requires_approval=False
+        )
+        await agents.tools.attach(tool.id, agent_id=c.agent_id)  # it has it, and its own setting
+        assert await asking(c, c.agent_id) == []
+
+        made = await agents.create(model=MODEL, tools=["archival_memory_insert"])
+        assert [(r.type, r.tool_name) for r in made.tool_rules or []] == [
+            ("requires_approval", "archival_memory_insert")
+        ]
+        assert await asking(c, made.id) == ["archival_memory_insert"]
+        once = await agents.create(
+            model=MODEL,
+            tool_ids=[tool.id],
+            tool_rules=[{"type": "requires_approval", "tool_name": "archival_memory_insert"}],
+        )
+        assert await asking(c, once.id) == ["archival_memory_insert"]
+        later = await agents.create(model=MODEL)
+        assert later.tool_rules == []
+        await agents.update(later.id, tool_ids=[tool.id])
+        assert await asking(c, later.id) == ["archival_memory_insert"]
+
+        await tools.update(tool.id, default_requires_approval=False)
+        assert await asking(c, later.id) == ["archival_memory_insert"]
+        assert await asking(c, (await agents.create(model=MODEL, tools=["archival_memory_insert"])).id) == []
+
+
+async def test_a_call_of_such_a_tool_waits(pool: Pool, provider: Provider) -> None:
+    async with connected(pool, provider) as c:
+        [tool] = [t async for t in c.client.tools.list(name="archival_memory_insert")]
+        assert tool.id is not None
+        await c.client.tools.update(tool.id, default_requires_approval=True)
+        await c.client.agents.tools.attach(tool.id, agent_id=c.agent_id)
+        keep = {"name": "archival_memory_insert", "arguments": {"content": "tea"}, "id": "call-1"}
+        await provider.script([{"tool_calls": [keep]}, {"text": "Kept."}])
+        await asked(c)
+        assert (await reply(c, YES)).stop_reason.stop_reason == "end_turn"
+
+
+async def test_what_a_built_in_tool_does_cannot_be_changed(pool: Pool, provider: Provider) -> None:
+    async with connected(pool, provider) as c:
+        [tool] = [t async for t in c.client.tools.list(name="archival_memory_insert")]
+        assert tool.id is not None
+        with pytest.raises(letta_client.UnprocessableEntityError):
+            await c.client.tools.update(tool.id, description="Something else.")
+        with pytest.raises(letta_client.NotFoundError):
+            await c.client.tools.update(
+                "tool-00000000-0000-4000-8000-000000000000", default_requires_approval=True
+            )
+
+
+async def asking(c: Connected, agent_id: str) -> list[str]:
+    """Return the tools that the agent asks before it calls them."""
+    state = await c.client.agents.retrieve(agent_id)
+    return [str(r.tool_name) for r in state.tool_rules or [] if r.type == "requires_approval"]

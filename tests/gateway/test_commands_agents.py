@@ -2,6 +2,7 @@
 
 import json
 
+import anyio
 import pytest
 
 from bench.provider import Provider
@@ -85,3 +86,48 @@ async def test_an_export_is_an_agent_file_and_a_full_one_has_all_that_was_said(
     [other] = full["conversations"]
     assert [m["content"] for m in other["messages"] if m["message_type"] == "user_message"] == ["elsewhere"]
     assert [passage["text"] for passage in full["archival"]] == [text]
+
+
+async def test_a_full_export_is_imported_with_its_passages_and_its_history(
+    dsn: str, provider: Provider
+) -> None:
+    with on_database(dsn, provider) as process:
+        agent_id = process.agent(
+            name="sam", model="openai/m", memory_blocks=[{"label": "human", "value": "A"}]
+        )
+        for turn in range(6):
+            process.say(agent_id, f"question {turn}")
+        memory = {"text": "I know it.", "tags": ["sure"], "created_at": "2025-05-05T05:05:05Z"}
+        process.request("POST", f"/v1/agents/{agent_id}/archival-memory", json=memory)
+        process.request("POST", f"/v1/agents/{agent_id}/summarize", json={})
+        file = say(process, "agents", "export", "sam", "--full")
+        answer = process.request(
+            "POST",
+            "/v1/agents/import",
+            files={"file": ("sam.af", file.encode())},
+            headers={"X-Requested-With": "test"},
+        )
+        assert answer.status_code == 200, answer.text
+        [copy_id] = answer.json()["agent_ids"]
+        assert answer.json()["left_out"] == []
+        states = [process.request("GET", f"/v1/agents/{i}").json() for i in (agent_id, copy_id)]
+        assert len(states[1]["message_ids"]) == len(states[0]["message_ids"]) < 13
+        recalls = [
+            process.request("GET", f"/v1/agents/{i}/messages", params={"order": "asc", "limit": 100}).json()
+            for i in (agent_id, copy_id)
+        ]
+        told = [
+            [(m["message_type"], m.get("content")) for m in r if m["message_type"] != "system_message"]
+            for r in recalls
+        ]
+        asked = [[text for kind, text in one if kind == "user_message"] for one in told]
+        assert asked[0] == asked[1] == [f"question {turn}" for turn in range(6)]
+        assert sorted(map(str, told[0])) == sorted(map(str, told[1]))
+        with anyio.fail_after(30):
+            while True:
+                kept = process.request("GET", f"/v1/agents/{copy_id}/archival-memory").json()
+                assert [(p["text"], p["tags"]) for p in kept] == [("I know it.", ["sure"])]
+                assert kept[0]["created_at"].startswith("2025-05-05T05:05:05")
+                if kept[0]["embedding"] is not None:
+                    break
+                await anyio.sleep(0.1)

@@ -6,6 +6,7 @@ from tests.laws.scenarios import (
     Compact,
     Crash,
     Drain,
+    Embed,
     LostAnswer,
     LostWakeups,
     Reject,
@@ -26,6 +27,7 @@ _CROSSED: dict[str, tuple[type[Scenario], ...]] = {
     "activation.tools_of": (Edits,),
     "archives.attach": (Edits,),
     "archives.detach": (Edits,),
+    "archives.holders": (Embed,),
     "archives.holdings": (Edits,),
     "blocks.create": (Remember,),
     "checkpoints.landed": (LostAnswer,),
@@ -46,10 +48,13 @@ _CROSSED: dict[str, tuple[type[Scenario], ...]] = {
     "runs.end_of": (UnheardEnd,),
     "runs.find_by_key": (Reject,),
     "steps.find": (Approve,),
+    "unembedded.store": (Embed,),
+    "unembedded.texts": (Embed,),
 }
 
 SCENARIOS: tuple[type[Scenario], ...] = (
-    Talk, Edits, Remember, Compact, Approve, LostAnswer, UnheardEnd, LostWakeups, Drain, Crash, Reject
+    Talk, Edits, Remember, Compact, Approve, LostAnswer, UnheardEnd, LostWakeups, Drain, Crash, Reject,
+    Embed,
 )  # fmt: skip
 
 

@@ -138,11 +138,23 @@ class Change(Struct, frozen=True, tag="change"):
         return cls(agent_id, base64.b64encode(pickle.dumps(edit)).decode())
 
 
+class Cancel(Struct, frozen=True, tag="cancel"):
+    """Cancel whatever the agent does or waits for."""
+
+    agent_id: str
+
+
+class Shorten(Struct, frozen=True, tag="shorten"):
+    """Compact the agent's default conversation."""
+
+    agent_id: str
+
+
 class Look(Struct, frozen=True, tag="look"):
     """Say how the host is doing."""
 
 
-Asked = Tell | Follow | Change | Look
+Asked = Tell | Follow | Change | Cancel | Shorten | Look
 
 
 class Told(Struct, frozen=True, tag="told"):
@@ -207,6 +219,12 @@ class Talker:
                 case Follow(agent_id, run_id, conversation_id):
                     async for batch in self._host.ref(agent_id).follow(run_id, conversation_id):
                         yield Heard([logged.event for logged in batch])
+                    yield Done()
+                case Cancel(agent_id):
+                    await self._host.ref(agent_id).cancel()
+                    yield Done()
+                case Shorten(agent_id):
+                    await self._host.ref(agent_id).compact(agent_id)
                     yield Done()
                 case Look():
                     yield Looked(self._host.health())

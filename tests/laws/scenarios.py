@@ -11,11 +11,13 @@ from actors import clock
 from actors.commands import Receipt
 from actors.events import StepStarted
 from bench.provider import Provider
-from storage.pool import Pool, connection
+from storage import passages
+from storage.pool import Pool, connection, transaction
 from tests.actors.worlds import create_agent, new_block
 from tests.laws import checks
 from tests.laws.host_process import Tell
 from tests.laws.nursery import HostProcess, RefusedError
+from tests.storage.libraries import passage
 
 LOOK = 0.02
 OVER = "LogTrimmedError"  # the run ended before we asked for its events
@@ -281,6 +283,54 @@ class Approve(Talk):
             )
         waits = "approval" in roles and "tool" not in roles
         return [] if asked == waits else [f"{asked} requests wait behind {roles}"]
+
+
+class Embed(Talk):
+    """A message to an agent whose memories wait for their vectors, and the vectors."""
+
+    TEXTS = ("the kettle sings", "the umbrella is green")
+
+    async def prepare(self) -> None:
+        self.agent_id = await create_agent(self._pool, model="openai/none", embedding="openai/embed")
+        async with connection(self._pool) as conn, transaction(conn):
+            await passages.insert_for_agent(conn, self.agent_id, [passage(text) for text in self.TEXTS])
+        await self._teach()
+
+    async def act(self, host: HostProcess) -> None:
+        await super().act(host)
+        while await self._waiting():
+            await anyio.sleep(LOOK)
+
+    async def between(self) -> list[str]:
+        return await super().between() + await self._half_done()
+
+    async def end(self) -> list[str]:
+        waiting = await self._waiting()
+        wrong = [f"{waiting} passages have no vector"] if waiting else []
+        return await super().end() + wrong + await self._half_done()
+
+    async def _waiting(self) -> int:
+        async with connection(self._pool) as conn:
+            return await conn.fetchval(_WAITING, self.agent_id)
+
+    async def _half_done(self) -> list[str]:
+        """Return what of a portion is there without the rest of it."""
+        async with connection(self._pool) as conn:
+            settled = await conn.fetchval(
+                "select a.embedding from archives a join archives_agents aa on aa.archive_id = a.id"
+                " where aa.agent_id = $1",
+                self.agent_id,
+            )
+        waiting = await self._waiting()
+        if (waiting, settled) in ((len(self.TEXTS), None), (0, "openai/embed")):
+            return []
+        return [f"{waiting} passages wait, the archive's model is {settled}"]
+
+
+_WAITING = """
+select count(*) from passages p join archives_agents aa on aa.archive_id = p.archive_id
+ where aa.agent_id = $1 and p.dimensions is null
+"""
 
 
 class LostAnswer(Talk):
