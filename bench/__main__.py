@@ -1,4 +1,4 @@
-"""Measures the server beside the relay and prints the table: `python -m bench`."""
+"""Measures the server beside the relay: `python -m bench`. With `explain` it looks at one run instead."""
 
 import argparse
 import os
@@ -17,7 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import measure, report, targets
+from bench import explain, html, measure, report, targets
 from bench.case import Bench, Case, Effort, Figures
 from bench.cases import CASES
 from bench.provider import Provider
@@ -34,8 +34,16 @@ Measured = dict[str, dict[str, list[Figures]]]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases. Returns 1 if a row failed or could not be measured, else 0."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["explain"]:
+        return explain.main(arguments[1:])
     parser = _parser()
     args = parser.parse_args(arguments)
+    if args.read is not None and args.html is None:
+        parser.error("--read makes a page of a report: say where with --html")
+    if args.read is not None:
+        args.html.write_text(html.page(args.read.read_bytes()), encoding="utf-8")
+        return 0
     cases = [case for case in CASES if not args.only or case.name in args.only]
     if unknown := set(args.only) - {case.name for case in CASES}:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
@@ -57,7 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures=measured,
         errors=errors,
     )
-    _show(whole, args.out / f"bench-{started_at.replace(':', '')}.json")
+    path = args.out / f"bench-{started_at.replace(':', '')}.json"
+    _show(whole, path)
+    if args.html is not None:
+        args.html.write_text(html.page(path.read_bytes()), encoding="utf-8")
     return int(bool(errors) or any(row.passed is False for row in rows))
 
 
@@ -68,12 +79,14 @@ def _end(signum: int, frame: object) -> None:  # noqa: ARG001 - the signature of
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--runs", type=int, default=5, help="alternating runs of each case (5)")
+    parser.add_argument("--runs", type=int, default=2, help="alternating runs of each case (2)")
     parser.add_argument("--quick", action="store_true", help="measure for a shorter time: a look, no verdict")
     names = ", ".join(case.name for case in CASES)
     parser.add_argument("--only", action="append", default=[], metavar="CASE", help=f"one of: {names}")
     parser.add_argument("--targets", nargs="+", choices=list(KINDS), default=list(KINDS))
     parser.add_argument("--out", type=Path, default=OUT, help="directory of the JSON (bench/out)")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots as well")
+    parser.add_argument("--read", type=Path, metavar="JSON", help="make the page of an earlier run's JSON")
     return parser
 
 

@@ -36,7 +36,7 @@ class Row(Struct, frozen=True, kw_only=True):
 class Effort(Struct, frozen=True):
     """How long to measure. `quick` is for a look, not for a verdict."""
 
-    runs: int = 5
+    runs: int = 2
     quick: bool = False
 
     def of(self, full: int, quick: int) -> int:

@@ -42,7 +42,8 @@ class Reply(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     answer waits until `gate` is opened. `raw` is a whole HTTP response, status line included, after
     which the socket closes; `sse` the verbatim body of an event stream. A `body` is the answer's whole
     JSON, with any `status`. `embeddings` gives it to requests for embeddings, which get no other; it may say
-    `status`, `headers`, `body`, `raw`, `delay_ms` and a fault.
+    `status`, `headers`, `body`, `raw`, `delay_ms` and a fault. `stamped` writes the clock's nanoseconds over
+    every `STAMP` at the moment it is sent.
     """
 
     text: str | None = None
@@ -70,12 +71,15 @@ class Reply(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     match: str | None = None
     model: str | None = None
     embeddings: bool = False
+    stamped: bool = False
     repeat: Size | Literal["forever"] = 1
 
 
+STAMP = "~" * 19  # as many characters as `time.monotonic_ns()` is written with, zeros before it
+
 # The tiny language of model names: fixed-t20-d500-g20 is 20 tokens, 500 ms before the first, then one
-# every 20 ms; r is reasoning tokens before them.
-_NAME = re.compile(r"(fixed|echo)((?:-[tdgr]\d+)*)")
+# every 20 ms; r is reasoning tokens before them. The tokens of `clock` say when they were written.
+_NAME = re.compile(r"(fixed|echo|clock)((?:-[tdgr]\d+)*)")
 _WORDS = re.compile(r"\S+\s*|\s+")
 
 
@@ -92,9 +96,12 @@ def named(model: str) -> Reply | None:
         return None
     numbers = {part[0]: int(part[1:]) for part in found[2].split("-")[1:]}
     thought = "".join(f"thought{i} " for i in range(numbers.get("r", 0)))
+    count = numbers.get("t", 1)
+    texts = {"fixed": "".join(f"word{i} " for i in range(count)), "clock": f"{STAMP} " * count}
     return Reply(
-        text=None if found[1] == "echo" else "".join(f"word{i} " for i in range(numbers.get("t", 1))),
+        text=texts.get(found[1]),
         echo=found[1] == "echo",
+        stamped=found[1] == "clock",
         reasoning=thought or None,
         delay_ms=numbers.get("d", 0),
         gap_ms=numbers.get("g", 0),

@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw, Struct
 
 from bench import framing, responses, wire
 from bench.recording import Listed, Record, State
-from bench.replies import Reply
+from bench.replies import STAMP, Reply
 
 KEPT_HEADERS = frozenset(
     {b"authorization", b"api-key", b"content-type", b"user-agent", b"openai-organization", b"idempotency-key"}
@@ -234,6 +234,8 @@ class Connection(asyncio.Protocol):
         if last:
             part.append(answer.closing)
         data = b"".join(part)
+        if self._reply.stamped:
+            data = data.replace(STAMP.encode(), b"%019d" % time.monotonic_ns())
         if answer.head is not None:
             data = (answer.head if self._next == 0 else b"") + framing.chunk(data)
             if last:

@@ -38,6 +38,16 @@ def test_every_row_has_a_name_of_its_own() -> None:
         ("memory", "agent", 24, None),
         ("start", "existing", 2, None),
         ("start", "new", 5, None),
+        ("ws_first_token", "p50", 3, 2.1),
+        ("ws_first_token", "p99", 10, 2.8),
+        ("ws_tokens", "cpu_1", 12, None),
+        ("ws_tokens", "cpu_200", 6, None),
+        ("ws_memory", "connection", 32, None),
+        ("ws_stalled", "held", 1, None),
+        ("ws_stalled", "ratio", 1.1, None),
+        ("ws_resume", "running", 20, None),
+        ("ws_resume", "ended", 20, None),
+        ("ws_resume", "inexact", 0, None),
     ],
 )
 def test_the_figures_are_those_that_were_asked_for(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.replies import DEFAULT_TEXT, Reply, Script, named, words
+from bench.replies import DEFAULT_TEXT, STAMP, Reply, Script, named, words
 
 
 @given(st.text())
@@ -18,6 +18,13 @@ def test_a_model_name_spells_tokens_delay_and_gap(tokens: int, delay: int, gap: 
     reply = named(f"fixed-t{tokens}-d{delay}-g{gap}")
     assert reply is not None
     assert (len(words(reply.text or "")), reply.delay_ms, reply.gap_ms) == (tokens, delay, gap)
+
+
+def test_a_clock_says_a_stamp_for_every_token() -> None:
+    reply = named("clock-t3-g50")
+    assert reply is not None
+    assert reply.stamped
+    assert reply.text == f"{STAMP} " * 3
 
 
 @pytest.mark.parametrize("name", ["gpt-4o-mini", "fixed-x3", "fixedt3", "echoes"])

@@ -74,6 +74,13 @@ async def test_an_echo_names_what_it_saw(client: openai.AsyncOpenAI) -> None:
     assert made.choices[0].message.content == "[2 messages] hello"
 
 
+async def test_a_clock_says_when_each_token_was_written(client: openai.AsyncOpenAI) -> None:
+    before = time.monotonic_ns()
+    stamps = [int(word) for word in said(await stream(client, model="clock-t3-g5")).split()]
+    assert len(stamps) == 3
+    assert before < stamps[0] < stamps[1] < stamps[2] < time.monotonic_ns()
+
+
 async def test_tool_calls_come_in_fragments_and_in_parallel(
     provider: Provider, client: openai.AsyncOpenAI
 ) -> None:

@@ -1,0 +1,81 @@
+"""One run as a waterfall."""
+
+import http.client
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from bench import __main__, explain, targets
+from bench.case import Bench
+from bench.explain import PHASES, Timed
+from bench.targets import Wakeful
+
+FIELDS = [field for _, field, _ in PHASES]
+STEPS = st.builds(
+    lambda times: Timed(step_id="step-1", **dict(zip(FIELDS, times, strict=True))),
+    st.lists(st.integers(0, 10**10), min_size=len(FIELDS), max_size=len(FIELDS)),
+)
+
+
+@given(st.lists(STEPS, max_size=5))
+def test_the_phases_follow_one_another_and_lose_no_time(steps: list[Timed]) -> None:
+    spans = explain.spans(steps)
+    at = 0
+    for span in spans:
+        assert span.start_ns == at
+        at += span.took_ns
+    assert at == sum(getattr(step, field) for step in steps for field in FIELDS)
+
+
+def test_only_timing_events_are_read() -> None:
+    value = '{"stepId":"step-1","firstToken":7,"unit":"ns"}'
+    lines = [
+        b"id: 3\n",
+        b'data: {"type":"TEXT_MESSAGE_CONTENT","messageId":"m","delta":"\\"wakeful.timing\\""}\n',
+        b': keepalive "wakeful.timing"\n',
+        f'data: {{"type":"CUSTOM","name":"wakeful.timing","value":{value}}}\n'.encode(),
+    ]
+    assert explain.timings(lines) == [Timed(step_id="step-1", first_token=7)]
+
+
+@pytest.mark.timeout(120)
+def test_a_run_of_a_server_is_explained(
+    ready: tuple[Wakeful, Bench], capsys: pytest.CaptureFixture[str]
+) -> None:
+    target, _ = ready
+    (agent,) = targets.create_agents(target, 1, "fixed-t5-d60-g10")
+    path, body = target.message(agent)
+    connection = http.client.HTTPConnection("127.0.0.1", target.port, timeout=30)
+    connection.request("POST", path, body, {"content-type": "application/json"})
+    (run_id,) = {
+        message["run_id"]
+        for message in msgspec.json.decode(connection.getresponse().read())["messages"]
+        if message.get("run_id")
+    }
+    connection.close()
+    url = f"http://127.0.0.1:{target.port}"
+    run, (step,) = explain.read(url, run_id, None)
+    assert run.status == "completed"
+    assert step.first_token >= 50e6
+    assert step.stream >= 30e6
+    assert step.checkpoint > 0
+    assert __main__.main(["explain", run_id, "--url", url]) == 0
+    shown = capsys.readouterr().out
+    assert "first token" in shown
+    assert "checkpoint" in shown
+
+
+def test_what_cannot_be_explained_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    port = targets.free_port()
+    assert __main__.main(["explain", "run-1", "--url", f"http://127.0.0.1:{port}"]) == 1
+    assert "refused" in capsys.readouterr().err
+
+
+def test_bars_stay_within_their_column() -> None:
+    steps = [Timed(step_id="a", queue=1, first_token=10**9), Timed(step_id="b", checkpoint=1)]
+    console = Console(width=120, record=True, quiet=True)
+    console.print(explain.waterfall(steps))
+    assert all(line.count("█") <= explain.WIDTH for line in console.export_text().splitlines())
