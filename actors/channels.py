@@ -151,8 +151,8 @@ class Channel:
             return oldest.start, oldest.read(oldest.start)
         return self.next, []
 
-    def since(self, offset: int) -> list[tuple[int, Event]] | None:
-        """Return everything after `offset`, each event with its own.
+    def since(self, offset: int, most: int | None = None) -> list[tuple[int, Event]] | None:
+        """Return everything after `offset`, each event with its own; with `most` not much more than that.
 
         None where part of it was forgotten, or where the log never came as far.
         """
@@ -165,6 +165,8 @@ class Channel:
             return None
         found: list[tuple[int, Event]] = []
         for segment in self.segments:
+            if most is not None and len(found) >= most:
+                break
             if segment.end > begin:
                 first = max(segment.start, begin)
                 found += enumerate(segment.read(first), first)
@@ -359,6 +361,8 @@ class Logs:
             for segment in channel.segments:
                 self._forget(segment)
             self._finished = deque(s for s in self._finished if s.channel is not channel)
+            # Whoever still reads here is told that it is forgotten; a run that goes on begins a segment anew.
+            channel.segments, channel.running = [], None
         self._gone(agent_id, channel_id)
 
     def bury(self, agent_id: str, conversation_ids: Iterable[str]) -> None:

@@ -8,7 +8,7 @@ from gateway import frames, shown_events
 from gateway.agent_log import AgentLog, Entry
 from gateway.channel_access import Place
 from gateway.choices import Choice
-from gateway.conversation_feed import CONFLATE_ABOVE, RECOVERY_BYTES
+from gateway.conversation_feed import CONFLATE_ABOVE, RECOVERY_BYTES, since
 from gateway.frames import publication
 from gateway.protocol import Subscribe
 from gateway.subscriptions import Audience, Subscribed, Subscription, fail
@@ -55,7 +55,9 @@ class AgentFeed:
     def _missed(self, request: Subscribe) -> list[Entry] | None:
         if not request.recover:
             return self.log.running()
-        return self.log.since(request.offset) if request.epoch == self.log.epoch else None
+        if request.epoch != self.log.epoch:
+            return None
+        return since(request.offset, self.log.next, self.log.since)
 
     def _found(self, entries: list[Entry] | None, member: Subscription) -> list[bytes] | None:
         if entries is None:

@@ -39,6 +39,12 @@ class Slice:
         rest.count = self.count - skip
         return rest
 
+    def within(self, begin: int, end: int) -> "Slice":
+        """Return what of the slice, which has some of it, is from `begin` on and before `end`."""
+        part = self.without(max(0, begin - self.start))
+        part.count -= max(0, self.end - end)
+        return part
+
 
 class AgentLog:
     """An ordered log of all conversations of an agent. The events themselves stay in theirs.
@@ -83,8 +89,11 @@ class AgentLog:
             self._slices.popleft()
         return place
 
-    def since(self, offset: int) -> list[Entry] | None:
-        """Return everything after `offset`; None where part of it is forgotten or was never here."""
+    def since(self, offset: int, most: int | None = None) -> list[Entry] | None:
+        """Return everything after `offset`; None where part of it is forgotten or was never here.
+
+        With `most` the first ones alone.
+        """
         begin = offset + 1
         if not 0 < begin <= self.next:
             return None
@@ -92,7 +101,8 @@ class AgentLog:
             return []
         if not self._slices or self._slices[0].start > begin:
             return None
-        return self._read([s.without(max(0, begin - s.start)) for s in self._slices if s.end > begin])
+        end = self.next if most is None else min(self.next, begin + most)
+        return self._read([s.within(begin, end) for s in self._slices if s.start < end and s.end > begin])
 
     def running(self) -> list[Entry]:
         """Return what the running runs said so far, each from its start, in the order of the log.
@@ -114,14 +124,23 @@ class AgentLog:
             wanted.append(part.without(skip))
         return self._read(wanted) or []
 
-    def kept(self) -> list[Entry]:
-        """Return everything that is still here, without what is older than something forgotten."""
+    def kept(self, before: int | None = None, most: int | None = None) -> list[Entry]:
+        """Return everything that is still here, without what is older than something forgotten.
+
+        With `before` and `most` the last ones before that offset.
+        """
+        end = self.next if before is None else min(self.next, before)
+        begin = 0 if most is None else end - most
         wanted: list[Slice] = []
         for part in reversed(self._slices):
-            skip = 0 if part.channel is None else max(0, _oldest(part.channel) - part.first)
-            if skip < part.count:
-                wanted.append(part.without(skip))
-            if skip:
+            if part.start >= end:
+                continue
+            oldest = part.start
+            if part.channel is not None:
+                oldest += max(0, _oldest(part.channel) - part.first)
+            if max(oldest, begin) < min(part.end, end):
+                wanted.append(part.within(max(oldest, begin), end))
+            if max(oldest, begin) > part.start:
                 break
         wanted.reverse()
         return self._read(wanted) or []
@@ -129,12 +148,14 @@ class AgentLog:
     def _read(self, slices: list[Slice]) -> list[Entry] | None:
         """Return the events of slices, each conversation read once; None where one forgot some."""
         needed: dict[Channel, int] = {}
+        ends: dict[Channel, int] = {}
         for part in slices:
-            if part.channel is not None and part.channel not in needed:
-                needed[part.channel] = part.first  # slices are in order, so it is the least
+            if part.channel is not None:
+                needed.setdefault(part.channel, part.first)  # slices are in order, so it is the least
+                ends[part.channel] = part.first + part.count
         found: dict[Channel, list[tuple[int, Event]]] = {}
         for channel, first in needed.items():
-            events = channel.since(first - 1)
+            events = channel.since(first - 1, ends[channel] - first)
             if events is None:
                 return None
             found[channel] = events

@@ -134,9 +134,21 @@ class Projection:
     def _run_started(self, event: RunStarted, out: list[bytes]) -> None:
         if self._begun:  # an attempt crashed: what it showed is void, what it committed stays
             self._close(out)
+            self._take_back(self._history or ())
             self._snapshot(out)
         else:
             self._begin(event, out)
+
+    def _take_back(self, stored: Sequence[Message]) -> None:
+        """Let results be told anew, and the snapshot show what was told in part and is stored by now.
+
+        No stream may begin twice, so such a message could not be said whole.
+        """
+        self._told = {key for key in self._told if not key.startswith(result_id(""))}
+        for message in stored:
+            calls = {part.id for part in message.content if isinstance(part, ToolCallPart)}
+            if self._told & {message.id, reasoning_id(message.id), *calls}:
+                self._committed.add(message.id)
 
     def _run_steered(self, event: RunSteered, out: list[bytes]) -> None:
         """Go on with the run that this one joined; others that join say no more than that."""
@@ -243,8 +255,11 @@ class Projection:
     def _message(self, event: MessageCommitted, out: list[bytes]) -> None:
         """Say what was never streamed, then that the message is durable."""
         message = event.message
+        known = message.id in self._committed
         self._committed.add(message.id)
-        if message.role == "tool":
+        if known:
+            pass  # told already, or shown by a snapshot
+        elif message.role == "tool":
             self._results(message, out)
         elif message.role in ("assistant", "approval") and not letta_messages.is_input(message):
             self._say(event.run_id, message, out)

@@ -191,18 +191,22 @@ class Keeper:
             await subscription.room()
             try:
                 if not subscription.over:
+                    subscription.asking()
                     await link.call(subscription.request, join)
                     tries = 0
                 if await subscription.parting():
                     await link.call(Unsubscribe(subscription.channel))
                     subscription.lost()
             except DeniedError as error:
+                subscription.lost()
                 if not error.temporary:
                     subscription.fail(error)
                     return
                 await anyio.sleep(self._patience.delay(tries))
                 tries += 1
             except LostError:
+                subscription.lost()
+                await link.close()  # whether the server delivers is not known where it did not answer
                 return  # the next connection takes over
 
     async def _renew(self, link: Link, ttl: int, token: Callable[[], Awaitable[str]]) -> None:

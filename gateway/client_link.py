@@ -122,6 +122,10 @@ class Link:
             self._waiting.pop(number, None)
             future.cancel()
 
+    async def close(self) -> None:
+        """End the connection, which `run` notices. Bounded by `CLOSE_SECONDS`."""
+        await self._socket.close()
+
     async def _send(self, frame: str) -> None:
         try:
             await self._socket.send(frame)

@@ -119,6 +119,10 @@ class Subscription:
         """Wait until the server does not deliver."""
         await self._parted.wait()
 
+    def asking(self) -> None:
+        """The server is asked to deliver: from now on it may."""
+        self._parted.clear()
+
     def join(self, result: Subscribed) -> None:
         """Delivery begins; what was missed comes first."""
         if self.epoch and not result.recovered and result.recoverable:
@@ -130,7 +134,6 @@ class Subscription:
             self._take(pub)
         self.offset = max(self.offset, result.offset)
         self._joined = True
-        self._parted.clear()
         self._ready.set()
         if not self.over:
             self._out.clear()

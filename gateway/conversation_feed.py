@@ -1,6 +1,7 @@
 """The channel of one conversation: its log, event for event, encoded once for all who follow it."""
 
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from actors.channels import Channel
 from actors.events import Event, Position
@@ -12,9 +13,11 @@ from gateway.protocol import Subscribe
 from gateway.subscriptions import Audience, Subscribed, Subscription, fail
 
 CONFLATE_ABOVE = 2000  # missed events; more are sent with their adjacent fragments joined
+READ_EVENTS = 50_000  # for one answer: reading them takes about 0.1 s; a gap of more is not recovered
 RECOVERY_BYTES = 4 << 20  # of the publications in one answer; a larger gap is not recovered
 
 Missed = list[tuple[int, Event]]
+E = TypeVar("E")
 
 
 class ConversationFeed:
@@ -95,10 +98,17 @@ def missed(channel: Channel, request: Subscribe) -> Missed | None:
 
     Without `recover` that is what the running run said so far.
     """
+    if request.recover and request.epoch != channel.epoch:
+        return None
     if request.recover:
-        return channel.since(request.offset) if request.epoch == channel.epoch else None
+        return since(request.offset, channel.next, channel.since)
     running = channel.running
-    return [] if running is None else channel.since(running.start - 1)
+    return [] if running is None else since(running.start - 1, channel.next, channel.since)
+
+
+def since(offset: int, end: int, read: Callable[[int], list[E] | None]) -> list[E] | None:
+    """Return what `read` finds after an offset; None where that is more than one answer may cost."""
+    return None if end - offset > READ_EVENTS else read(offset)
 
 
 def answer(

@@ -10,7 +10,7 @@ from actors.events import Event, Position
 from gateway.agent_feed import AgentFeed
 from gateway.agent_log import Entry
 from gateway.choices import Choice
-from gateway.conversation_feed import ConversationFeed
+from gateway.conversation_feed import READ_EVENTS, ConversationFeed
 from gateway.protocol import BAD_REQUEST, UNRECOVERABLE_POSITION, History, ProtocolError
 from gateway.user_feed import UserFeed
 
@@ -49,7 +49,7 @@ def of_conversation(feed: ConversationFeed, request: History, choice: Choice) ->
     if request.limit == 0:
         return HistoryResult([], position.epoch, position.offset)
     if request.since is not None and not request.reverse:
-        events = _known(_after(position, request, channel.since))
+        events = _known(_after(position, request, lambda offset: channel.since(offset, READ_EVENTS)))
     else:
         events = last_events(channel, _before(position, request), _most(request), choice.takes_event)
     wanted = [(offset, event) for offset, event in events if choice.takes_event(event)]
@@ -67,10 +67,9 @@ def of_agent(feed: AgentFeed, request: History, choice: Choice) -> HistoryResult
         return HistoryResult([], position.epoch, position.offset)
     entries: list[Entry]
     if request.since is not None and not request.reverse:
-        entries = _known(_after(position, request, feed.log.since))
+        entries = _known(_after(position, request, lambda offset: feed.log.since(offset, READ_EVENTS)))
     else:
-        before = _before(position, request)
-        entries = [entry for entry in feed.log.kept() if entry[0] < before]
+        entries = feed.log.kept(_before(position, request), READ_EVENTS)
     wanted = [entry for entry in entries if choice.takes_event(entry[2])]
     return _result(position, wanted, request, lambda picked: feed.publications(picked, choice))
 

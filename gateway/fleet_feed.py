@@ -147,8 +147,9 @@ class FleetFeed:
 
     def gone(self, agent_id: str) -> None:
         """An agent was deleted."""
-        self._gone.add(agent_id)
-        if self._agents is not None and self._agents.pop(agent_id, None) is not None:
+        if self._agents is None:
+            self._gone.add(agent_id)
+        elif self._agents.pop(agent_id, None) is not None:
             self._publish([{"op": "remove", "path": f"/agents/{agent_id}"}])
 
     def _publish(self, patch: list[json_patch.Operation]) -> None:

@@ -143,6 +143,11 @@ class Outbound:
         self._rest()
 
     @property
+    def free(self) -> bool:
+        """Whether nothing waits and the wire takes more: a message of any size may be sent."""
+        return self._queue is None and self._wire.ready
+
+    @property
     def waiting(self) -> int:
         """How many messages wait."""
         return 0 if self._queue is None else len(self._queue)

@@ -6,7 +6,8 @@ own group, with a deadline, and ends with it. The order of what is sent is the s
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Protocol, assert_never
 
 import anyio
@@ -122,6 +123,8 @@ class Connection:
         self._joining: dict[Following, asyncio.Task[None]] = {}
         self._subscribers: dict[Following, Subscriber] = {}
         self._order: asyncio.Lock | None = None
+        self._turns: asyncio.Lock | None = None
+        self._room: asyncio.Event | None = None
         self.session = Session(client=clock.new_id("cl"), node=services.node, now=self._loop.time())
         self.outbound = Outbound(
             socket, later=self._loop.call_later, slow=self._slow, budget=services.places.budget
@@ -137,6 +140,8 @@ class Connection:
     def writable(self) -> None:
         """Send what waits."""
         self.outbound.writable()
+        if self._room is not None and self.outbound.free:
+            self._room.set()
 
     def lost(self) -> None:
         """The connection is gone; everything of it ends."""
@@ -222,15 +227,16 @@ class Connection:
             case Authenticate():
                 await self._authenticate(work)
             case Renew(command_id, request):
-                self._renew(command_id, request.token)
+                await self._renew(command_id, request.token)
             case Follow():
                 await self._follow(work)
             case Read(command_id, request):
-                found = await self._services.feeds.history(self._known(), request)
-                reply = protocol.history(
-                    command_id, publications=found.publications, epoch=found.epoch, offset=found.offset
-                )
-                self.perform(self.session.answered(command_id, reply))
+                async with self._in_turn():
+                    found = await self._services.feeds.history(self._known(), request)
+                    reply = protocol.history(
+                        command_id, publications=found.publications, epoch=found.epoch, offset=found.offset
+                    )
+                    self.perform(self.session.answered(command_id, reply))
             case Call():
                 await self._call(work)
             case _:
@@ -298,7 +304,7 @@ class Connection:
             self.session.withdrawn(following)
             return []
 
-    def _renew(self, command_id: int, token: str) -> None:
+    async def _renew(self, command_id: int, token: str) -> None:
         """Go on as whom the new token names, with what it may still do."""
         before = self._known()
         identity = self._services.tokens.identify(token or None, loopback=self._loopback)
@@ -308,19 +314,26 @@ class Connection:
             raise UnauthorizedError  # somebody else; the connection is not theirs
         self._caller = after
         if after != before:
-            self._reauthorise(before, after)
+            await self._reauthorise(before, after)
         self.perform(self.session.renewed(command_id, ttl=ttl, now=self._loop.time()))
         if not self.over.is_set():
             self._schedule()
 
-    def _reauthorise(self, before: Caller, after: Caller) -> None:
+    async def _reauthorise(self, before: Caller, after: Caller) -> None:
+        """End what the caller may follow no more, and show it all else as it may see it now."""
         blinded = THOUGHTS in before.scopes and THOUGHTS not in after.scopes
+        moved = before.agents != after.agents
         for following in tuple(self._subscribers):
+            of_many = following.channel == "fleet" or following.channel.startswith("user:")
             if not self._services.feeds.allowed(after, following.channel):
                 code, reason = protocol.PERMISSION_REVOKED, "permission revoked"
-            elif blinded:  # the client subscribes again, and then gets what it may still see
+            elif not (blinded or (moved and of_many)):
+                continue
+            elif following.command_id:  # the client subscribes again, and then gets what it may still see
                 code, reason = protocol.INSUFFICIENT_STATE, "permissions have changed"
-            else:
+            else:  # SDKs do not: the server subscribed them, and does so again
+                self._leave(following)
+                await self._join(following, protocol.Subscribe(following.channel))
                 continue
             self.perform(self.session.ended(following, code=code, reason=reason))
 
@@ -329,11 +342,25 @@ class Connection:
     async def _follow(self, work: Follow) -> None:
         following = work.following
         try:
-            result = await self._join(following, work.request)
+            async with self._in_turn():
+                result = await self._join(following, work.request)
+                # Nothing was awaited since the channel was joined: no publication is ahead of the reply.
+                self.perform(self.session.subscribed(following, result))
         finally:
             self._joining.pop(following, None)
-        # Nothing was awaited since the channel was joined: no publication is ahead of the reply.
-        self.perform(self.session.subscribed(following, result))
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncGenerator[None]:
+        """Let answers that hold publications go out one after the other, each when what was sent is taken.
+
+        Several at once would fill the queue of a client that reads as fast as it can.
+        """
+        self._turns = self._turns or asyncio.Lock()
+        async with self._turns:
+            while not self.outbound.free:
+                self._room = asyncio.Event()
+                await self._room.wait()
+            yield
 
     async def _join(self, following: Following, request: protocol.Subscribe) -> SubscribeResult:
         subscriber = Subscriber(self, following)

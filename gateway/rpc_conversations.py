@@ -77,9 +77,11 @@ async def history(call: Call, data: HistoryData) -> HistoryPage:
 
 
 def _shown(call: Call, page: list[Message], *, newest: bool) -> list[LettaMessage]:
-    shown = letta_messages.show_all(reversed(page) if newest else page, None)
+    stored = page[::-1] if newest else page
     if THOUGHTS in call.caller.scopes:
-        return shown
+        return letta_messages.show_all(stored, None)
+    # Memory is left out as well: the system prompt, at position 0, holds it.
+    shown = letta_messages.show_all([message for message in stored if message.position], None)
     return [one for one in shown if letta_messages.type_of(one) not in REASONING]
 
 

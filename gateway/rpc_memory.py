@@ -7,7 +7,7 @@ from msgspec import UNSET, Struct, UnsetType
 from actors.commands import UpdateBlock as UpdateEdit
 from actors.errors import InvalidEditError
 from gateway import block_requests
-from gateway.auth import WRITE
+from gateway.auth import THOUGHTS, WRITE
 from gateway.block_requests import LimitChars, UpdateBlock
 from gateway.decode import Count, label
 from gateway.errors import InvalidRequestError, WrongStateError
@@ -34,12 +34,15 @@ class UpdateData(Struct, frozen=True, kw_only=True, rename="camel", forbid_unkno
 
 
 class Updated(Struct, frozen=True, kw_only=True, rename="camel"):
-    """The block as it is stored now. A run that is under way sees it at its next step."""
+    """The block as it is stored now. A run that is under way sees it at its next step.
+
+    Who may not see memory is told no `value` but the one it wrote.
+    """
 
     accepted: Literal[True]
     block_id: str
     label: str
-    value: str
+    value: str | UnsetType = UNSET
     limit: int
     version: int
     applied_through: AppliedThrough | UnsetType = UNSET
@@ -64,21 +67,30 @@ async def update(call: Call, data: UpdateData) -> Updated:
     except InvalidEditError as error:
         if error.field != "if_version":
             raise
-        raise _changed(await _block(call, wanted, data.label)) from None
+        raise _changed(await _block(call, wanted, data.label), told=THOUGHTS in call.caller.scopes) from None
     block = await _block(call, wanted, data.label)
     return Updated(
         accepted=True,
         block_id=block.id,
         label=block.label,
-        value=block.value,
+        value=block.value if THOUGHTS in call.caller.scopes else _own(data),
         limit=block.limit_chars,
         version=block.version,
         applied_through=applied_through(call, wanted),
     )
 
 
-def _changed(block: Block) -> WrongStateError:
-    """Return the refusal of a stale write, with what its sender has to look at before the next one."""
+def _own(data: UpdateData) -> str | UnsetType:
+    return UNSET if data.value is None else data.value
+
+
+def _changed(block: Block, *, told: bool) -> WrongStateError:
+    """Return the refusal of a stale write, with what its sender has to look at before the next one.
+
+    `told` says that its sender may see it.
+    """
+    if not told:
+        return WrongStateError(f"ifVersion: block {block.label!r} has version {block.version}")
     value = encode(block.value[:VALUE_CHARS]).decode()
     rest = "" if len(block.value) <= VALUE_CHARS else f" and {len(block.value) - VALUE_CHARS} characters more"
     return WrongStateError(

@@ -18,7 +18,12 @@ from gateway.user_feed import UserFeed
 from storage.errors import NotFoundError
 
 LOOK_EVERY = 0.5  # seconds
-FLEETS_KEPT = 64
+
+_UserKey = tuple[str, Key]  # the channel, and which agents it shows
+
+
+def _user_key(caller: Caller) -> _UserKey:
+    return f"user:{caller.user_id}", key_of(caller)
 
 
 class StateFeeds:
@@ -35,7 +40,7 @@ class StateFeeds:
         self._states: dict[str, StateFeed] = {}
         self._fleets: dict[Key, FleetFeed] = {}
         self._activity: Activity | None = None
-        self._users: dict[tuple[str, Key], UserFeed] = {}
+        self._users: dict[_UserKey, UserFeed] = {}
         self._interrupts: dict[str, InterruptLog] = {}
         self._stop: Callable[[], None] | None = None
         host.on_block.append(self._block_changed)
@@ -160,21 +165,21 @@ class StateFeeds:
 
     def join_user(self, caller: Caller, member: Subscription, request: Subscribe) -> Subscribed:
         """Subscribe a user to what agents ask of people."""
-        return self.user(caller).join(member, request)
+        feed = self._users[_user_key(caller)] = self.user(caller)
+        return feed.join(member, request)
 
     def user(self, caller: Caller) -> UserFeed:
-        """Return the feed of a user, made where there is none."""
+        """Return the feed of a user: one that is not kept where nobody follows it."""
         if self._stop is None:
             self._stop = self._host.logs.watch_all(self._hear)
-        key = (f"user:{caller.user_id}", key_of(caller))
+        key = _user_key(caller)
         feed = self._users.get(key)
         if feed is None:
             interrupts = self._interrupts.setdefault(caller.organization_id, InterruptLog())
             feed = UserFeed(key[0], interrupts, agents=caller.agents, left=lambda _: self._user_left(key))
-            self._users[key] = feed
         return feed
 
-    def _user_left(self, key: tuple[str, Key]) -> None:
+    def _user_left(self, key: _UserKey) -> None:
         self._users.pop(key, None)
 
     def _hear(self, channel: Channel | None, _offset: int, event: Event) -> None:

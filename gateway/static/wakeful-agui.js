@@ -259,10 +259,21 @@ export function wakefulAgent(AbstractAgent, Observable) {
     }
 
     /** Ask the agent what the input says; asked again it is the same run. */
-    start(input) {
+    async start(input) {
       const { client, agent, conversation } = this;
-      if (input.resume?.length) return client.resume({ agent, conversation }, input.resume);
       const { said, results } = news(input);
+      const clientTools = input.tools?.length ? { clientTools: input.tools } : {};
+      const more = { conversation, clientMessageId: input.runId, ...clientTools };
+      const answered = await this.answer(input.resume, results);
+      if (!answered) return client.send(agent, said.map(shown), more);
+      if (said.length) await client.send(agent, said.map(shown), { ...more, whenBusy: "steer" });
+      return answered;
+    }
+
+    /** Answer what the agent waits for; undefined where there is no answer. */
+    async answer(resume, results) {
+      const { client, agent, conversation } = this;
+      if (resume?.length) return client.resume({ agent, conversation }, resume);
       if (results.length) {
         const [first, ...others] = results.map(({ toolCallId, content, error }) => ({
           toolCallId,
@@ -273,9 +284,7 @@ export function wakefulAgent(AbstractAgent, Observable) {
         const further = others.length ? { further: others } : {};
         return client.toolResult(toolCallId, content, { agent, conversation, ...more, ...further });
       }
-      const clientTools = input.tools?.length ? { clientTools: input.tools } : {};
-      const more = { conversation, clientMessageId: input.runId, ...clientTools };
-      return client.send(agent, said.map(shown), more);
+      return undefined;
     }
   };
 }

@@ -19,6 +19,7 @@ const RESUBSCRIBE = 2500; // from this code on a subscription that the server en
 const TOKEN_EXPIRED = 109;
 const QUIET_MS = 10_000; // beyond the server's interval of pings, until it counts as gone
 const RENEW_AT = 0.8; // of the time that a token has left
+const LONGEST_TIMER = 2 ** 31 - 1; // milliseconds; longer ones are over at once
 
 /** A request failed. `code`: 100 to 113 are the protocol's, from 400 on HTTP's, 0 means the connection. */
 export class WakefulError extends Error {
@@ -61,6 +62,13 @@ function address(url) {
   return found.href;
 }
 
+/** Return the address of the same server below which its routes are. */
+function home(url) {
+  const { protocol, host, pathname } = new URL(url, globalThis.location?.href);
+  const path = pathname.replace(/(\/v1\/ws|\/connection\/websocket)?\/*$/, "");
+  return `${protocol.replace("ws", "http")}//${host}${path}/`;
+}
+
 /** A connection that is kept. `token` is a string, or a function (also async) that makes one. */
 export class Wakeful {
   #url;
@@ -88,7 +96,7 @@ export class Wakeful {
     patience = 600_000,
     onState = () => {},
   } = {}) {
-    this.#base = url;
+    this.#base = home(url);
     this.#url = address(url);
     this.#token = token;
     this.#options = { name, WebSocket, firstDelay, longestDelay, timeout, patience, onState };
@@ -191,7 +199,7 @@ export class Wakeful {
   async fetch(path, { headers, ...more } = {}) {
     const token = await this.#made();
     const authorization = token ? { authorization: `Bearer ${token}` } : {};
-    return fetch(new URL(path, this.#base), { ...more, headers: { ...authorization, ...headers } });
+    return fetch(this.#base + path.replace(/^\/+/, ""), { ...more, headers: { ...authorization, ...headers } });
   }
 
   // --- the connection ---------------------------------------------------------------------------
@@ -248,6 +256,13 @@ export class Wakeful {
     else this.#again(new WakefulError(`the connection was closed: ${code} ${reason}`.trim(), { lost: true }));
   }
 
+  /** Give up a connection that is still there. */
+  #abandon(socket, error) {
+    if (this.#socket !== socket) return;
+    this.#again(error);
+    socket.close();
+  }
+
   #again(error) {
     this.#gone(error);
     if (this.#ended) return;
@@ -288,10 +303,7 @@ export class Wakeful {
   /** A server that says nothing for this long is gone. */
   #watch(delay = this.#accepted?.ping ? this.#accepted.ping * 1000 + QUIET_MS : 0) {
     const socket = this.#socket;
-    const silent = () => {
-      this.#again(new WakefulError("the server fell silent", { lost: true }));
-      socket?.close();
-    };
+    const silent = () => this.#abandon(socket, new WakefulError("the server fell silent", { lost: true }));
     this.#timer("quiet", delay, delay ? silent : undefined);
   }
 
@@ -301,7 +313,8 @@ export class Wakeful {
       const reply = await this.#exchange({ refresh: { token: await this.#made() } });
       this.#renew(reply.refresh ?? {});
     };
-    this.#timer("token", ttl * 1000 * RENEW_AT, () => renew().catch(() => {})); // else the server closes
+    const delay = Math.min(ttl * 1000 * RENEW_AT, LONGEST_TIMER);
+    this.#timer("token", delay, () => renew().catch(() => {})); // else the server closes
   }
 
   // --- commands and replies ---------------------------------------------------------------------
@@ -313,7 +326,7 @@ export class Wakeful {
       try {
         return await this.#exchange(command, onReply);
       } catch (error) {
-        if (!error.lost || !repeat) throw error;
+        if (!error.lost || !repeat || Date.now() >= until) throw error;
       }
     }
   }
@@ -382,10 +395,12 @@ export class Wakeful {
 
   #join(subscription, tries = 0) {
     const { channel, epoch, offset, data } = subscription;
+    const socket = this.#socket;
     const subscribe = { channel, data, ...(epoch ? { recover: true, epoch, offset } : {}) };
     const onReply = (reply) => this.#joined(subscription, reply.subscribe);
     this.#exchange({ subscribe }, onReply).catch((error) => {
-      if (error.lost || this.#subscriptions.get(channel) !== subscription) return;
+      if (this.#subscriptions.get(channel) !== subscription) return;
+      if (error.lost) return this.#abandon(socket, error); // it did not answer, so what it delivers is not known
       if (!error.temporary) this.#drop(subscription, error);
       else this.#timer(`join ${channel}`, 250 * 2 ** Math.min(tries, 6), () => this.#join(subscription, tries + 1));
     });

@@ -191,3 +191,36 @@ async def test_a_run_forgotten_while_warm_is_not_frozen_back_to_life() -> None:
     await logs.freeze()
     assert logs.size_bytes == 0
     assert logs.channels == {}
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+async def test_a_follower_that_is_behind_when_its_conversation_is_deleted_ends(frozen: bool) -> None:
+    logs = Logs(1 << 30)
+    channel = logs.channel("c", "agent")
+    channel.publish(started("r"))
+    following = channel.follow("r")
+    assert [e.event for e in await anext(following)] == [started("r")]
+    channel.publish(TextDelta("r", "m", "x"), finished("r"))
+    if frozen:
+        await logs.freeze()
+        await logs.freeze()
+    logs.drop("c", "agent")
+    with pytest.raises(LogTrimmedError):
+        await anext(following)
+    assert logs.size_bytes == 0
+
+
+async def test_a_run_that_outlives_its_conversation_says_its_end_and_is_forgotten() -> None:
+    logs = Logs(1 << 30)
+    channel = logs.channel("c", "agent")
+    channel.publish(started("r"))
+    following = channel.follow("r")
+    await anext(following)
+    logs.drop("c", "agent")
+    channel.publish(TextDelta("r", "m", "x"), finished("r"))
+    assert [e.event async for batch in following for e in batch][-1] == finished("r")
+    logs.budget_bytes = 0
+    logs.trim()
+    await logs.freeze()
+    await logs.freeze()
+    assert logs.size_bytes == 0

@@ -155,3 +155,21 @@ async def test_what_the_agent_asks_is_answered_over_the_websocket(
     assert [role for role, *_ in said] == ["user", "assistant", "tool", "assistant"]
     assert said[1][2][0]["name"] == call["name"]
     assert said[-1][1] == "It is done."
+
+
+async def test_what_the_user_says_beside_a_result_is_heard_as_well(
+    pool: Pool, provider: Provider, node: Node
+) -> None:
+    call = {"name": "weather", "arguments": {"city": "Riga"}}
+    await provider.script([{"tool_calls": [call]}, {"text": "Sunny."}, {"text": "Sunny, too."}])
+    async with proxied(pool, provider) as (proxy, served):
+        agent = await new_agent(served)
+        said = plain(json.loads(await node.run("agui_answers.mjs", proxy.url, agent, "more")))
+        heard: list[str] = []
+        with anyio.fail_after(20):
+            while "And tomorrow?" not in heard:
+                stored = await served.json("GET", f"/v1/agents/{agent}/messages?limit=100&order=asc")
+                heard = [one["content"] for one in stored if one["message_type"] == "user_message"]
+                await anyio.sleep(0.05)
+    assert said[2][0] == "tool"
+    assert heard.count("And tomorrow?") == 1

@@ -13,12 +13,14 @@ from tests.contract.cutting import at, cutting, never
 from tests.contract.node import Node, Running
 from tests.contract.programs import lines, named, proxied
 from tests.gateway.rest.talking import MODEL, talking
+from tests.gateway.scripted_server import Peer, scripted
 from tests.serving import listening, serving
 
 pytestmark = pytest.mark.timeout(120)
 
 TEXT = " ".join(f"word{n}" for n in range(40))
 PROGRAM = "wakeful_follow.mjs"
+WAITS = "wakeful_waits.mjs"
 NOWHERE = "http://127.0.0.1:1"
 
 
@@ -92,6 +94,52 @@ async def test_a_channel_that_is_not_there_is_an_error(pool: Pool, node: Node) -
         code, message = await _until(program, "error")
     assert code in (102, 103)
     assert message
+
+
+async def test_a_channel_that_is_never_answered_is_asked_for_on_another_connection(node: Node) -> None:
+    async def deaf(peer: Peer) -> None:
+        await peer.greet()
+        await peer.next("subscribe")
+        await peer.socket.wait_closed()
+
+    async def talk(peer: Peer) -> None:
+        await peer.greet()
+        await peer.accept()
+        await peer.publish("conv:c", 1)
+        await peer.gone()
+
+    async with scripted(deaf, talk) as (url, wrong):
+        assert lines(await node.run(WAITS, "follow", url)) == [["event", 1]]
+    assert wrong == []
+
+
+async def test_what_is_never_answered_is_given_up_when_patience_ends(node: Node) -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.greet()
+        await peer.next("rpc")
+        await peer.next("rpc")
+        await peer.socket.wait_closed()
+
+    async with scripted(talk) as (url, wrong):
+        assert lines(await node.run(WAITS, "ask", url)) == [["failed", True]]
+    assert wrong == []
+
+
+async def test_a_token_that_outlives_what_timers_hold_is_not_renewed_at_once(node: Node) -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.greet(expires=True, ttl=10 * 365 * 86_400)
+        for _ in range(2):
+            await peer.reply(await peer.next("rpc"), rpc={"data": {}})
+        await peer.gone()
+
+    async with scripted(talk) as (url, wrong):
+        assert lines(await node.run(WAITS, "hold", url)) == [["held"]]
+    assert wrong == []
+
+
+async def test_routes_are_fetched_from_where_the_server_is(node: Node) -> None:
+    found = named(lines(await node.run(WAITS, "fetches")), "fetched")
+    assert found == [["/v1/capabilities"], ["/deep/v1/capabilities"], ["/deep/v1/capabilities"]]
 
 
 async def test_what_is_served_is_a_module_that_browsers_keep(pool: Pool) -> None:

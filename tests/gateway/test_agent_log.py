@@ -37,6 +37,9 @@ def test_what_came_after_any_place_is_told_in_order(places: list[int], data: st.
     offset = data.draw(st.integers(0, len(places)))
     assert log.since(offset) == truth[offset:]
     assert log.kept() == truth
+    most, before = data.draw(st.integers(1, 9)), data.draw(st.integers(1, len(places) + 2))
+    assert log.since(offset, most) == truth[offset : offset + most]
+    assert log.kept(before, most) == truth[: before - 1][-most:]
     assert log.since(len(places) + 1) is None
     assert log.since(-1) is None
 

@@ -30,7 +30,7 @@ from actors.events import (
 )
 from gateway import agui_state
 from gateway.agui_projection import Ids, Projection
-from storage.records import JsonObject, Message, RunError, TextPart, Timing, ToolCallPart
+from storage.records import JsonObject, Message, RunError, TextPart, Timing, ToolCallPart, ToolReturnPart
 from tests.gateway import agui_streams
 from tests.gateway.agui_events import (
     ANSWER,
@@ -189,6 +189,26 @@ def test_an_attempt_that_crashed_is_ended_and_its_text_taken_back() -> None:
     assert len(of(found, "RUN_STARTED")) == 1
     (kept,) = of(found, "MESSAGES_SNAPSHOT")
     assert [m["id"] for m in kept["messages"]] == ["m1"]
+
+
+def test_what_a_stream_had_begun_is_shown_whole_when_it_goes_on_from_what_is_stored() -> None:
+    said = message("assistant", TextPart("Hello you"), position=2)
+    asks = message("assistant", ToolCallPart("c0", "look", "{}"), position=3, id="message-3")
+    returned = message("tool", ToolReturnPart("c0", "look", "success", "seen"), position=4, id="message-4")
+    seen: list[Event] = [
+        *step(*text("Hello you"), MessageCommitted(RUN, said)),
+        StepStarted(RUN, "step-2", 1, "m", "message-3", AT),
+        ToolCallStarted(RUN, "message-3", "c0", "look", 0),
+        ToolCallDelta(RUN, "message-3", "c0", "{}"),
+    ]
+    again = RunStarted(RUN, "conv-1", 2, (hello(),))
+    stored = [MessageCommitted(RUN, one) for one in (said, asks, returned)]
+    found = shown(run(*seen, again, *stored), history=[said, asks, returned])
+    restart = next(n for n, event in enumerate(found) if event["type"] == "MESSAGES_SNAPSHOT")
+    assert [m["id"] for m in found[restart]["messages"]] == [SAID, "message-3", "m1"]
+    assert found[restart]["messages"][1]["toolCalls"][0]["id"] == "c0"
+    later = agui_streams.kinds(found[restart:])
+    assert [kind for kind in later if kind.startswith(("TEXT", "TOOL"))] == ["TOOL_CALL_RESULT"]
 
 
 def test_a_snapshot_never_holds_what_the_stream_says_after_it() -> None:

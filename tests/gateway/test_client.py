@@ -332,6 +332,55 @@ async def test_a_subscription_that_cannot_be_had_just_now_is_asked_for_again() -
         assert await take(items, 1) == [1]
 
 
+async def test_a_subscription_that_is_never_answered_is_asked_for_on_another_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_link, "REPLY_SECONDS", 0.5)
+
+    async def deaf(peer: Peer) -> None:
+        await peer.greet()
+        await peer.next("subscribe")
+        await peer.socket.wait_closed()
+
+    async def talk(peer: Peer) -> None:
+        await peer.greet()
+        await peer.accept()
+        await peer.publish(CHANNEL, 1)
+        await peer.gone()
+
+    async with client_of(deaf, talk) as client, client.subscribe(CHANNEL) as items:
+        assert await take(items, 1) == [1]
+
+
+async def test_a_subscription_that_was_given_up_before_its_answer_may_be_begun_again() -> None:
+    asked, given_up = anyio.Event(), anyio.Event()
+
+    async def talk(peer: Peer) -> None:
+        await peer.greet()
+        command = await peer.next("subscribe")
+        asked.set()
+        await given_up.wait()
+        await peer.reply(command, subscribe={"recoverable": True, "epoch": "e1", "offset": 0})
+        await peer.reply(await peer.next("unsubscribe"), unsubscribe={})
+        await peer.accept()
+        await peer.publish(CHANNEL, 1)
+        await peer.gone()
+
+    async def give_up(scope: anyio.CancelScope) -> None:
+        await asked.wait()
+        scope.cancel()
+        given_up.set()
+
+    async with client_of(talk) as client:
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope() as scope:
+                tasks.start_soon(give_up, scope)
+                async with client.subscribe(CHANNEL):
+                    raise AssertionError("it was not answered yet")
+        async with client.subscribe(CHANNEL) as items:
+            assert await take(items, 1) == [1]
+
+
 @pytest.mark.parametrize("code", [2500, 2501])
 async def test_a_subscription_that_the_server_ended_is_taken_up_again(code: int) -> None:
     async def talk(peer: Peer) -> None:

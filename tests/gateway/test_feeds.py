@@ -1,15 +1,21 @@
 """Channels: who may follow them, what a subscriber misses, and what it is sent."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
+from actors import frozen
+from gateway import conversation_feed, feed_history
 from gateway.auth import READ, Caller
 from gateway.protocol import (
     BAD_REQUEST,
     PERMISSION_DENIED,
     PERMISSION_REVOKED,
     UNKNOWN_CHANNEL,
+    History,
     ProtocolError,
+    StreamPosition,
     Subscribe,
 )
 from tests.gateway.feeding import (
@@ -160,6 +166,44 @@ async def test_a_large_gap_comes_in_fewer_publications_and_whole() -> None:
     assert offsets[-1] == subscribed.offset
 
 
+@pytest.mark.parametrize("kind", ["conv", "agent"])
+async def test_a_gap_that_costs_too_much_to_read_is_not_recovered(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conversation_feed, "READ_EVENTS", 20)
+    monkeypatch.setattr(feed_history, "READ_EVENTS", 20)
+    stage = Stage()
+    name = f"{kind}:{stage.conversation if kind == 'conv' else stage.agent}"
+    first, _ = await stage.follow(name)
+    for _ in range(10):
+        stage.channel.publish(*run_of(stage.conversation, ["a", "b"]))
+    await stage.logs.freeze()
+    await stage.logs.freeze()
+    thawed = 0
+    thaw = frozen.thaw
+
+    def counted(data: bytes) -> Any:
+        nonlocal thawed
+        thawed += 1
+        return thaw(data)
+
+    monkeypatch.setattr(frozen, "thaw", counted)
+    again, _ = await stage.follow(name, since=(first.epoch, 0))
+    assert (again.recovered, again.publications, thawed) == (False, [], 0)
+    near, _ = await stage.follow(name, since=(first.epoch, again.offset - 10))
+    assert near.recovered
+    assert offsets_of(near) == list(range(again.offset - 9, again.offset + 1))
+    for where in (
+        History(name, limit=3, since=StreamPosition(0, first.epoch)),
+        History(name, limit=3),
+        History(name, limit=3, since=StreamPosition(40, first.epoch), reverse=True),
+    ):
+        thawed = 0
+        found = await stage.feeds.history(CALLER, where)
+        assert len(found.publications) == 3
+        assert thawed <= 5
+
+
 async def test_thoughts_need_their_scope() -> None:
     stage = Stage()
     reader = Caller("reader", scopes=frozenset((READ,)))
@@ -241,6 +285,26 @@ async def test_a_deleted_conversation_ends_its_channel_and_no_other() -> None:
     ]
     assert other.over == []
     assert stage.logs.heard == 1
+
+
+@pytest.mark.parametrize("cold", [False, True])
+async def test_a_gap_with_a_deleted_conversation_is_not_recovered_in_part(cold: bool) -> None:
+    stage = Stage()
+    name = f"agent:{stage.agent}"
+    first, _ = await stage.follow(name)
+    stage.channel.publish(*run_of(stage.conversation, ["a", "b"]))
+    between = stage.feeds.position(name)
+    assert between is not None
+    stage.own.publish(*run_of(stage.agent, ["c"]))
+    if cold:
+        await stage.logs.freeze()
+        await stage.logs.freeze()
+    stage.logs.drop(stage.conversation, stage.agent)
+    again, _ = await stage.follow(name, since=(first.epoch, first.offset))
+    assert (again.recovered, again.publications) == (False, [])
+    later, _ = await stage.follow(name, since=(first.epoch, between.offset))
+    assert later.recovered
+    assert text_of(data_of(later.publications)) == "c"
 
 
 async def test_a_deleted_agent_ends_all_its_channels() -> None:

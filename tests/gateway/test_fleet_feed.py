@@ -1,11 +1,15 @@
 """The fleet and the users' channels: who sees what, and that it follows what agents do."""
 
+from typing import cast
+
 import anyio
 import pytest
 
+from actors.host import Host
 from bench.provider import Provider
 from gateway.auth import LOOPBACK, Caller
-from gateway.protocol import PERMISSION_DENIED, ProtocolError, Subscribe
+from gateway.fleet_feed import FleetFeed
+from gateway.protocol import PERMISSION_DENIED, History, ProtocolError, Subscribe
 from storage.pool import Pool
 from storage.records import DEFAULT_USER
 from tests.gateway.feeding import Recorder, data_of, new_id, published
@@ -67,6 +71,15 @@ async def test_an_agent_that_is_made_later_appears_and_a_deleted_one_disappears(
         await viewer.shows(lambda fleet: agent_id not in fleet["agents"])
 
 
+def test_a_fleet_that_is_known_remembers_no_deleted_agents() -> None:
+    feed = FleetFeed(cast("Host", None), ("org", None), left=lambda _: None)
+    feed.gone("agent-1")
+    assert feed._gone == {"agent-1"}, "it may be in what the database says"
+    feed._agents = {}
+    feed.gone("agent-2")
+    assert "agent-2" not in feed._gone
+
+
 async def test_a_user_hears_of_approvals_and_finds_them_again(pool: Pool, provider: Provider) -> None:
     channel = f"user:{DEFAULT_USER}"
     async with watching(pool, provider) as (served, feeds):
@@ -97,6 +110,14 @@ async def test_nobody_follows_another_user(pool: Pool, provider: Provider) -> No
         with pytest.raises(ProtocolError) as refused:
             await feeds.subscribe(LOOPBACK, Subscribe(f"user:{new_id('user')}"), Recorder())
         assert refused.value.code == PERMISSION_DENIED
+
+
+async def test_reading_a_users_channel_leaves_no_feed_behind(pool: Pool, provider: Provider) -> None:
+    async with watching(pool, provider) as (_, feeds):
+        for _ in range(3):
+            someone = Caller("someone", user_id=new_id("user"))
+            await feeds.history(someone, History(f"user:{someone.user_id}", limit=5))
+        assert feeds._states._users == {}
 
 
 def _decision(sink: Recorder) -> dict[str, object]:

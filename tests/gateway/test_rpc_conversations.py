@@ -81,6 +81,18 @@ async def test_thoughts_are_left_out_for_who_may_not_see_them(pool: Pool, provid
         every = (await Calls(served)("history", agent=agent))["messages"]
         blind = Calls(served, Caller("token:a", scopes=SCOPES - {THOUGHTS}))
         seen = (await blind("history", agent=agent))["messages"]
-        assert {m["message_type"] for m in every} - {m["message_type"] for m in seen} == {"reasoning_message"}
+        left_out = {m["message_type"] for m in every} - {m["message_type"] for m in seen}
+        assert left_out == {"reasoning_message", "system_message"}
         assert "because" not in str(seen)
         assert seen
+
+
+async def test_the_memory_in_the_system_prompt_is_left_out_for_who_may_not_see_it(
+    pool: Pool, provider: Provider
+) -> None:
+    async with talking(pool, provider) as served:
+        agent = await new_agent(served, memory_blocks=[{"label": "human", "value": "a secret diary"}])
+        every = (await Calls(served)("history", agent=agent))["messages"]
+        assert "a secret diary" in str(every)
+        blind = Calls(served, Caller("token:a", scopes=SCOPES - {THOUGHTS}))
+        assert "a secret diary" not in str(await blind("history", agent=agent))

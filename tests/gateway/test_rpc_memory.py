@@ -3,6 +3,7 @@
 import asyncio
 
 from bench.provider import Provider
+from gateway.auth import SCOPES, THOUGHTS, Caller
 from storage.pool import Pool
 from tests.gateway.calling import Calls
 from tests.gateway.rest.talking import new_agent, talking
@@ -69,3 +70,16 @@ async def test_what_cannot_be_written_is_refused(pool: Pool, provider: Provider)
             (422, "$.limit", {"label": "human", "limit": 0}),
         ):
             await call.refused("memory.update", code, words, agent=agent, **more)
+
+
+async def test_who_may_write_but_not_see_memory_is_not_told_its_value(pool: Pool, provider: Provider) -> None:
+    async with talking(pool, provider) as served:
+        agent = await new_agent(served, memory_blocks=[{"label": "human", "value": "a secret diary"}])
+        blind = Calls(served, Caller("token:a", scopes=SCOPES - {THOUGHTS}))
+        told = await blind("memory.update", agent=agent, label="human", limit=900)
+        assert (told["limit"], "value" in told) == (900, False)
+        stale = {"agent": agent, "label": "human", "value": "mine", "ifVersion": told["version"] + 9}
+        said = await blind.refused("memory.update", 409, f"has version {told['version']}", **stale)
+        assert "diary" not in said
+        own = await blind("memory.update", **{**stale, "ifVersion": told["version"]})
+        assert own["value"] == "mine"

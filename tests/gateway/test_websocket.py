@@ -14,15 +14,17 @@ import jwt
 import pytest
 
 from actors import clock
+from actors.events import RunStarted, StepStarted, ToolReturned
 from bench.provider import Provider
 from gateway import realtime, session, websocket
 from gateway.config import Settings
 from gateway.places import CONNECTION_BYTES
 from gateway.tokens import Identity
 from storage.pool import Pool
+from tests.gateway.feeding import AT
 from tests.gateway.processes import Process
 from tests.gateway.raw_websocket import Peer, deflate_frame, dialled, frame, upgraded
-from tests.gateway.rest.talking import new_agent, talking
+from tests.gateway.rest.talking import new_agent, talking, user
 from tests.serving import Served, listening, serving
 
 CASES: dict[str, dict[str, Any]] = {
@@ -277,6 +279,25 @@ async def test_everything_of_a_connection_ends_with_it(pool: Pool) -> None:
         assert served.websockets.services.places.budget.used == 0
 
 
+async def test_a_client_that_missed_much_of_many_channels_gets_all_of_it_at_once(pool: Pool) -> None:
+    async with served_at(pool) as (served, url), upgraded(url, receive_bytes=64 * 1024) as peer:
+        agents = [(await served.agent())["id"] for _ in range(4)]
+        for agent in agents:
+            log = served.host.logs.channel(agent, agent)
+            log.publish(RunStarted("run", agent, 1, ()), StepStarted("run", "step", 1, "m", "message", AT))
+            log.publish(
+                *[ToolReturned("run", f"call-{n}", "look", "success", "x" * 100_000) for n in range(7)]
+            )
+        await peer.connect()
+        peer.say(*[sub(n, f"conv:{agent}") for n, agent in enumerate(agents, 2)])
+        peer.say(
+            *[{"id": n, "history": {"channel": f"conv:{a}", "limit": -1}} for n, a in enumerate(agents, 6)]
+        )
+        replies = await peer.replies(8)
+        assert [len(replies[n]["subscribe"]["publications"]) for n in range(2, 6)] == [9] * 4
+        assert all(replies[n]["history"]["publications"] for n in range(6, 10))
+
+
 async def test_a_refresh_takes_away_what_the_new_token_does_not_allow(pool: Pool) -> None:
     async with served_at(pool, KEYED) as (served, url), upgraded(url) as peer:
         mine, other = [(await served.agent())["id"] for _ in range(2)]
@@ -294,6 +315,33 @@ async def test_a_refresh_takes_away_what_the_new_token_does_not_allow(pool: Pool
         replies = await peer.replies(2)
         assert replies[5]["error"]["code"] == 103
         assert replies[6]["error"]["code"] == 105  # still followed
+
+
+async def test_a_refresh_narrows_what_a_fleet_and_a_user_are_shown(pool: Pool, provider: Provider) -> None:
+    gated = {"type": "requires_approval", "tool_name": "conversation_search"}
+    search = {"tool_calls": [{"name": "conversation_search", "arguments": {"query": "x"}}]}
+    async with (
+        talking(pool, provider, settings=Settings(jwt_secret=SECRET)) as served,
+        listening(served.app) as url,
+        upgraded(url) as peer,
+    ):
+        mine, other = [await new_agent(served, tool_rules=[gated]) for _ in range(2)]
+        (own,) = (await peer.connect(token()))["subs"]
+        peer.say(sub(2, "fleet"))
+        await peer.replies(1)
+        peer.say({"id": 3, "refresh": {"token": token(agents=[mine])}})
+        pushed, reply = (await peer.next()) + (await peer.next())
+        assert pushed["push"] == {
+            "channel": "fleet",
+            "unsubscribe": {"code": 2500, "reason": "permissions have changed"},
+        }
+        assert reply["refresh"]["expires"] is True
+        for agent in (other, mine):
+            await provider.script([search])
+            await served.json("POST", f"/v1/agents/{agent}/messages", json=user("look"))
+        (asked,) = await peer.next()
+        assert asked["push"]["channel"] == own
+        assert asked["push"]["pub"]["tags"]["agent"] == mine
 
 
 async def test_a_refresh_for_somebody_else_is_the_end(pool: Pool) -> None:
