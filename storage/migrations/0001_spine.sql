@@ -65,7 +65,8 @@ create table agents (
   last_updated_by_id     text,
   constraint agent_shard_is_in_range check (shard between 0 and 4095)
 ) with (fillfactor = 50, toast_tuple_target = 128);
--- A checkpoint updates this row at every step: the settings stay out of line and are not rewritten.
+-- A checkpoint updates this row at every step: settings of a row above 2 KB go out of line, and are then
+-- not rewritten.
 alter table agents alter column settings set storage external;
 create index agents_by_age on agents (organization_id, created_at, id);
 create index agents_by_tag on agents using gin (tags);
