@@ -77,16 +77,24 @@ async def test_ten_thousand_cuts_lose_nothing(pool: Pool, provider: Provider, tr
 # --- a law that misses its bug is no law ---------------------------------------------------------
 
 
+def read_from(patch: pytest.MonkeyPatch, place: Callable[[Channel, int], int]) -> None:
+    """Let logs be read from another place than the one that is asked for."""
+    since = Channel.since
+
+    def shifted(self: Channel, offset: int, most: int | None = None) -> list[tuple[int, Event]] | None:
+        return since(self, place(self, offset), most)
+
+    patch.setattr(Channel, "since", shifted)
+
+
 def one_too_few(patch: pytest.MonkeyPatch) -> None:
     """What was missed is read from one event too late."""
-    since = Channel.since
-    patch.setattr(Channel, "since", lambda self, offset: since(self, min(offset + 1, self.next - 1)))
+    read_from(patch, lambda channel, offset: min(offset + 1, channel.next - 1))
 
 
 def one_too_many(patch: pytest.MonkeyPatch) -> None:
     """What was missed is read from one event too early."""
-    since = Channel.since
-    patch.setattr(Channel, "since", lambda self, offset: since(self, max(offset - 1, 0)))
+    read_from(patch, lambda _, offset: max(offset - 1, 0))
 
 
 def told_before_logged(patch: pytest.MonkeyPatch) -> None:
@@ -129,10 +137,10 @@ def part_of_it_is_enough(patch: pytest.MonkeyPatch) -> None:
     """Of a gap that is forgotten in part, the rest is called everything."""
     since = Channel.since
 
-    def lax(self: Channel, offset: int) -> list[tuple[int, Event]] | None:
-        found = since(self, offset)
+    def lax(self: Channel, offset: int, most: int | None = None) -> list[tuple[int, Event]] | None:
+        found = since(self, offset, most)
         if found is None and 0 <= offset < self.next and self.segments:
-            return since(self, self.segments[0].start - 1)
+            return since(self, self.segments[0].start - 1, most)
         return found
 
     patch.setattr(Channel, "since", lax)
