@@ -83,7 +83,10 @@ class Round:
             await self._provider.open(self._gate("heir"))
             await self._end(heir)
             group.cancel_scope.cancel()
-        said = [event for event in self._events[already:] if not isinstance(event, TAKEN_BACK)]
+        last = self._events[already:]
+        if last and not isinstance(last[-1], Retracted):
+            self.found.append(f"the zombie ended its streams and took nothing back: {last}")
+        said = [event for event in last if not isinstance(event, TAKEN_BACK)]
         self.found += [f"the zombie said {event}" for event in said]
 
     def _gate(self, who: str) -> str:
