@@ -9,18 +9,14 @@ knows status codes, and every error body has the same shape.
 
 A connection's life
 -------------------
-A websocket at `/v1/ws` is admitted by `websocket`. Its messages are taken by a callback of its
-`sockets.Socket` (uvicorn's protocol, with a synchronous write); `session`, a pure state machine, says of
-every frame, answer, publication and tick what is to be sent, begun or closed; `realtime` does that work
-as tasks that end with the connection. `protocol` decodes commands, `tokens` says who connects, `rpc` and its
-neighbours `rpc_*` carry out methods, `feeds` opens channels. `outbound` writes a publication that was framed
-once for all its subscribers, or queues it within bounds and merges what a slow reader has not taken.
+A websocket at `/v1/ws` lives in `realtime`: a pure state machine decides, its shell does. `tokens` says who
+connects, `rpc` carries out methods, one file a noun, `feeds` opens channels.
 
-What subscribers see comes from the event logs in `actors.channels`. A feed (`conversation_feed`,
-`agent_feed`, `state_feed`, `fleet_feed`, `user_feed`) encodes an event once, as one `frames.Frame`, when the
+What subscribers see comes from the event logs in `actors.channels`. A feed encodes an event once, when the
 first subscriber needs it, and hands the same bytes to all. `agui` gives the one AG-UI image of every event;
-`agui_projection` and `ai_sdk` are reducers that make a run's stream for one client; `threads` maps the thread
-ids of front ends to conversations. `client` and its neighbours are our own client, which brings no server.
+`agui.projection` and `ai_sdk.reducer` make a run's stream for one client; `threads` maps the thread ids of
+front ends to conversations. `letta` has the shapes of Letta's clients, `requests` the bodies that ask for
+writes. `client` is our own client, which brings no server; `chat`, `commands` and `doctor` are on it.
 
 Invariants
 ----------
@@ -31,5 +27,5 @@ Invariants
 - A log is read and joined in one synchronous step, so that no event falls between; offsets are cursors.
 - Nothing a subscriber does is waited for: a sink takes a frame or ends.
 - A disconnect ends nothing but the connection; runs end by `run.cancel` or by themselves.
-- `letta_*` modules are pure: they turn records and events into the JSON that Letta's clients expect.
+- `letta` is pure: its modules turn records and events into the JSON that Letta's clients expect.
 """

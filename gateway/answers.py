@@ -14,12 +14,15 @@ from actors.channels import Hand
 from actors.errors import ActorError, LogTrimmedError, ModelError
 from actors.events import Event, Logged, MessageCommitted, RunFinished
 from actors.host import Host
-from gateway import app, errors, letta_messages, letta_speech, letta_stream
+from gateway import app, errors
 from gateway.app import Context
-from gateway.letta_runs import LettaUsage, failure_of, refusal_of, usage_of
-from gateway.letta_shapes import LettaMessage
-from gateway.letta_speech import DEFAULT_VOICE, Voice
-from gateway.letta_stream import Mode, Reducer
+from gateway.letta import messages as letta_messages
+from gateway.letta import speech as letta_speech
+from gateway.letta import stream as letta_stream
+from gateway.letta.runs import LettaUsage, failure_of, refusal_of, usage_of
+from gateway.letta.shapes import LettaMessage
+from gateway.letta.speech import DEFAULT_VOICE, Voice
+from gateway.letta.stream import Mode, Reducer
 from gateway.sse import Direct, EventStream
 from storage import messages, runs
 from storage.errors import StorageError

@@ -14,7 +14,7 @@ import typer
 
 from gateway import cli_agents, config
 from gateway.cli_options import ApiKey, Url, server
-from gateway.command_error import CommandError
+from gateway.commands.errors import CommandError
 from gateway.config import SettingsError
 from storage.errors import StorageError
 
@@ -127,7 +127,7 @@ def chat(
 ) -> None:
     """Talk to an agent. Ctrl-C stops an answer, Ctrl-D leaves; the agent remembers."""
     address, key = server(url, api_key)
-    from gateway.chat import chat
+    from gateway.chat.chat import chat
 
     sys.exit(chat(agent, url=address, api_key=key))
 
@@ -144,7 +144,7 @@ def doctor(
     **flags: str | None,
 ) -> None:
     """Look for what is wrong with this installation and say what to do. Changes nothing."""
-    from gateway import commands_doctor
+    from gateway.commands import doctor as commands_doctor
 
     code = commands_doctor.run(os.environ, flags, as_json=as_json, with_models=models, deadline=timeout)
     sys.exit(code)

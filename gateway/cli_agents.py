@@ -29,7 +29,7 @@ def _agents(ctx: typer.Context, *, url: Url = None, api_key: ApiKey = None, as_j
 @agents.command("list")
 def list_(*, url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> None:
     """List the agents, the newest first."""
-    from gateway import commands_agents
+    from gateway.commands import agents as commands_agents
 
     commands_agents.list_agents(*server(url, api_key), as_json=as_json)
 
@@ -47,8 +47,8 @@ def create(
     as_json: Json = False,
 ) -> None:
     """Create an agent with the blocks `persona` and `human`."""
-    from gateway import commands_agents
-    from gateway.commands_agents import NewAgent
+    from gateway.commands import agents as commands_agents
+    from gateway.commands.agents import NewAgent
 
     wanted = NewAgent(name=name, model=model, persona=persona, human=human, agent_type=kind)
     commands_agents.create_agent(*server(url, api_key), wanted, as_json=as_json)
@@ -57,7 +57,7 @@ def create(
 @agents.command()
 def show(agent: Agent, *, url: Url = None, api_key: ApiKey = None, as_json: Json = False) -> None:
     """Show an agent: its settings, its blocks, what fills its window, its last runs."""
-    from gateway import commands_agents
+    from gateway.commands import agents as commands_agents
 
     commands_agents.show_agent(*server(url, api_key), agent, as_json=as_json)
 
@@ -73,7 +73,7 @@ def export(
     api_key: ApiKey = None,
 ) -> None:
     """Write an agent to standard output as an agent file (JSON)."""
-    from gateway import commands_export
+    from gateway.commands import export as commands_export
 
     commands_export.export_agent(*server(url, api_key), agent, full=full)
 
@@ -91,7 +91,7 @@ def memory(
     as_json: Json = False,
 ) -> None:
     """Show an agent's memory blocks; search what it keeps; edit a block in $EDITOR."""
-    from gateway import commands_memory
+    from gateway.commands import memory as commands_memory
 
     place, words = server(url, api_key), " ".join(what or ())
     match action:

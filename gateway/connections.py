@@ -19,9 +19,9 @@ from actors.clock import new_id
 from actors.errors import DrainingError
 from gateway import errors, sse
 from gateway.auth import MAX_HEADER_BYTES
-from gateway.protocol import FRAME_BYTES
+from gateway.realtime.protocol import FRAME_BYTES
+from gateway.realtime.sockets import PING_SECONDS, Socket
 from gateway.router import MAX_PATH_BYTES
-from gateway.sockets import PING_SECONDS, Socket
 
 HEAD_SECONDS = 30.0
 # Above what the gate refuses with an answer that says why; beyond this nobody listens any more.

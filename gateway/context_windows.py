@@ -5,8 +5,8 @@ import msgspec
 from actors.errors import UnknownModelError
 from actors.host import Host
 from actors.tools import registry
-from gateway import letta_context
-from gateway.letta_context import ContextWindowOverview
+from gateway.letta import context as letta_context
+from gateway.letta.context import ContextWindowOverview
 from storage import activation, agents, passages
 from storage.agents import Profile
 from storage.pool import connection

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from gateway import config, rpc_docs
+from gateway import config
 from gateway.app import Route
-from gateway.rpc import METHODS
+from gateway.rpc import docs as rpc_docs
+from gateway.rpc.methods import METHODS
 
 FOLDER = Path(__file__).parent / "static" / "docs"
 

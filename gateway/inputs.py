@@ -12,7 +12,7 @@ from actors.commands import Decision, InputMessage, InputRole, SendMessages, Whe
 from gateway import decisions
 from gateway.decisions import DecisionIn
 from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
-from gateway.letta_shapes import MessageType
+from gateway.letta.shapes import MessageType
 from storage.records import ImagePart, JsonObject, TextPart
 
 MAX_STEPS = 1_000_000

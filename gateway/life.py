@@ -22,14 +22,15 @@ from actors.llm.embed import LOCAL_HANDLE
 from actors.llm.providers import Provider
 from actors.llm.wire import Timeouts
 from actors.tools.registry import BUILTIN
-from gateway import callbacks, config, database, logs, websocket
+from gateway import callbacks, config, database, logs
 from gateway.app import App
 from gateway.config import Settings
 from gateway.connections import Server
 from gateway.database import Database, Migrating
 from gateway.model_catalog import open_catalog
+from gateway.realtime import websocket
+from gateway.realtime.websocket import Websockets
 from gateway.rest.routes import ROUTES
-from gateway.websocket import Websockets
 from storage import migrate, tools
 from storage.pool import Pool, connection, open_lookup_pool, open_pool
 

@@ -12,12 +12,12 @@ from actors.host import Host, HostSettings
 from actors.llm.catalog import Catalog
 from actors.llm.providers import Provider
 from actors.tools.registry import BUILTIN
-from gateway import websocket
 from gateway.app import App
 from gateway.config import Settings
 from gateway.connections import Server
+from gateway.realtime import websocket
+from gateway.realtime.websocket import Websockets
 from gateway.rest.routes import ROUTES
-from gateway.websocket import Websockets
 from storage import tools
 from storage.pool import Pool, connection
 

@@ -9,13 +9,17 @@ from starlette.responses import Response
 
 from actors import clock
 from actors.tokens import estimate
-from gateway import agent_file, agent_file_reader, agent_file_whole, multipart, new_agents
-from gateway.agent_file import AgentFile
-from gateway.agent_file_reader import Overrides, Read, Said
-from gateway.agent_file_whole import Whole
+from gateway import multipart
+from gateway.agent_files import reader as agent_file_reader
+from gateway.agent_files import whole as agent_file_whole
+from gateway.agent_files import writer as agent_file
+from gateway.agent_files.reader import Overrides, Read, Said
+from gateway.agent_files.whole import Whole
+from gateway.agent_files.writer import AgentFile
 from gateway.app import Context, Route, json
 from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
-from gateway.passage_requests import new_passage
+from gateway.requests import new_agents
+from gateway.requests.passages import new_passage
 from gateway.rest import agents as agent_routes
 from storage import activation, agents, conversations, imports, migrate, passages, tools
 from storage.agents import NewAgent

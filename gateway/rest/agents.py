@@ -10,12 +10,15 @@ from actors.commands import DeleteAgent
 from actors.errors import UnknownModelError
 from actors.llm.catalog import Catalog
 from actors.llm.model import ModelRef
-from gateway import agent_requests as requests
-from gateway import letta_agents, letta_models, model_requests, new_agents
-from gateway.agent_requests import CreateAgent, UpdateAgent
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
-from gateway.letta_agents import AgentState
+from gateway.letta import agents as letta_agents
+from gateway.letta import models as letta_models
+from gateway.letta.agents import AgentState
+from gateway.requests import agents as requests
+from gateway.requests import models as model_requests
+from gateway.requests import new_agents
+from gateway.requests.agents import CreateAgent, UpdateAgent
 from storage import agents, blocks, pending
 from storage.agents import EVERYTHING, AgentFilter, Profile, Relation
 from storage.keyset import Page

@@ -9,11 +9,14 @@ from starlette.responses import Response
 
 from actors import clock
 from actors.commands import SendMessages
-from gateway import agui_input, agui_source, agui_stream, deliveries, inputs, interrupts, threads
-from gateway.agui_capabilities import capabilities
-from gateway.agui_input import RunAgentInput
-from gateway.agui_projection import Ids
-from gateway.agui_stream import Stream
+from gateway import deliveries, inputs, interrupts, threads
+from gateway.agui import input as agui_input
+from gateway.agui import source as agui_source
+from gateway.agui import stream as agui_stream
+from gateway.agui.capabilities import capabilities
+from gateway.agui.input import RunAgentInput
+from gateway.agui.projection import Ids
+from gateway.agui.stream import Stream
 from gateway.answers import FINISHED, Following
 from gateway.app import MESSAGE_BODY_BYTES, Context, Route, json
 from gateway.auth import READ, SEND, THOUGHTS

@@ -10,10 +10,13 @@ from starlette.responses import Response
 from actors.commands import SendMessages
 from actors.errors import NothingToCancelError, PendingApprovalError
 from actors.host import Host
-from gateway import ai_sdk_history, ai_sdk_requests, ai_sdk_stream, deliveries, inputs, threads
-from gateway.ai_sdk import Mode
-from gateway.ai_sdk_history import ShownMessage
-from gateway.ai_sdk_requests import ChatRequest, Continued
+from gateway import deliveries, inputs, threads
+from gateway.ai_sdk import history as ai_sdk_history
+from gateway.ai_sdk import requests as ai_sdk_requests
+from gateway.ai_sdk import stream as ai_sdk_stream
+from gateway.ai_sdk.history import ShownMessage
+from gateway.ai_sdk.reducer import Mode
+from gateway.ai_sdk.requests import ChatRequest, Continued
 from gateway.app import MESSAGE_BODY_BYTES, Context, Route, json
 from gateway.auth import READ, SEND, THOUGHTS
 from gateway.decode import Limit

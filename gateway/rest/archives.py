@@ -7,13 +7,13 @@ from starlette.responses import Response
 
 from actors.clock import now
 from actors.commands import AttachArchive, DetachArchive, Edit
-from gateway import letta_passages
-from gateway import passage_requests as requests
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
-from gateway.letta_agents import AgentState
-from gateway.letta_passages import LettaArchive
-from gateway.passage_requests import CreateArchive, UpdateArchive
+from gateway.letta import passages as letta_passages
+from gateway.letta.agents import AgentState
+from gateway.letta.passages import LettaArchive
+from gateway.requests import passages as requests
+from gateway.requests.passages import CreateArchive, UpdateArchive
 from gateway.rest import agents as agent_routes
 from gateway.rest.agents import HoldersQuery
 from storage import agents, archives

@@ -9,12 +9,12 @@ from starlette.responses import Response
 from actors.clock import new_id, now
 from actors.commands import AttachBlock, DetachBlock
 from actors.commands import UpdateBlock as UpdateEdit
-from gateway import block_requests as requests
-from gateway import letta_agents
 from gateway.app import Context, Route, json
-from gateway.block_requests import CreateBlock, UpdateBlock
 from gateway.decode import Limit, Order
-from gateway.letta_agents import AgentState, LettaBlock
+from gateway.letta import agents as letta_agents
+from gateway.letta.agents import AgentState, LettaBlock
+from gateway.requests import blocks as requests
+from gateway.requests.blocks import CreateBlock, UpdateBlock
 from gateway.rest import agents as agent_routes
 from storage import blocks
 from storage.blocks import BlockFilter

@@ -7,11 +7,12 @@ from starlette.responses import Response
 
 from actors import clock, prompt
 from actors.commands import Recompile, ResetMessages
-from gateway import compaction_requests, context_windows
+from gateway import context_windows
 from gateway.app import Context, Endpoint, Route, json
-from gateway.compaction_requests import CompactRequest
-from gateway.letta_agents import AgentState
-from gateway.letta_context import ContextWindowOverview
+from gateway.letta.agents import AgentState
+from gateway.letta.context import ContextWindowOverview
+from gateway.requests import compaction as compaction_requests
+from gateway.requests.compaction import CompactRequest
 from gateway.rest import agents as agent_routes
 from gateway.rest import conversations as conversation_routes
 from storage import agents, conversations, messages, passages

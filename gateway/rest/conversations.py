@@ -8,11 +8,13 @@ from starlette.responses import Response
 
 from actors import clock
 from actors.commands import DeleteConversation, UpdateConversation
-from gateway import decode, letta_conversations, new_conversations
+from gateway import decode
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
 from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
-from gateway.letta_conversations import LettaConversation
+from gateway.letta import conversations as letta_conversations
+from gateway.letta.conversations import LettaConversation
+from gateway.requests import new_conversations
 from gateway.rest.runs import StreamRequest, resume
 from storage import conversations, runs
 from storage.errors import NotFoundError

@@ -6,16 +6,19 @@ from msgspec import Struct
 from msgspec.structs import asdict
 from starlette.responses import Response
 
-from gateway import answers, callbacks, inputs, letta_messages, letta_runs, letta_speech
+from gateway import answers, callbacks, inputs
 from gateway.answers import Following, LettaResponse
 from gateway.app import MESSAGE_BODY_BYTES, Context, Endpoint, Route, json
 from gateway.decode import Limit, Order
 from gateway.deliveries import deliver
 from gateway.errors import WrongMethodError
 from gateway.inputs import SendRequest
-from gateway.letta_shapes import LettaMessage, MessageType
-from gateway.letta_speech import DEFAULT_VOICE, Voice
-from gateway.letta_stream import Mode
+from gateway.letta import messages as letta_messages
+from gateway.letta import runs as letta_runs
+from gateway.letta import speech as letta_speech
+from gateway.letta.shapes import LettaMessage, MessageType
+from gateway.letta.speech import DEFAULT_VOICE, Voice
+from gateway.letta.stream import Mode
 from gateway.rest import conversations
 from gateway.rest.steps import find_step
 from storage import agents, messages, runs

@@ -3,9 +3,9 @@
 from msgspec import Struct
 from starlette.responses import Response
 
-from gateway import letta_models
 from gateway.app import Context, Route, json
-from gateway.letta_models import EmbeddingModel, LettaModel
+from gateway.letta import models as letta_models
+from gateway.letta.models import EmbeddingModel, LettaModel
 
 
 class ListQuery(Struct, frozen=True, kw_only=True):

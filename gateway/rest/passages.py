@@ -13,12 +13,12 @@ from actors.commands import DeletePassage, InsertPassages
 from actors.errors import EmbeddingError
 from actors.prompt import zone
 from actors.tools.archival import DEFAULT_HITS
-from gateway import letta_passages
-from gateway import passage_requests as requests
 from gateway.app import Context, Route, json
 from gateway.decode import Limit
-from gateway.letta_passages import LettaPassage, SearchedMemories, SearchedPassage
-from gateway.passage_requests import (
+from gateway.letta import passages as letta_passages
+from gateway.letta.passages import LettaPassage, SearchedMemories, SearchedPassage
+from gateway.requests import passages as requests
+from gateway.requests.passages import (
     CreateArchivePassage,
     CreateArchivePassages,
     CreatePassage,

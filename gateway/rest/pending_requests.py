@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from actors.commands import RequireApproval
 from gateway.app import Context, Route, json
-from gateway.letta_agents import AgentState
+from gateway.letta.agents import AgentState
 from gateway.rest import agents as agent_routes
 from storage import pending
 from storage.pending_records import PendingRequest

@@ -8,13 +8,15 @@ from starlette.responses import Response
 
 from actors import clock
 from actors.errors import LogTrimmedError
-from gateway import answers, letta_runs, letta_speech
+from gateway import answers
 from gateway.answers import Following
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
 from gateway.errors import BadArgumentError
-from gateway.letta_runs import LettaRun, RunUsage
-from gateway.letta_stream import Mode
+from gateway.letta import runs as letta_runs
+from gateway.letta import speech as letta_speech
+from gateway.letta.runs import LettaRun, RunUsage
+from gateway.letta.stream import Mode
 from storage import runs
 from storage.keyset import Page
 from storage.pool import connection

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
-from gateway.letta_runs import LettaStep, show_step
+from gateway.letta.runs import LettaStep, show_step
 from storage import runs, steps
 from storage.errors import NotFoundError
 from storage.keyset import Page

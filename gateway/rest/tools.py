@@ -6,10 +6,10 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
 from actors.commands import AttachTool, DetachTool, Edit
-from gateway import letta_agents
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
-from gateway.letta_agents import AgentState, LettaTool
+from gateway.letta import agents as letta_agents
+from gateway.letta.agents import AgentState, LettaTool
 from gateway.rest import agents as agent_routes
 from storage import tools
 from storage.keyset import Page

@@ -7,7 +7,7 @@ import pytest
 
 from bench.provider import Provider
 from gateway.client import DeniedError, Gap, Patience, Publication, Subscription, connect
-from gateway.client_events import RunFinished, RunStarted, StateDelta, StateSnapshot, TextDelta
+from gateway.client.events import RunFinished, RunStarted, StateDelta, StateSnapshot, TextDelta
 from storage.pool import Pool
 from tests.contract.cutting import cutting
 from tests.gateway.rest.talking import MODEL, talking

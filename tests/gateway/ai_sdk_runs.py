@@ -27,7 +27,7 @@ from actors.events import (
     ToolCallStarted,
     ToolReturned,
 )
-from gateway.ai_sdk import Mode, Reducer
+from gateway.ai_sdk.reducer import Mode, Reducer
 from storage.pending_records import PendingCall
 from storage.records import (
     ApprovalPart,

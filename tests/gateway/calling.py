@@ -10,8 +10,8 @@ from actors import clock
 from gateway import errors
 from gateway.auth import KEYED, Caller
 from gateway.config import Settings
-from gateway.protocol import ProtocolError
-from gateway.rpc import Rpc
+from gateway.realtime.protocol import ProtocolError
+from gateway.rpc.methods import Rpc
 from tests.serving import Served
 
 

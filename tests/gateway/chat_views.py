@@ -1,6 +1,6 @@
 """A view that remembers, for tests of the chat."""
 
-from gateway.chat_view import Kind
+from gateway.chat.view import Kind
 
 
 class Memory:

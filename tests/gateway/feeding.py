@@ -23,10 +23,10 @@ from actors.events import (
 )
 from actors.host import Host
 from gateway.auth import Caller
-from gateway.channel_access import Access, Place
-from gateway.channel_names import Address
-from gateway.feeds import Feeds, Frame, Subscribed
-from gateway.protocol import PERMISSION_DENIED, ProtocolError, Subscribe, SubscribeData
+from gateway.feeds.channel_access import Access, Place
+from gateway.feeds.channel_names import Address
+from gateway.feeds.feeds import Feeds, Frame, Subscribed
+from gateway.realtime.protocol import PERMISSION_DENIED, ProtocolError, Subscribe, SubscribeData
 from storage.pool import Pool
 from storage.records import Timing, Usage
 

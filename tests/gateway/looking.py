@@ -1,6 +1,6 @@
 """What the doctor's tests look with: a place where findings are kept."""
 
-from gateway.findings import Finding
+from gateway.doctor.findings import Finding
 
 
 class Kept:

@@ -10,7 +10,7 @@ import msgspec
 from websockets.asyncio.server import Request, Response, ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
-from gateway.protocol import SUBPROTOCOL
+from gateway.realtime.protocol import SUBPROTOCOL
 
 Talk = Callable[["Peer"], Awaitable[None]]
 

@@ -7,8 +7,8 @@ import anyio
 import jsonpatch
 
 from gateway.auth import LOOPBACK, Caller
-from gateway.feeds import Feeds, Frame, Subscribed
-from gateway.protocol import Subscribe, SubscribeData
+from gateway.feeds.feeds import Feeds, Frame, Subscribed
+from gateway.realtime.protocol import Subscribe, SubscribeData
 from tests.gateway.feeding import published
 
 SECONDS = 10.0

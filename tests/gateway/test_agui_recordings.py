@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from actors.events import ApprovalAnswered, Event, MessageCommitted, RunFinished, RunStarted
-from gateway import agui
-from gateway.agui_projection import Ids, Projection
+from gateway.agui import images as agui
+from gateway.agui.projection import Ids, Projection
 from storage.records import Message
 from tests.gateway import agui_streams, run_recordings
 

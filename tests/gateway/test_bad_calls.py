@@ -11,12 +11,12 @@ from bench.provider import Provider
 from gateway import errors
 from gateway.auth import KEYED
 from gateway.config import Settings
-from gateway.protocol import ProtocolError
-from gateway.rpc import Rpc
+from gateway.realtime.protocol import ProtocolError
+from gateway.rpc.methods import Rpc
 from storage.pool import Pool
 from tests.gateway.calling import Calls, Logs, until
 from tests.gateway.rest.talking import new_agent, talking
-from tests.gateway.test_rpc_agents import HI, ended
+from tests.gateway.rpc.test_agents import HI, ended
 
 DATA = Path(__file__).parents[1] / "data"
 CASES: list[dict[str, Any]] = json.loads((DATA / "bad_calls.json").read_text(encoding="utf-8"))

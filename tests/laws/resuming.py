@@ -9,9 +9,9 @@ import anyio.lowlevel
 
 from actors.channels import Channel
 from actors.events import Event, Position
-from gateway import agui
-from gateway.feeds import Feeds, Frame, Subscribed
-from gateway.protocol import Subscribe, SubscribeData
+from gateway.agui import images as agui
+from gateway.feeds.feeds import Feeds, Frame, Subscribed
+from gateway.realtime.protocol import Subscribe, SubscribeData
 from tests.gateway.feeding import CALLER, Stage, published
 
 Shown = tuple[int, Any]  # an offset and the image that stands there

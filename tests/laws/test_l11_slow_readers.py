@@ -10,7 +10,7 @@ import pytest
 
 from actors.channels import Channel
 from actors.events import RunStarted, TextDelta, TextStarted
-from gateway.places import CONNECTION_BYTES
+from gateway.realtime.places import CONNECTION_BYTES
 from storage.pool import Pool
 from tests.laws.listeners import Listener, listeners
 from tests.serving import Served, listening, serving

@@ -9,9 +9,9 @@ import pytest
 from actors.channels import Channel, Logs
 from actors.events import Event
 from bench.provider import Provider
-from gateway.conversation_feed import ConversationFeed
-from gateway.protocol import Subscribe
-from gateway.subscriptions import Subscribed, Subscription
+from gateway.feeds.conversation import ConversationFeed
+from gateway.feeds.subscriptions import Subscribed, Subscription
+from gateway.realtime.protocol import Subscribe
 from storage.pool import Pool
 from tests.actors.worlds import world
 from tests.gateway.feeding import run_of

@@ -7,7 +7,7 @@ import pytest
 
 from actors import clock
 from bench.provider import Provider
-from gateway import agui_stream
+from gateway.agui import stream as agui_stream
 from storage.pool import Pool, connection
 from tests.gateway import agui_streams
 from tests.gateway.rest.agui_runs import INSERT, RULE, Runner, of, run_of, runner, text

@@ -1,0 +1,1 @@
+"""Agents as files: written whole, read back, and read from the files of a Letta server."""

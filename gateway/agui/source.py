@@ -1,0 +1,193 @@
+"""A run's events for an AG-UI stream: from the log, at places that stay, or rebuilt from what is stored."""
+
+import re
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from msgspec import Struct
+
+from actors import clock
+from actors.channels import Channel
+from actors.commands import InputMessage
+from actors.errors import LogTrimmedError
+from actors.events import Event, MessageCommitted, QueueChanged, RunFinished, RunStarted, RunSteered
+from actors.host import Host
+from gateway.agui import images as agui
+from gateway.answers import FINISHED, WAKE_POLL, WAKE_SECONDS, Following
+from gateway.errors import InvalidRequestError
+from gateway.letta.messages import is_input
+from storage import messages, pending, runs
+from storage.pending_records import PendingRequest
+from storage.pool import connection
+from storage.records import ImagePart, Message, Run, StopReason, TextPart, Usage
+
+WHOLE = 2**63  # above every part of an event
+
+_CURSOR = re.compile(r"(?:([0-9a-f]{1,32}):)?([0-9]{1,18})(?:\.([0-9]{1,9}))?")
+
+
+class Place(Struct, frozen=True):
+    """A place in a stream: up to and including this event of the log, or the first `part` of its images.
+
+    Without an epoch it is a place in whatever log there is.
+    """
+
+    epoch: str
+    offset: int
+    part: int = WHOLE
+
+    def covers(self, other: "Place") -> bool:
+        """Say whether who is here has seen what ends at `other`."""
+        if self.epoch not in ("", other.epoch):
+            return False
+        return (other.offset, other.part) <= (self.offset, self.part)
+
+
+Placed = tuple[Place | None, Event]
+
+
+def cursor(text: str) -> Place:
+    """Return the place that an event's id names: `epoch:offset`, or `epoch:offset.part`.
+
+    Raises:
+        InvalidRequestError: It is none.
+    """
+    match = _CURSOR.fullmatch(text.strip())
+    if match is None:
+        raise InvalidRequestError("after (Last-Event-ID) must be epoch:offset, as events are", param="/after")
+    return Place(match[1] or "", int(match[2]), WHOLE if match[3] is None else int(match[3]))
+
+
+async def events(host: Host, run: Following) -> AsyncGenerator[list[Placed], None]:
+    """Yield a run's events from its first to its end, from the log or from what is stored.
+
+    Raises:
+        LogTrimmedError: The run is not over, but nothing in this process works on it.
+        NotFoundError, UnavailableError
+    """
+    waited_until: float | None = None
+    while True:
+        channel = host.logs.channel(run.conversation_id, run.agent_id)
+        try:
+            async with aclosing(logged(channel, run.run_id)) as batches:
+                async for batch in batches:
+                    yield [(Place(channel.epoch, offset), event) for offset, event in batch]
+            return
+        except LogTrimmedError:
+            found = await _run(host, run)
+            if found.status in FINISHED:
+                break
+            now = clock.monotonic()
+            waited_until = waited_until or now + WAKE_SECONDS
+            if now >= waited_until:
+                raise
+            await clock.sleep(WAKE_POLL)
+    yield [(None, event) for event in await read(host, found)]
+
+
+async def logged(channel: Channel, run_id: str) -> AsyncGenerator[list[tuple[int, Event]], None]:
+    """Yield a run's events in batches as `Channel.follow` does, and besides what happens to memory.
+
+    Raises:
+        LogTrimmedError: The run's events are not, or no longer, in memory.
+    """
+    at = channel.find(run_id)
+    if at is None:
+        if run_id not in channel.expected:
+            raise LogTrimmedError(run_id)
+        at = channel.next
+    following, begun = run_id, False
+    while True:
+        if at >= channel.next:
+            await channel.wait()
+            continue
+        first, events = channel.read(at)
+        if first > at and channel.find(following) is None and following not in channel.expected:
+            raise LogTrimmedError(run_id)
+        batch: list[tuple[int, Event]] = []
+        for place, event in enumerate(events):
+            own = event.run_id == following and not isinstance(event, QueueChanged)
+            if not own and not (begun and _beside(event, following)):
+                continue
+            begun = True
+            batch.append((first + place, event))
+            if own and isinstance(event, RunSteered):
+                following = event.into
+            elif own and isinstance(event, RunFinished):
+                yield batch
+                return
+        at = first + len(events)
+        if batch:
+            yield batch
+
+
+def _beside(event: Event, following: str) -> bool:
+    """Say whether an event that is not the run's own concerns it: memory, or a run that joins it."""
+    return isinstance(event, agui.MEMORY) or (isinstance(event, RunSteered) and event.into == following)
+
+
+async def _run(host: Host, run: Following) -> Run:
+    async with connection(host.pool) as conn:
+        return await runs.get(conn, run.run_id, organization_id=run.organization_id)
+
+
+async def read(host: Host, run: Run) -> list[Event]:
+    """Return the events of a finished run as far as its messages tell them.
+
+    Raises:
+        LogTrimmedError: Nothing is left of it.
+    """
+    async with connection(host.pool) as conn:
+        stored = await messages.whole_run(conn, run.id)
+        waiting = (await pending.of_conversations(conn, [run.conversation_id])).get(run.conversation_id)
+    if not stored and run.error is None:
+        raise LogTrimmedError(run.id)
+    return rebuilt(run, stored, waiting if waiting is not None and waiting.run_id == run.id else None)
+
+
+def rebuilt(run: Run, stored: Sequence[Message], waiting: PendingRequest | None) -> list[Event]:
+    """Return the events that a finished run's stored messages stand for. Pure."""
+    inputs = tuple(_input(m) for m in stored if m.role in ("user", "system") and is_input(m))
+    ended = finish(run.id, waiting)
+    committed: list[Event] = [MessageCommitted(run.id, message) for message in stored]
+    return [
+        RunStarted(run.id, run.conversation_id, run.attempt + 1, inputs, run.background),
+        *committed,
+        RunFinished(
+            run.id,
+            run.status,
+            _stop_reason(run),
+            run.usage,
+            run.error,
+            ended.interrupts,
+            ended.interrupts_expire_at,
+        ),
+    ]
+
+
+def _input(message: Message) -> InputMessage:
+    content = tuple(part for part in message.content if isinstance(part, TextPart | ImagePart))
+    role = "user" if message.role == "user" else "system"
+    return InputMessage(role=role, content=content, name=message.name, otid=message.otid or message.id)
+
+
+def finish(run_id: str, waiting: PendingRequest | None, last: Run | None = None) -> RunFinished:
+    """Return the end of a run that did nothing: with what the conversation waits for, or as `last` ended."""
+    if waiting is None:
+        if last is None:
+            return RunFinished(run_id, "completed", "end_turn", Usage())
+        return RunFinished(run_id, last.status, _stop_reason(last), Usage(), last.error)
+    return RunFinished(
+        run_id,
+        "completed",
+        "requires_approval",
+        Usage(),
+        interrupts=waiting.calls,
+        interrupts_expire_at=waiting.expires_at,
+    )
+
+
+def _stop_reason(run: Run) -> StopReason:
+    reason: Any = run.stop_reason or "end_turn"  # the column holds stop reasons alone
+    return reason

@@ -1,0 +1,191 @@
+"""The AG-UI event stream of a run: followed in the log, rebuilt from storage, taken up where it was left."""
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from msgspec import Struct
+
+from actors.channels import Channel
+from actors.errors import ActorError, LogTrimmedError
+from actors.events import Event, RunFinished, RunStarted, RunSteered
+from actors.host import Host
+from gateway import errors
+from gateway.agui import source
+from gateway.agui.projection import Ids, Projection
+from gateway.agui.source import WHOLE, Place
+from gateway.answers import Following
+from gateway.feeds import agent_state
+from gateway.sse import EventStream
+from storage import agents, messages
+from storage.errors import StorageError
+from storage.pending_records import PendingRequest
+from storage.pool import connection
+from storage.records import JsonObject, Message, Run
+
+log = logging.getLogger("wakeful.gateway")
+
+KEEPALIVE_SECONDS = 15.0
+HISTORY_MESSAGES = 1000  # a longer conversation is not shown whole: clients would lose what is left out
+KEEPALIVE = b": keepalive\n\n"
+
+
+class Stream(Struct, frozen=True, kw_only=True):
+    """What one client follows: a run, under the names it has for it, after what it has seen."""
+
+    run: Following
+    ids: Ids
+    thoughts: bool
+    answering: bool = False
+    after: Place | None = None
+
+
+def response(host: Host, stream: Stream) -> EventStream:
+    """Return the stream as a response. A client that leaves ends nothing but its own answer."""
+    projection = Projection(
+        stream.run.run_id,
+        stream.ids,
+        thoughts=stream.thoughts,
+        answering=stream.answering,
+        resuming=stream.after is not None,
+    )
+
+    def give_up() -> bytes:
+        ended = projection.broken_off("the run said nothing for too long", "stream_incomplete")
+        return b"".join(_frame(one) for one in ended)
+
+    return EventStream(
+        _chunks(host, stream, projection),
+        ping=lambda: KEEPALIVE,
+        ping_seconds=KEEPALIVE_SECONDS,
+        give_up=give_up,
+        headers=((b"x-wakeful-run-id", stream.run.run_id.encode()),),
+    )
+
+
+async def idle(
+    host: Host, stream: Stream, *, waiting: PendingRequest | None, last: Run | None
+) -> EventStream:
+    """Return the stream of a run that has nothing to do: how the conversation stands.
+
+    It ends as that does: with what is waited for, else as the `last` run ended.
+    """
+    projection = Projection(stream.run.run_id, stream.ids, thoughts=stream.thoughts, answering=True)
+    started = RunStarted(stream.run.run_id, stream.run.conversation_id, 1, ())
+    await _prepare(host, stream, projection, started)
+    shown = projection.feed(started) + projection.feed(source.finish(stream.run.run_id, waiting, last))
+
+    async def chunks() -> AsyncGenerator[list[bytes], None]:
+        yield [_frame(one) for one in shown]
+
+    return EventStream(chunks(), ping=None, ping_seconds=KEEPALIVE_SECONDS, give_up=lambda: KEEPALIVE)
+
+
+async def over(host: Host, stream: Stream) -> bool:
+    """Say whether the client has seen the end of a run that is over, so that nothing follows."""
+    channel, after = _channel(host, stream.run), stream.after
+    if after is None:
+        return False
+    last = None
+    try:
+        async with aclosing(source.logged(channel, stream.run.run_id)) as batches:
+            async for batch in batches:
+                last = batch[-1][0]
+    except LogTrimmedError:
+        return False
+    return last is not None and after.covers(Place(channel.epoch, last))
+
+
+async def check(host: Host, stream: Stream, run: Run) -> None:
+    """Make sure that something is left of a run that is over, before its stream begins.
+
+    Raises:
+        LogTrimmedError: Nothing is.
+    """
+    if _channel(host, stream.run).find(run.id) is None:
+        await source.read(host, run)
+
+
+def _channel(host: Host, run: Following) -> Channel:
+    return host.logs.channel(run.conversation_id, run.agent_id)
+
+
+# --- chunks ---------------------------------------------------------------------------------------
+
+
+async def _chunks(host: Host, stream: Stream, projection: Projection) -> AsyncGenerator[list[bytes], None]:
+    """Yield the stream's events. After its first byte a failure can only be told in the stream itself."""
+    try:
+        async with aclosing(source.events(host, stream.run)) as batches:
+            async for batch in batches:
+                out: list[bytes] = []
+                for place, event in batch:
+                    if isinstance(event, RunStarted | RunSteered | RunFinished):
+                        await _prepare(host, stream, projection, event)
+                    out += _frames(projection.feed(event), place, stream.after)
+                if out:
+                    yield out
+        message, code = "the stream ended before the run did", "stream_incomplete"
+    except (ActorError, StorageError) as failure:
+        message, code = errors.find(failure).message, "stream_incomplete"
+    except Exception:  # the outermost boundary of a response that has begun: its client must be told
+        log.exception("stream failed", extra={"run_id": stream.run.run_id})
+        message, code = errors.UNKNOWN, "internal_error"
+    if not projection.finished:
+        yield [_frame(one) for one in projection.broken_off(message, code)]
+
+
+async def _prepare(host: Host, stream: Stream, projection: Projection, event: Event) -> None:
+    if projection.wants_state(event):
+        projection.knows_state(await _state(host, stream))
+    if projection.wants_history(event):
+        stored = await _history(host, stream.run.conversation_id)
+        if stored is not None:
+            projection.knows_history(stored)
+
+
+def _frames(shown: list[bytes], place: Place | None, after: Place | None) -> list[bytes]:
+    """Return what an event became as server-sent events, each with the place that it ends at as its id."""
+    if place is None:
+        return [_frame(one) for one in shown]
+    frames: list[bytes] = []
+    last = len(shown)
+    for number, one in enumerate(shown, 1):
+        here = place if number == last else Place(place.epoch, place.offset, number)
+        if after is None or not after.covers(here):
+            frames.append(_frame(one, here))
+    return frames
+
+
+def _frame(shown: bytes, place: Place | None = None) -> bytes:
+    if place is None:
+        return b"data: %b\n\n" % shown
+    if place.part == WHOLE:
+        return b"id: %b:%d\ndata: %b\n\n" % (place.epoch.encode(), place.offset, shown)
+    return b"id: %b:%d.%d\ndata: %b\n\n" % (place.epoch.encode(), place.offset, place.part, shown)
+
+
+async def _history(host: Host, conversation_id: str) -> list[Message] | None:
+    """Return a conversation's messages, oldest first; None where there are too many to show."""
+    async with connection(host.pool) as conn:
+        found = await messages.list_newest(conn, conversation_id, limit=HISTORY_MESSAGES + 1)
+    return None if len(found) > HISTORY_MESSAGES else found[::-1]
+
+
+async def _state(host: Host, stream: Stream) -> JsonObject:
+    async with connection(host.pool) as conn:
+        profile = await agents.get(
+            conn,
+            stream.run.agent_id,
+            organization_id=stream.run.organization_id,
+            relations=frozenset({"blocks"}),
+        )
+    state = agent_state.document(
+        profile.blocks,
+        None,
+        window=profile.agent.settings.context_window_tokens,
+        status="running",
+        queue=0,
+    )
+    del state["queue"]  # of the agent, not of this stream, which would not tell its changes
+    return state if stream.thoughts else agent_state.without_memory(state)

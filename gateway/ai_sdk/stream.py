@@ -1,0 +1,113 @@
+"""The event stream of an AI SDK chat: of the run that answers, and of those that wrote before it."""
+
+import logging
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from msgspec.structs import replace
+
+from actors.errors import ActorError
+from actors.events import Event
+from actors.host import Host
+from gateway import answers, errors
+from gateway.ai_sdk import requests
+from gateway.ai_sdk.reducer import Mode, Reducer
+from gateway.ai_sdk.requests import Continued, UIMessage
+from gateway.answers import Following
+from gateway.app import Context
+from gateway.auth import THOUGHTS
+from gateway.sse import Direct, EventStream
+from storage.errors import StorageError
+from storage.records import Run, RunError
+
+log = logging.getLogger("wakeful.gateway")
+
+PROTOCOL = ((b"x-vercel-ai-ui-message-stream", b"v1"),)
+PING = b": ping\n\n"
+
+
+def following(ctx: Context, conversation_id: str, run_id: str) -> Following:
+    """Return a run of the path's agent to follow."""
+    return Following(
+        run_id=run_id,
+        agent_id=ctx.params["agent_id"],
+        conversation_id=conversation_id,
+        organization_id=ctx.caller.organization_id,
+    )
+
+
+def replay(ctx: Context, run: Run) -> EventStream:
+    """Return the whole of the message that a run writes, from the first run that wrote in it."""
+    continued = requests.continued(run)
+    wanted = [following(ctx, run.conversation_id, run_id) for run_id in (*continued.earlier, run.id)]
+    return response(ctx, replace(_mode(ctx, run, continued), earlier=frozenset(continued.earlier)), wanted)
+
+
+def again(ctx: Context, run: Run, into: UIMessage | None) -> EventStream:
+    """Return what a run adds to a client's message, or the message that it begins, once more."""
+    mode = replace(
+        _mode(ctx, run, requests.continued(run)),
+        known=requests.calls_of(into),
+        settled=requests.settled_of(into),
+    )
+    return response(ctx, mode, [following(ctx, run.conversation_id, run.id)])
+
+
+def _mode(ctx: Context, run: Run, continued: Continued) -> Mode:
+    return Mode(
+        message_id=continued.message_id,
+        conversation_id=run.conversation_id,
+        client_tools=frozenset(continued.client_tools),
+        thoughts=THOUGHTS in ctx.caller.scopes,
+    )
+
+
+def response(ctx: Context, mode: Mode, wanted: Sequence[Following]) -> EventStream:
+    """Return the stream of runs that write one message; it ends with the last of them."""
+    reducer = Reducer(wanted[-1].run_id, mode)
+
+    def give_up() -> bytes:
+        return reducer.broken_off(RunError("stream_incomplete", "the run said nothing for too long"))
+
+    direct = Direct()
+    return EventStream(
+        _chunks(ctx.host, wanted, reducer, direct),
+        direct=direct,
+        ping=lambda: PING,
+        ping_seconds=ctx.settings.keepalive_interval,
+        give_up=give_up,
+        headers=PROTOCOL,
+    )
+
+
+async def _chunks(
+    host: Host, wanted: Sequence[Following], reducer: Reducer, direct: Direct
+) -> AsyncGenerator[list[bytes], None]:
+    """Yield a stream's chunks. After its first byte a failure can only be told in the stream itself.
+
+    A delta is written `direct` where that is possible, which saves it a switch of tasks.
+    """
+
+    def hand(event: Event) -> bool:
+        if not direct.ready():
+            return False
+        if chunks := reducer.say(event):
+            direct.write(b"".join(chunks))
+        return True
+
+    yield [reducer.begin()]
+    try:
+        for run in wanted:
+            async with aclosing(answers.follow(host, run, hand)) as batches:
+                async for batch in batches:
+                    if chunks := reducer.feed(batch):
+                        yield chunks
+        error = RunError("stream_incomplete", "the stream ended before the run did")
+    except (ActorError, StorageError) as failure:
+        found = errors.find(failure)
+        error = RunError("stream_incomplete", f"the stream broke off; the run goes on: {found.message}")
+    except Exception:  # the outermost boundary of a response that has begun: its client must be told
+        log.exception("stream failed", extra={"run_id": reducer.run_id})
+        error = RunError("internal_error", errors.UNKNOWN)
+    if not reducer.finished:
+        yield [reducer.broken_off(error)]

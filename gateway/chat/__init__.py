@@ -1,0 +1,1 @@
+"""`wakeful chat`: a conversation in the terminal, over our own client."""

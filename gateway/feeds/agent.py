@@ -1,0 +1,121 @@
+"""The channel of one agent: all its conversations as one ordered log, told apart by their tags."""
+
+from collections.abc import Callable, Iterable
+
+from actors.channels import Channel, Logs
+from actors.events import Event, Position
+from gateway.feeds import frames, shown_events
+from gateway.feeds.agent_log import AgentLog, Entry
+from gateway.feeds.channel_access import Place
+from gateway.feeds.choices import Choice
+from gateway.feeds.conversation import CONFLATE_ABOVE, RECOVERY_BYTES, since
+from gateway.feeds.frames import publication
+from gateway.feeds.subscriptions import Audience, Subscribed, Subscription, fail
+from gateway.realtime.protocol import Subscribe
+
+MAX_TAGS = 64  # kept encoded: one for each run that speaks
+
+
+class AgentFeed:
+    """Shows every conversation of an agent. The log lives as long as the feed does."""
+
+    def __init__(
+        self, logs: Logs, place: Place, channels: Iterable[Channel], *, left: Callable[["AgentFeed"], None]
+    ) -> None:
+        self.place = place
+        self.agent_id = place.address.id
+        self.name = f"agent:{self.agent_id}"
+        self.log = AgentLog()
+        self.log.seed(channels)
+        self.audience = Audience(lambda: left(self))
+        self._head = frames.head_of(self.name)
+        self._known: dict[tuple[str | None, str | None], bytes] = {}
+        self._stop = logs.watch(self.agent_id, self._hear)
+
+    @property
+    def position(self) -> Position:
+        """Where the channel stands."""
+        return self.log.position
+
+    def join(self, member: Subscription, request: Subscribe) -> Subscribed:
+        """Subscribe, and return what was missed: one step, so nothing falls between the two."""
+        self.audience.join(member)
+        found = self._found(self._missed(request), member)
+        return Subscribed(
+            epoch=self.log.epoch,
+            offset=self.log.next - 1,
+            recoverable=True,
+            positioned=True,
+            was_recovering=request.recover,
+            recovered=request.recover and found is not None,
+            publications=found or [],
+            close=member.close,
+        )
+
+    def _missed(self, request: Subscribe) -> list[Entry] | None:
+        if not request.recover:
+            return self.log.running()
+        if request.epoch != self.log.epoch:
+            return None
+        return since(request.offset, self.log.next, self.log.since)
+
+    def _found(self, entries: list[Entry] | None, member: Subscription) -> list[bytes] | None:
+        if entries is None:
+            return None
+        if member.pace is not None or len(entries) > CONFLATE_ABOVE:
+            entries = conflated(entries)
+        found = self.publications(entries, member.choice)
+        return None if sum(map(len, found)) > RECOVERY_BYTES else found
+
+    def publications(self, entries: Iterable[Entry], choice: Choice) -> list[bytes]:
+        """Return the publications of these events that `choice` wants."""
+        return [
+            publication(
+                offset, shown_events.image(event, _thread(channel)), self._tags(channel, event.run_id)
+            )
+            for offset, channel, event in entries
+            if choice.takes_event(event)
+        ]
+
+    def _hear(self, channel: Channel | None, offset: int, event: Event) -> None:
+        place = self.log.append(channel, offset, event)
+        if len(self.audience):
+            self._tell(channel, place, event)
+
+    def _tell(self, channel: Channel | None, place: int, event: Event) -> None:
+        try:
+            tags = self._tags(channel, event.run_id)
+            self.audience.send(
+                frames.of_event(self.name, self._head, place, event, thread=_thread(channel), tags=tags)
+            )
+        except Exception as error:  # noqa: BLE001 - the boundary to the agents; see `subscriptions.fail`
+            fail(error, self.end)
+
+    def _tags(self, channel: Channel | None, run_id: str | None) -> bytes:
+        key = (run_id, None if channel is None else channel.id)
+        tags = self._known.get(key)
+        if tags is None:
+            if len(self._known) >= MAX_TAGS:
+                self._known.clear()
+            tags = self._known[key] = frames.tags_of(run=run_id, conv=key[1], agent=self.agent_id)
+        return tags
+
+    def stop(self) -> None:
+        """Hear no more: the log ends here."""
+        self._stop()
+
+    def end(self, code: int, reason: str) -> None:
+        """End every subscription."""
+        self.audience.end(self.name, code, reason)
+
+
+def _thread(channel: Channel | None) -> str:
+    return "" if channel is None else channel.id
+
+
+def conflated(entries: Iterable[Entry]) -> list[Entry]:
+    """Return entries with adjacent fragments of one stream joined; see `frames.conflated`."""
+    kept = list(entries)
+    channels = {offset: channel for offset, channel, _ in kept}
+    joined = frames.conflated((offset, event) for offset, _, event in kept)
+    return [(offset, channels[offset], event) for offset, event in joined]

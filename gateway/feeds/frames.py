@@ -1,0 +1,218 @@
+"""Publications as they go out: encoded once, shared by every subscriber, merged without loss.
+
+A publication is `{"offset":…,"data":…,"tags":{…}}`; its data is the AG-UI image of one event, or a snapshot
+or patch of state. Only adjacent fragments of one stream are ever merged, so no order is lost.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from actors.events import Delta, Event, ReasoningDelta, TextDelta, ToolCallDelta
+from actors.frozen import DELTAS
+from gateway.agui import images as agui
+from gateway.feeds import shown_events
+from gateway.feeds.json_patch import Operation
+
+MERGED_CHARS = 64 * 1024  # of one publication that is made of several; more are sent as several
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Frame(Struct, gc=False):
+    """One publication, encoded once per channel and shared by all its subscribers. Nobody changes it.
+
+    `push` is the whole message, `pub` the publication alone. `event` is what it shows, None for state;
+    `kind` its AG-UI type, which filters match. Of frames with one `key` only the last counts. A `thought`
+    needs its own scope. `thread` and `tags` are kept for encoding it anew when it is merged, and so are
+    the operations of a `patch`.
+    """
+
+    channel: str
+    offset: int
+    push: bytes
+    pub: bytes
+    event: Event | None
+    kind: str
+    key: str | None = None
+    thought: bool = False
+    thread: str = ""
+    tags: bytes = b""
+    patch: tuple[Operation, ...] | None = None
+
+
+def head_of(channel: str) -> bytes:
+    """Return how every push of a channel begins; `publication` and two braces follow."""
+    return b'{"push":{"channel":%b,"pub":' % _encode(channel)
+
+
+def tags_of(*, run: str | None = None, conv: str | None = None, agent: str | None = None) -> bytes:
+    """Return the tags of a publication as JSON, without those that are None."""
+    tags = {"run": run, "conv": conv, "agent": agent}
+    return _encode({name: value for name, value in tags.items() if value is not None})
+
+
+def publication(offset: int, data: bytes, tags: bytes) -> bytes:
+    """Return one publication as JSON. `data` and `tags` are JSON already; no tags are left away."""
+    if not tags:
+        return b'{"offset":%d,"data":%b}' % (offset, data)
+    return b'{"offset":%d,"data":%b,"tags":%b}' % (offset, data, tags)
+
+
+def of_event(channel: str, head: bytes, offset: int, event: Event, *, thread: str, tags: bytes) -> Frame:
+    """Return the frame of an event of conversation `thread`; `head` is `head_of(channel)`."""
+    pub = publication(offset, shown_events.image(event, thread), tags)
+    push = b"%b%b}}" % (head, pub)
+    if type(event) is TextDelta:  # the path of every token
+        return Frame(channel, offset, push, pub, event, "TEXT_MESSAGE_CONTENT", None, False, thread, tags)
+    return Frame(
+        channel, offset, push, pub, event, agui.kind(event), None, agui.is_thought(event), thread, tags
+    )
+
+
+def of_snapshot(
+    channel: str, offset: int, state: object, *, tags: bytes = b"", thought: bool = False
+) -> Frame:
+    """Return the frame that says all of a channel's state."""
+    pub = publication(offset, _encode({"type": "STATE_SNAPSHOT", "snapshot": state}), tags)
+    push = b"%b%b}}" % (head_of(channel), pub)
+    return Frame(channel, offset, push, pub, None, "STATE_SNAPSHOT", channel, thought, "", tags)
+
+
+def of_patch(
+    channel: str, offset: int, patch: Sequence[Operation], *, tags: bytes = b"", thought: bool = False
+) -> Frame:
+    """Return the frame of a change of state (RFC 6902)."""
+    pub = publication(offset, _encode({"type": "STATE_DELTA", "delta": patch}), tags)
+    push = b"%b%b}}" % (head_of(channel), pub)
+    return Frame(channel, offset, push, pub, None, "STATE_DELTA", None, thought, "", tags, patch=tuple(patch))
+
+
+# --- merging -------------------------------------------------------------------------------------
+
+
+def merge(first: Frame, second: Frame) -> Frame | None:
+    """Return one frame that says what two adjacent ones say, with the offset of the second; else None.
+
+    Fragments of one text, thought or call are joined; patches of one state are applied one after the
+    other; a snapshot takes the place of one before it.
+    """
+    if first.channel != second.channel:
+        return None
+    if _continues(first.event, second.event):
+        return _joined([first, second]) if _chars(first) + _chars(second) <= MERGED_CHARS else None
+    if first.patch is not None and second.patch is not None:
+        patch = condensed([*first.patch, *second.patch])
+        thought = first.thought or second.thought
+        return of_patch(second.channel, second.offset, patch, tags=second.tags, thought=thought)
+    if second.key is not None and (first.key == second.key or (first.patch is not None)):
+        return second
+    return None
+
+
+def merged(frames: Iterable[Frame]) -> list[Frame]:
+    """Return frames of one channel with adjacent fragments of one stream joined; each is encoded once."""
+    out: list[Frame] = []
+    stream: list[Frame] = []
+    chars = 0
+    for frame in frames:
+        chars += _chars(frame)
+        if stream and not (chars <= MERGED_CHARS and _continues(stream[-1].event, frame.event)):
+            out.append(_joined(stream))
+            stream, chars = [], _chars(frame)
+        stream.append(frame)
+    if stream:
+        out.append(_joined(stream))
+    return out
+
+
+def _chars(frame: Frame) -> int:
+    return len(frame.event.text) if isinstance(frame.event, DELTAS) else 0
+
+
+def condensed(patch: Sequence[Operation]) -> list[Operation]:
+    """Return a patch without additions of whole members that the next operation on that member replaces.
+
+    Only operations on the same path are compared, and only where none in between reaches into it.
+    """
+    out: list[Operation] = []
+    last: dict[str, int] = {}  # where the pending addition of each path stands in `out`
+    for operation in patch:
+        path = str(operation["path"])
+        before = last.get(path)
+        if before is not None and operation["op"] in ("add", "replace"):
+            out[before] = {**out[before], "value": operation["value"]}
+            continue
+        # What reaches into, or away, a path ends the time in which its addition may still be rewritten.
+        last = {known: at for known, at in last.items() if not _related(known, path)}
+        if operation["op"] in ("add", "replace"):
+            last[path] = len(out)
+        out.append(operation)
+    return out
+
+
+def _related(one: str, other: str) -> bool:
+    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+
+
+def _continues(first: Event | None, second: Event | None) -> bool:
+    """Say whether two events are fragments of one stream: they differ in their text and in nothing else."""
+    if type(first) is not type(second):
+        return False
+    match first, second:
+        case TextDelta(), TextDelta():
+            return first.message_id == second.message_id and first.run_id == second.run_id
+        case ReasoningDelta(), ReasoningDelta():
+            return (first.message_id, first.run_id, first.source) == (
+                second.message_id,
+                second.run_id,
+                second.source,
+            )
+        case ToolCallDelta(), ToolCallDelta():
+            return (first.call_id, first.message_id, first.run_id) == (
+                second.call_id,
+                second.message_id,
+                second.run_id,
+            )
+        case _:
+            return False
+
+
+def _joined(frames: Sequence[Frame]) -> Frame:
+    """Return the one frame of fragments that continue each other."""
+    if len(frames) == 1:
+        return frames[0]
+    last = frames[-1]
+    event = joined([frame.event for frame in frames if isinstance(frame.event, DELTAS)])
+    return of_event(
+        last.channel, head_of(last.channel), last.offset, event, thread=last.thread, tags=last.tags
+    )
+
+
+def joined(deltas: Sequence[Delta]) -> Delta:
+    """Return fragments of one stream as one."""
+    return replace(deltas[-1], text="".join([delta.text for delta in deltas]))
+
+
+def conflated(events: Iterable[tuple[int, Event]]) -> list[tuple[int, Event]]:
+    """Return a log with adjacent fragments of one stream joined, each at the offset of its last one."""
+    out: list[tuple[int, Event]] = []
+    stream: list[Delta] = []
+    last = chars = 0
+    for offset, event in events:
+        more = len(event.text) if isinstance(event, DELTAS) else 0
+        chars += more
+        if stream and not (chars <= MERGED_CHARS and _continues(stream[-1], event)):
+            out.append((last, joined(stream)))
+            stream, chars = [], more
+        if isinstance(event, DELTAS):
+            stream.append(event)
+            last = offset
+        else:
+            out.append((offset, event))
+    if stream:
+        out.append((last, joined(stream)))
+    return out

@@ -1,0 +1,237 @@
+"""Who follows a channel: each frame goes to every subscriber that wants it, at the pace it asked for."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from actors.events import Position
+from actors.frozen import DELTAS
+from gateway.feeds import frames
+from gateway.feeds.choices import Choice
+from gateway.feeds.frames import Frame
+from gateway.realtime.protocol import INSUFFICIENT_STATE, Subscribe
+
+log = logging.getLogger("wakeful.gateway")
+
+# That wait for a paced subscriber before they are merged, and sent where that is no help.
+PENDING_FRAMES = 256
+PENDING_BYTES = 64 * 1024
+
+
+class Sink(Protocol):
+    """Where a subscriber's frames go: the outbound side of a connection."""
+
+    def send(self, frame: Frame) -> None:
+        """Take a frame. Never blocks, never raises."""
+        ...
+
+    def ended(self, channel: str, code: int, reason: str) -> None:
+        """The server ended the subscription; nothing more comes of it."""
+        ...
+
+
+class Subscribed(Struct):
+    """A subscription that is live: where the channel stands, what was missed, and how to end it."""
+
+    epoch: str
+    offset: int
+    recoverable: bool
+    positioned: bool
+    was_recovering: bool
+    recovered: bool
+    publications: list[bytes]
+    close: Callable[[], None]
+
+
+class Subscription:
+    """One subscriber of one channel."""
+
+    __slots__ = ("audience", "choice", "pace", "sink")
+
+    def __init__(self, sink: Sink, choice: Choice) -> None:
+        self.sink = sink
+        self.choice = choice
+        self.audience: Audience | None = None
+        self.pace = None if choice.rate is None else Pace(sink, 1 / choice.rate)
+
+    def offer(self, frame: Frame) -> None:
+        """Take a frame, if it is wanted."""
+        if not self.choice.takes(frame):
+            return
+        if self.pace is None:
+            self.sink.send(frame)
+        else:
+            self.pace.take(frame)
+
+    def close(self) -> None:
+        """Leave the channel. Closing twice is no error; what waits for its time is dropped."""
+        if self.pace is not None:
+            self.pace.stop()
+        if self.audience is not None:
+            audience, self.audience = self.audience, None
+            audience.leave(self)
+
+
+class Pace:
+    """Sends at most one publication per interval as long as fragments of streams are all that comes.
+
+    Fragments that wait are merged where they are adjacent. Anything else sends them first, and goes at once:
+    it is never late, lost, or out of order.
+    """
+
+    __slots__ = ("_bytes", "_interval", "_next", "_pending", "_sink", "_timer")
+
+    def __init__(self, sink: Sink, interval: float) -> None:
+        self._sink = sink
+        self._interval = interval
+        self._pending: list[Frame] = []
+        self._bytes = 0
+        self._next = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def take(self, frame: Frame) -> None:
+        """Send a frame now or in its time."""
+        if not isinstance(frame.event, DELTAS) and frame.patch is None:
+            self.flush()
+            self._sink.send(frame)
+            return
+        loop = asyncio.get_running_loop()
+        if not self._pending and loop.time() >= self._next:
+            self._next = loop.time() + self._interval
+            self._sink.send(frame)
+            return
+        self._pending.append(frame)
+        self._bytes += len(frame.pub)
+        if self._timer is None:
+            self._timer = loop.call_at(self._next, self._due)
+        if self._bytes > PENDING_BYTES:
+            self._squeeze()
+
+    def _squeeze(self) -> None:
+        """Merge what waits; send it where there is still too much of it."""
+        self._pending = _squeezed(self._pending)
+        self._bytes = sum(len(frame.pub) for frame in self._pending)
+        if self._bytes > PENDING_BYTES // 2 or len(self._pending) > PENDING_FRAMES:
+            self.flush()
+
+    def _due(self) -> None:
+        self._timer = None
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if not self._pending:
+            return
+        pending, self._pending, self._bytes = self._pending, [], 0
+        self._next = asyncio.get_running_loop().time() + self._interval
+        for frame in _squeezed(pending):
+            self._sink.send(frame)
+
+    def stop(self) -> None:
+        """Drop what waits, and never send again."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._pending = []
+
+
+def _squeezed(pending: Sequence[Frame]) -> list[Frame]:
+    """Return the same in fewer frames: fragments joined, adjacent patches made one."""
+    out: list[Frame] = []
+    for frame in frames.merged(pending):
+        joined = frames.merge(out[-1], frame) if out and frame.patch is not None else None
+        if joined is None:
+            out.append(frame)
+        else:
+            out[-1] = joined
+    return out
+
+
+def fail(error: Exception, end: Callable[[int, str], None]) -> None:
+    """A feed failed while an agent spoke: nothing of that reaches the agent, `end` the subscriptions instead.
+
+    Their clients come back, and get what they missed as far as it can be shown.
+    """
+    log.error("feed failed", exc_info=error)
+    end(INSUFFICIENT_STATE, "insufficient state")
+
+
+def joined_state(
+    member: Subscription, request: Subscribe, *, at: Position, snapshot: Callable[[Choice], list[bytes]]
+) -> Subscribed:
+    """Return what a subscriber of state gets: `snapshot`, or nothing where it has seen the state `at`."""
+    seen = request.recover and (request.epoch, request.offset) == (at.epoch, at.offset)
+    return Subscribed(
+        epoch=at.epoch,
+        offset=at.offset,
+        recoverable=True,
+        positioned=True,
+        was_recovering=request.recover,
+        recovered=seen,
+        publications=[] if seen else snapshot(member.choice),
+        close=member.close,
+    )
+
+
+class Audience:
+    """The subscribers of one channel.
+
+    Most want everything: they cost one call per frame. The others are asked one by one.
+    """
+
+    __slots__ = ("_choosy", "_members", "_on_empty", "_open", "_stale", "_trusted")
+
+    def __init__(self, on_empty: Callable[[], None]) -> None:
+        self._on_empty = on_empty
+        self._members: dict[Subscription, None] = {}
+        self._stale = False
+        self._open: tuple[Callable[[Frame], None], ...] = ()
+        self._trusted: tuple[Callable[[Frame], None], ...] = ()
+        self._choosy: tuple[Subscription, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def join(self, member: Subscription) -> None:
+        """Deliver to this subscriber from the next frame on."""
+        member.audience = self
+        self._members[member] = None
+        self._stale = True
+
+    def leave(self, member: Subscription) -> None:
+        """Deliver to it no more."""
+        self._members.pop(member, None)
+        self._stale = True
+        if not self._members:
+            self._on_empty()
+
+    def send(self, frame: Frame) -> None:
+        """Give a frame to everyone who wants it."""
+        if self._stale:
+            self._sort()
+        for send in self._trusted if frame.thought else self._open:
+            send(frame)
+        for member in self._choosy:
+            if member.audience is self:
+                member.offer(frame)
+
+    def _sort(self) -> None:
+        plain = [member for member in self._members if not member.choice.filters]
+        self._open = tuple([member.sink.send for member in plain])
+        self._trusted = tuple([member.sink.send for member in plain if member.choice.thoughts])
+        self._choosy = tuple([member for member in self._members if member.choice.filters])
+        self._stale = False
+
+    def end(self, channel: str, code: int, reason: str) -> None:
+        """End every subscription, and say why. What waits for its time goes out before."""
+        for member in tuple(self._members):
+            if member.pace is not None:
+                member.pace.flush()
+            member.close()
+            member.sink.ended(channel, code, reason)

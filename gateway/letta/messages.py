@@ -1,0 +1,339 @@
+"""Shows stored messages as Letta's: one stored message becomes one or several LettaMessages. Pure."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Literal, assert_never
+from uuid import UUID
+
+from actors import summary
+from actors.summary import CompactionStats
+from gateway.letta.shapes import (
+    ApprovalRequestMessage,
+    ApprovalResponseMessage,
+    ApprovalReturn,
+    AssistantMessage,
+    EventMessage,
+    LettaMessage,
+    ReasoningMessage,
+    SummaryMessage,
+    SystemMessage,
+    ToolCall,
+    ToolCallMessage,
+    ToolReturn,
+    ToolReturnMessage,
+    UserMessage,
+)
+from gateway.letta.speech import DEFAULT_VOICE, Voice, heard
+from storage.records import (
+    ApprovalPart,
+    ImagePart,
+    Message,
+    Part,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    ToolReturnPart,
+)
+
+
+def show_all(
+    messages: Iterable[Message], include: frozenset[str] | None, *, voice: Voice | None = DEFAULT_VOICE
+) -> list[LettaMessage]:
+    """Return the messages as Letta shows them, in order; `include` keeps only these message types."""
+    shown = [one for message in messages for one in show(heard(message, voice))]
+    return shown if include is None else only(shown, include)
+
+
+def only(shown: Iterable[LettaMessage], include: frozenset[str]) -> list[LettaMessage]:
+    """Return those whose message type is in `include`."""
+    return [one for one in shown if type_of(one) in include]
+
+
+def type_of(shown: LettaMessage) -> str:
+    """Return the `message_type` of a message."""
+    return str(type(shown).__struct_config__.tag)
+
+
+def is_input(message: Message) -> bool:
+    """Say whether a client sent this message, so that no answer echoes it.
+
+    An assistant's row with an otid, or made by no step, was sent too: what models say has neither.
+    """
+    if message.role in ("system", "user") or message.otid is not None or message.step_id is None:
+        return True
+    return is_answer(message)
+
+
+def is_answer(message: Message) -> bool:
+    """Say whether a message answers calls that waited, rather than asks for them."""
+    return message.role == "approval" and not any(isinstance(p, ToolCallPart) for p in message.content)
+
+
+def date_of(moment: datetime) -> str:
+    """Return a UTC instant as Letta writes dates: whole seconds and `+00:00`."""
+    return moment.isoformat(timespec="seconds")
+
+
+def otid_of(message_id: str, index: int) -> str:
+    """Return the otid of part `index` of a message: its UUID with the last 7 bits replaced."""
+    tail = (int(message_id[-2:], 16) & ~0x7F) | (index & 0x7F)
+    return f"{message_id.removeprefix('message-')[:-2]}{tail:02x}"
+
+
+def show(message: Message) -> list[LettaMessage]:
+    """Return one stored message as Letta shows it: what was thought and said, then the calls."""
+    match message.role:
+        case "user":
+            return [_user(message)]
+        case "assistant":
+            return _assistant(message)
+        case "approval":
+            return [_answer(message)] if is_answer(message) else [_request(message)]
+        case "tool":
+            return _tool(message)
+        case "system":
+            return [_system(message)]
+        case "summary":
+            return [_summary(message)]
+        case _:
+            assert_never(message.role)
+
+
+def _text(message: Message) -> str:
+    content = message.content
+    if len(content) == 1 and isinstance(content[0], TextPart):
+        return content[0].text
+    return "".join(part.text for part in content if isinstance(part, TextPart))
+
+
+def _otid(message: Message) -> str:
+    return otid_of(message.id, 0) if message.otid is None else message.otid
+
+
+def _is_err(message: Message) -> Literal[True] | None:
+    """Mark input that a provider refused: it is listed for ever and never sent again."""
+    return True if message.excluded else None
+
+
+def _system(message: Message) -> SystemMessage:
+    return SystemMessage(
+        id=message.id,
+        date=date_of(message.created_at),
+        name=message.name,
+        otid=_otid(message),
+        sender_id=message.sender_id,
+        step_id=message.step_id,
+        is_err=_is_err(message),
+        run_id=message.run_id,
+        content=_text(message),
+    )
+
+
+def _user(message: Message) -> UserMessage:
+    parts = tuple(part for part in message.content if isinstance(part, TextPart | ImagePart))
+    plain = len(parts) == 1 and isinstance(parts[0], TextPart)
+    return UserMessage(
+        id=message.id,
+        date=date_of(message.created_at),
+        name=message.name,
+        otid=_otid(message),
+        sender_id=message.sender_id,
+        step_id=message.step_id,
+        is_err=_is_err(message),
+        run_id=message.run_id,
+        content=_text(message) if plain or not parts else parts,
+    )
+
+
+def compaction(message: Message, *, told: bool) -> list[LettaMessage]:
+    """Return a stored summary as an answer tells the compaction that wrote it.
+
+    `told` is for clients that asked to be told: the event, then the summary. Others see a user's message.
+    """
+    if not told:
+        return [_user(message)]
+    stats = summary.unpack(_text(message))[1]
+    event = [] if stats is None else [event_of(stats, before(message.id), message.created_at, message.run_id)]
+    return [*event, _summary(message)]
+
+
+def event_of(stats: CompactionStats, event_id: str, at: datetime, run_id: str | None) -> EventMessage:
+    """Return what happened when a window was shortened."""
+    return EventMessage(
+        id=event_id,
+        date=date_of(at),
+        otid=otid_of(event_id, 0),
+        run_id=run_id,
+        event_data={
+            "trigger": stats.trigger,
+            "context_token_estimate": stats.context_tokens_before,
+            "context_window": stats.context_window,
+        },
+    )
+
+
+def before(message_id: str) -> str:
+    """Return the id just below this one, for what is told before a message and not stored itself."""
+    number = int(message_id.removeprefix("message-").replace("-", ""), 16) - 1
+    return f"message-{UUID(int=number % (1 << 128))}"
+
+
+def _summary(message: Message) -> SummaryMessage:
+    text, stats = summary.unpack(_text(message))
+    return SummaryMessage(
+        id=message.id,
+        date=date_of(message.created_at),
+        otid=_otid(message),
+        step_id=message.step_id,
+        run_id=message.run_id,
+        summary=text,
+        compaction_stats=stats,
+    )
+
+
+def _assistant(message: Message) -> list[LettaMessage]:
+    """Adjacent parts of one kind become one message; all calls become the last one."""
+    shown: list[LettaMessage] = []
+    date = date_of(message.created_at)
+    for part in _merged(message.content):
+        otid = _otid(message) if not shown else otid_of(message.id, len(shown))
+        if isinstance(part, TextPart):
+            shown.append(
+                AssistantMessage(
+                    id=message.id,
+                    date=date,
+                    name=message.name,
+                    otid=otid,
+                    sender_id=message.sender_id,
+                    step_id=message.step_id,
+                    is_err=_is_err(message),
+                    run_id=message.run_id,
+                    content=part.text,
+                )
+            )
+        else:
+            shown.append(
+                ReasoningMessage(
+                    id=message.id,
+                    date=date,
+                    name=message.name,
+                    otid=otid,
+                    sender_id=message.sender_id,
+                    step_id=message.step_id,
+                    run_id=message.run_id,
+                    source=part.source,
+                    reasoning=part.reasoning,
+                    signature=part.signature,
+                )
+            )
+    calls = tuple(
+        ToolCall(part.name, part.arguments, part.id)
+        for part in message.content
+        if isinstance(part, ToolCallPart)
+    )
+    if calls:
+        shown.append(
+            ToolCallMessage(
+                id=message.id,
+                date=date,
+                name=message.name,
+                otid=otid_of(message.id, len(shown)),
+                sender_id=message.sender_id,
+                step_id=message.step_id,
+                run_id=message.run_id,
+                tool_call=calls[0],
+                tool_calls=calls,
+            )
+        )
+    return shown
+
+
+def _request(message: Message) -> ApprovalRequestMessage:
+    calls = tuple(
+        ToolCall(part.name, part.arguments, part.id)
+        for part in message.content
+        if isinstance(part, ToolCallPart)
+    )
+    return ApprovalRequestMessage(
+        id=message.id,
+        date=date_of(message.created_at),
+        name=message.name,
+        otid=_otid(message),
+        sender_id=message.sender_id,
+        step_id=message.step_id,
+        run_id=message.run_id,
+        tool_call=calls[0],
+        tool_calls=calls,
+    )
+
+
+def _answer(message: Message) -> ApprovalResponseMessage:
+    approvals = tuple(
+        ApprovalReturn(part.tool_call_id, part.approve, part.reason, part.arguments)
+        if isinstance(part, ApprovalPart)
+        else _returned(part)
+        for part in message.content
+        if isinstance(part, ApprovalPart | ToolReturnPart)
+    )
+    only = approvals[0] if len(approvals) == 1 else None
+    decision = only if isinstance(only, ApprovalReturn) else None
+    return ApprovalResponseMessage(
+        id=message.id,
+        date=date_of(message.created_at),
+        name=message.name,
+        otid=_otid(message),
+        sender_id=message.sender_id,
+        step_id=message.step_id,
+        run_id=message.run_id,
+        approvals=approvals,
+        approve=None if decision is None else decision.approve,
+        reason=None if decision is None else decision.reason,
+    )
+
+
+def _returned(part: ToolReturnPart) -> ToolReturn:
+    return ToolReturn(part.text, part.status, part.tool_call_id, part.stdout or None, part.stderr or None)
+
+
+def _merged(content: tuple[Part, ...]) -> list[TextPart | ReasoningPart]:
+    """Return the text and reasoning of a message with neighbours of one kind joined."""
+    merged: list[TextPart | ReasoningPart] = []
+    for part in content:
+        last = merged[-1] if merged else None
+        if isinstance(part, TextPart):
+            if isinstance(last, TextPart):
+                merged[-1] = TextPart(last.text + part.text)
+            else:
+                merged.append(part)
+        elif isinstance(part, ReasoningPart):
+            if isinstance(last, ReasoningPart):
+                signature = part.signature or last.signature
+                merged[-1] = ReasoningPart(last.reasoning + part.reasoning, signature, source=last.source)
+            else:
+                merged.append(part)
+    return merged
+
+
+def _tool(message: Message) -> list[LettaMessage]:
+    parts = [part for part in message.content if isinstance(part, ToolReturnPart)]
+    if not parts:
+        return []
+    returns = tuple(_returned(part) for part in parts)
+    first = returns[0]
+    return [
+        ToolReturnMessage(
+            id=message.id,
+            date=date_of(message.created_at),
+            name=parts[0].name,
+            otid=_otid(message),
+            sender_id=message.sender_id,
+            step_id=message.step_id,
+            run_id=message.run_id,
+            tool_return=first.tool_return,
+            status=first.status,
+            tool_call_id=first.tool_call_id,
+            stdout=first.stdout,
+            stderr=first.stderr,
+            tool_returns=returns,
+        )
+    ]

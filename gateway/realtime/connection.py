@@ -1,0 +1,400 @@
+"""One realtime connection: does what its session asks for, and tells it how that ended.
+
+Input is taken at once, by a callback of the socket; whatever takes time is a task of the connection's
+own group, with a deadline, and ends with it. The order of what is sent is the session's.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, assert_never
+
+import anyio
+import msgspec
+
+from actors import clock
+from gateway import errors
+from gateway.auth import THOUGHTS, Caller
+from gateway.errors import TokenExpiredError, TooManyRequestsError, UnauthorizedError
+from gateway.feeds.feeds import Feeds
+from gateway.feeds.frames import Frame
+from gateway.feeds.subscriptions import Subscribed
+from gateway.realtime import protocol
+from gateway.realtime.outbound import Outbound
+from gateway.realtime.places import Place, Places
+from gateway.realtime.protocol import ProtocolError, SubscribeResult
+from gateway.realtime.session import LIMITS, Session
+from gateway.realtime.session_outputs import (
+    LIVE,
+    OVER,
+    Authenticate,
+    Call,
+    Close,
+    Deliver,
+    Follow,
+    Following,
+    Leave,
+    Output,
+    Read,
+    Renew,
+    Send,
+    Work,
+)
+from gateway.realtime.sockets import Socket
+from gateway.tokens import Identity, Tokens
+
+log = logging.getLogger("wakeful.realtime")
+
+WORK_SECONDS = 30.0  # as long as a request of REST has
+ORDERED = frozenset(("agent.send",))  # messages of one connection are accepted in the order they were sent
+ABOUT: dict[str, Any] = {
+    "protocol": "wakeful/1",
+    "agui": "1.0",
+    "limits": {"frame": protocol.FRAME_BYTES, "channels": LIMITS.channels},
+}
+TEMPORARY = frozenset((429, 503, 504))
+
+
+class Methods(Protocol):
+    """What `rpc` commands call."""
+
+    async def call(self, caller: Caller, method: str, data: bytes) -> bytes:
+        """Return the method's result as JSON."""
+        ...
+
+
+class Services(msgspec.Struct, frozen=True):
+    """What every connection of a server uses."""
+
+    feeds: Feeds
+    methods: Methods
+    tokens: Tokens
+    places: Places
+    node: str
+
+
+class Subscriber:
+    """Takes a channel's publications for a connection."""
+
+    __slots__ = ("_connection", "_following", "_push", "close")
+
+    def __init__(self, connection: "Connection", following: Following) -> None:
+        self._connection = connection
+        self._following = following
+        self._push = connection.outbound.push
+        self.close: Callable[[], None] | None = None
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame, or keep it until the subscription's reply is out."""
+        if self._following.state is LIVE:  # the path of every token
+            self._push(frame)
+        else:
+            self._connection.session.published(self._following, frame)
+
+    def ended(self, channel: str, code: int, reason: str) -> None:
+        """Tell the client that the server ended the subscription."""
+        del channel
+        self._connection.perform(self._connection.session.ended(self._following, code=code, reason=reason))
+
+
+class Connection:
+    """One connection, from its handshake to its end. `over` is set when it is to be let go of."""
+
+    def __init__(
+        self,
+        socket: Socket,
+        services: Services,
+        place: Place,
+        *,
+        tasks: asyncio.TaskGroup,
+        identity: Identity | None,
+        loopback: bool,
+    ) -> None:
+        self.over = anyio.Event()
+        self.socket = socket
+        self._services = services
+        self._place = place
+        self._tasks = tasks
+        self._identity = identity  # what the handshake showed
+        self._loopback = loopback
+        self._caller: Caller | None = None
+        self._loop = asyncio.get_running_loop()
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._joining: dict[Following, asyncio.Task[None]] = {}
+        self._subscribers: dict[Following, Subscriber] = {}
+        self._order: asyncio.Lock | None = None
+        self._turns: asyncio.Lock | None = None
+        self._room: asyncio.Event | None = None
+        self.session = Session(client=clock.new_id("cl"), node=services.node, now=self._loop.time())
+        self.outbound = Outbound(
+            socket, later=self._loop.call_later, slow=self._slow, budget=services.places.budget
+        )
+        self._timer = self._loop.call_at(self.session.due(), self._tick)
+
+    # --- the socket's side ----------------------------------------------------------------------
+
+    def received(self, data: bytes) -> None:
+        """Take one message of the client."""
+        self.perform(self.session.received(data, self._loop.time()))
+
+    def writable(self) -> None:
+        """Send what waits."""
+        self.outbound.writable()
+        if self._room is not None and self.outbound.free:
+            self._room.set()
+
+    def lost(self) -> None:
+        """The connection is gone; everything of it ends."""
+        self.session.lost()
+        self._release()
+
+    def close(self, code: int, reason: str) -> None:
+        """End the connection."""
+        self.perform(self.session.close(code, reason))
+
+    # --- the session's side ---------------------------------------------------------------------
+
+    def perform(self, outputs: list[Output]) -> None:
+        """Do what the session asks for, in its order."""
+        for output in outputs:
+            match output:
+                case Send(payload):
+                    self.outbound.say(payload)
+                case Deliver(frame):
+                    self.outbound.push(frame)
+                case Leave(following):
+                    self._leave(following)
+                case Close(code, reason):
+                    self._close(code, reason)
+                case _:
+                    task = self._tasks.create_task(self._work(output))
+                    self._under_way.add(task)
+                    task.add_done_callback(self._under_way.discard)
+                    if isinstance(output, Follow):
+                        self._joining[output.following] = task
+
+    def _slow(self) -> None:
+        log.info("slow client", extra={"client": self.session.client})
+        self.close(protocol.CLOSE_SLOW, "slow")
+
+    def _close(self, code: int, reason: str) -> None:
+        self._release()
+        self.socket.finish(code, reason)
+
+    def _release(self) -> None:
+        self.over.set()
+        self._timer.cancel()
+        self.outbound.close()
+        for following in tuple(self._subscribers):
+            self._leave(following)
+        for task in tuple(self._under_way):
+            if task is not asyncio.current_task():  # one that closes its own connection ends by itself
+                task.cancel()
+
+    def _leave(self, following: Following) -> None:
+        if (task := self._joining.pop(following, None)) is not None:
+            task.cancel()
+        subscriber = self._subscribers.pop(following, None)
+        if subscriber is not None and subscriber.close is not None:
+            subscriber.close()
+
+    def _tick(self) -> None:
+        self.perform(self.session.tick(self._loop.time()))
+        if not self.over.is_set():
+            self._schedule()
+
+    def _schedule(self) -> None:
+        self._timer.cancel()
+        self._timer = self._loop.call_at(self.session.due(), self._tick)
+
+    # --- work -----------------------------------------------------------------------------------
+
+    async def _work(self, work: Work) -> None:
+        """Do one command's work. Cancelled with the connection: what it did durably stays done."""
+        try:
+            with anyio.fail_after(WORK_SECONDS):
+                await self._do(work)
+        # The outermost boundary of a command: it gets one reply, whatever happens; `_fault` logs it.
+        except Exception as error:  # noqa: BLE001
+            shown = isinstance(work, Authenticate | Renew) and isinstance(error, UnauthorizedError)
+            if shown and not isinstance(error, TokenExpiredError):
+                self.close(protocol.CLOSE_INVALID_TOKEN, "invalid token")
+            else:
+                self.perform(self.session.failed(work.command_id, self._fault(error, work)))
+
+    async def _do(self, work: Work) -> None:
+        match work:
+            case Authenticate():
+                await self._authenticate(work)
+            case Renew(command_id, request):
+                await self._renew(command_id, request.token)
+            case Follow():
+                await self._follow(work)
+            case Read(command_id, request):
+                async with self._in_turn():
+                    found = await self._services.feeds.history(self._known(), request)
+                    reply = protocol.history(
+                        command_id, publications=found.publications, epoch=found.epoch, offset=found.offset
+                    )
+                    self.perform(self.session.answered(command_id, reply))
+            case Call():
+                await self._call(work)
+            case _:
+                assert_never(work)
+
+    async def _call(self, work: Call) -> None:
+        method = work.request.method
+        if method in ORDERED:
+            self._order = self._order or asyncio.Lock()
+            async with self._order:
+                data = await self._services.methods.call(self._known(), method, bytes(work.request.data))
+        else:
+            data = await self._services.methods.call(self._known(), method, bytes(work.request.data))
+        self.perform(self.session.answered(work.command_id, protocol.returned(work.command_id, data)))
+
+    def _fault(self, error: Exception, work: Work) -> ProtocolError:
+        if isinstance(error, ProtocolError):
+            return error
+        if isinstance(error, TokenExpiredError):
+            return ProtocolError(protocol.TOKEN_EXPIRED, "token expired")
+        found = errors.find(error)
+        extra = {"client": self.session.client, "work": type(work).__name__}
+        if found.status == 500:
+            log.error("command failed", extra=extra, exc_info=error)
+        else:
+            log.info("command refused", extra={**extra, "status": found.status, "kind": found.kind})
+        return ProtocolError(found.status, found.message, found.status in TEMPORARY)
+
+    def _known(self) -> Caller:
+        assert self._caller is not None
+        return self._caller
+
+    # --- who it is ------------------------------------------------------------------------------
+
+    async def _authenticate(self, work: Authenticate) -> None:
+        identity = self._identity
+        if work.request.token or identity is None:
+            identity = self._services.tokens.identify(work.request.token or None, loopback=self._loopback)
+        ttl = _ttl(identity)
+        caller = identity.caller
+        try:
+            self._services.places.name(self._place, caller.user_id)
+        except TooManyRequestsError as error:
+            self.close(protocol.CLOSE_CONNECTION_LIMIT, str(error))
+            return
+        self._caller = caller
+        subs = await self._follow_own(caller, work.request)
+        self._services.places.settle(self._place)
+        now = self._loop.time()
+        self.perform(self.session.admitted(work.command_id, ttl=ttl, subs=subs, data=ABOUT, now=now))
+        self._schedule()
+
+    async def _follow_own(
+        self, caller: Caller, request: protocol.Connect
+    ) -> list[tuple[Following, SubscribeResult]]:
+        """Subscribe the caller to its own channel. One that cannot have it connects without."""
+        channel = f"user:{caller.user_id}"
+        earlier = request.subs.get(channel, protocol.Recover())
+        asked = protocol.Subscribe(channel, earlier.recover, earlier.epoch, earlier.offset)
+        following = self.session.server_side(channel)
+        try:
+            return [(following, await self._join(following, asked))]
+        except ProtocolError as error:
+            log.info("no channel of its own", extra={"client": self.session.client, "code": error.code})
+            self.session.withdrawn(following)
+            return []
+
+    async def _renew(self, command_id: int, token: str) -> None:
+        """Go on as whom the new token names, with what it may still do."""
+        before = self._known()
+        identity = self._services.tokens.identify(token or None, loopback=self._loopback)
+        ttl = _ttl(identity)
+        after = identity.caller
+        if (after.user_id, after.organization_id) != (before.user_id, before.organization_id):
+            raise UnauthorizedError  # somebody else; the connection is not theirs
+        self._caller = after
+        if after != before:
+            await self._reauthorise(before, after)
+        self.perform(self.session.renewed(command_id, ttl=ttl, now=self._loop.time()))
+        if not self.over.is_set():
+            self._schedule()
+
+    async def _reauthorise(self, before: Caller, after: Caller) -> None:
+        """End what the caller may follow no more, and show it all else as it may see it now."""
+        blinded = THOUGHTS in before.scopes and THOUGHTS not in after.scopes
+        moved = before.agents != after.agents
+        for following in tuple(self._subscribers):
+            of_many = following.channel == "fleet" or following.channel.startswith("user:")
+            if not self._services.feeds.allowed(after, following.channel):
+                code, reason = protocol.PERMISSION_REVOKED, "permission revoked"
+            elif not (blinded or (moved and of_many)):
+                continue
+            elif following.command_id:  # the client subscribes again, and then gets what it may still see
+                code, reason = protocol.INSUFFICIENT_STATE, "permissions have changed"
+            else:  # SDKs do not: the server subscribed them, and does so again
+                self._leave(following)
+                await self._join(following, protocol.Subscribe(following.channel))
+                continue
+            self.perform(self.session.ended(following, code=code, reason=reason))
+
+    # --- channels -------------------------------------------------------------------------------
+
+    async def _follow(self, work: Follow) -> None:
+        following = work.following
+        try:
+            async with self._in_turn():
+                result = await self._join(following, work.request)
+                # Nothing was awaited since the channel was joined: no publication is ahead of the reply.
+                self.perform(self.session.subscribed(following, result))
+        finally:
+            self._joining.pop(following, None)
+
+    @asynccontextmanager
+    async def _in_turn(self) -> AsyncGenerator[None]:
+        """Let answers that hold publications go out one after the other, each when what was sent is taken.
+
+        Several at once would fill the queue of a client that reads as fast as it can.
+        """
+        self._turns = self._turns or asyncio.Lock()
+        async with self._turns:
+            while not self.outbound.free:
+                self._room = asyncio.Event()
+                await self._room.wait()
+            yield
+
+    async def _join(self, following: Following, request: protocol.Subscribe) -> SubscribeResult:
+        subscriber = Subscriber(self, following)
+        joined = await self._services.feeds.subscribe(self._known(), request, subscriber)
+        if following.state is OVER or self.over.is_set():
+            joined.close()
+        else:
+            subscriber.close = joined.close
+            self._subscribers[following] = subscriber
+        return _result(joined)
+
+
+def _result(joined: Subscribed) -> SubscribeResult:
+    return SubscribeResult(
+        recoverable=joined.recoverable,
+        positioned=joined.positioned,
+        epoch=joined.epoch,
+        offset=joined.offset,
+        was_recovering=joined.was_recovering,
+        recovered=joined.recovered,
+        publications=[msgspec.Raw(publication) for publication in joined.publications],
+    )
+
+
+def _ttl(identity: Identity) -> float | None:
+    """Return the seconds until an identity ends, None where it does not.
+
+    Raises:
+        TokenExpiredError: It has ended.
+    """
+    if identity.expires_at is None:
+        return None
+    ttl = identity.expires_at - clock.now().timestamp()
+    if ttl <= 0:
+        raise TokenExpiredError
+    return ttl

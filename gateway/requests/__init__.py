@@ -1,0 +1,1 @@
+"""Bodies that ask for writes: decoded, checked, and turned into commands or records."""

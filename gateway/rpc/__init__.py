@@ -1,0 +1,1 @@
+"""The methods of the websocket: one file a noun, one table that names them all."""

@@ -1,0 +1,60 @@
+"""Stored messages as AG-UI shows them, under the ids of their streams."""
+
+from ag_ui.core import Message as AguiMessage
+from pydantic import TypeAdapter
+
+from gateway.agui import messages as agui_messages
+from storage.records import ApprovalPart, ImagePart, TextPart, ToolReturnPart
+from tests.gateway.agui_events import ANSWER, RESULT, message
+
+_adapter: TypeAdapter[AguiMessage] = TypeAdapter(AguiMessage)
+
+
+def test_what_a_model_said_is_its_thoughts_then_its_text_and_calls() -> None:
+    thought, said = agui_messages.show(ANSWER, thoughts=True)
+    assert (thought["role"], thought["id"], thought["content"]) == ("reasoning", "reasoning-1", "Hm.")
+    assert (said["role"], said["id"], said["content"]) == ("assistant", "message-1", "Hi")
+    assert said["toolCalls"][0]["function"] == {"name": "look", "arguments": "{}"}
+    assert [one["role"] for one in agui_messages.show(ANSWER, thoughts=False)] == ["assistant"]
+
+
+def test_what_a_client_sent_keeps_the_clients_id() -> None:
+    sent = message("user", TextPart("hi"), otid="mine")
+    assert [one["id"] for one in agui_messages.show(sent, thoughts=True)] == ["mine"]
+
+
+def test_results_stand_alone_and_say_what_failed() -> None:
+    both = message(
+        "tool", ToolReturnPart("a", "f", "success", "fine"), ToolReturnPart("b", "f", "error", "bad")
+    )
+    fine, bad = agui_messages.show(both, thoughts=True)
+    assert (fine["toolCallId"], fine["content"], "error" in fine) == ("a", "fine", False)
+    assert (bad["id"], bad["error"]) == ("result-b", "bad")
+
+
+def test_neither_the_system_prompt_nor_answers_to_requests_are_shown() -> None:
+    hidden = [
+        message("system", TextPart("You are …"), position=0),
+        message("approval", ApprovalPart("c1", approve=True)),
+    ]
+    assert agui_messages.show_all(hidden, thoughts=True) == []
+
+
+def test_every_message_is_one_of_the_official_types() -> None:
+    images = [
+        ImagePart({"type": "url", "url": "https://x.example/a.png"}),
+        ImagePart({"type": "base64", "media_type": "image/png", "data": "aGk="}),
+        ImagePart({"type": "letta", "file_id": "file-1"}),
+    ]
+    stored = [
+        ANSWER,
+        RESULT,
+        message("user", TextPart("see"), *images, name="Ada"),
+        message("system", TextPart("The page is home"), position=4),
+        message("summary", TextPart("They met.")),
+    ]
+    shown = agui_messages.show_all(stored, thoughts=True)
+    assert len(shown) == 6
+    for one in shown:
+        read = _adapter.validate_python(one)
+        assert not read.model_extra
