@@ -1,28 +1,23 @@
 """Event logs and their followers: one ordered log per conversation, in memory, under one byte budget.
 
 The log itself is the buffer of every follower: a follower is a cursor, so a slow one costs nothing
-and nobody waits for it. Finished runs are frozen (their deltas packed, then all of it compressed,
-without loss) and, when the budget is spent, forgotten whole, oldest first.
+and nobody waits for it. Finished runs are frozen (their deltas packed, then all of it compressed with
+that of their neighbours, without loss) and, when the budget is spent, forgotten whole, oldest first.
 
 Beside followers there are listeners: functions called inside `publish`, for those who show everything to
 many. They never raise and never block; a listener of a channel keeps it from being forgotten when empty.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
-
-import anyio.lowlevel
 
 from actors import clock
 from actors.errors import LogTrimmedError
 from actors.events import Event, Logged, Position, QueueChanged, RunFinished, RunStarted, RunSteered
+from actors.finished import Finished
 from actors.frozen import DELTAS
 from actors.listeners import Ears, Listener, Watcher
 from actors.segments import DELTA_BYTES, PACK_AFTER, Segment, size_of
-
-FREEZE_BATCH = 32  # runs frozen between two looks at the event loop; about 50 µs each
-
 
 Hand = Callable[[Event], bool]  # takes a delta at once, or says that it cannot
 
@@ -132,10 +127,8 @@ class Channel:
     def find(self, run_id: str) -> int | None:
         """Return the offset at which a run's events begin, or None where the log has none of it."""
         for segment in reversed(self.segments):
-            if segment.run_id == run_id:
-                return segment.start
-            if segment.aliases is not None and run_id in segment.aliases:
-                return segment.aliases[run_id]
+            if (place := segment.find(run_id)) is not None:
+                return place
         return None
 
     def read(self, offset: int) -> tuple[int, list[Event]]:
@@ -152,7 +145,7 @@ class Channel:
         return self.next, []
 
     def since(self, offset: int, most: int | None = None) -> list[tuple[int, Event]] | None:
-        """Return everything after `offset`, each event with its own; with `most` not much more than that.
+        """Return everything after `offset`, each event with its own; with `most` the first ones alone.
 
         None where part of it was forgotten, or where the log never came as far.
         """
@@ -169,7 +162,8 @@ class Channel:
                 break
             if segment.end > begin:
                 first = max(segment.start, begin)
-                found += enumerate(segment.read(first), first)
+                wanted = None if most is None else most - len(found)
+                found += enumerate(segment.read(first, wanted), first)
         return found
 
     def listen(self, listener: Listener) -> Callable[[], None]:
@@ -263,9 +257,7 @@ class Logs:
         self.heard = 0  # listeners and watchers of all kinds
         self._watchers: dict[str, Ears] = {}
         self._watching_all = Ears(self)
-        self._finished: deque[Segment] = deque()
-        self._warm: deque[Segment] = deque()  # finished, and perhaps not read to their end yet
-        self._cooling = 0
+        self._finished = Finished()
 
     def channel(self, channel_id: str, agent_id: str) -> Channel:
         """Return the log of a conversation of this agent, made at first use."""
@@ -329,28 +321,18 @@ class Logs:
 
     def finish(self, segment: Segment) -> None:
         """Count a segment among those that may be frozen and forgotten."""
-        self._finished.append(segment)
-        self._warm.append(segment)
+        self._finished.add(segment)
 
     async def freeze(self) -> None:
         """Freeze what was finished before the last call; by now its followers have read it."""
-        cooling, self._cooling = self._cooling, 0
-        while cooling > 0:
-            for _ in range(min(cooling, FREEZE_BATCH)):
-                segment = self._warm.popleft()
-                if segment.size_bytes:  # else it was forgotten meanwhile
-                    segment.freeze()
-            cooling -= FREEZE_BATCH
-            await anyio.lowlevel.checkpoint()
-        self._cooling = len(self._warm)
+        await self._finished.freeze()
 
     def trim(self) -> None:
         """Forget finished runs, oldest first, until the budget holds; running runs are kept whole."""
-        while self.size_bytes > self.budget_bytes and self._finished:
-            segment = self._finished.popleft()
-            segment.channel.segments.remove(segment)
-            self._forget(segment)
+        while self.size_bytes > self.budget_bytes and (segment := self._finished.pop()) is not None:
             channel = segment.channel
+            channel.segments.remove(segment)
+            segment.clear()
             if not (channel.segments or channel.waiters or channel.expected or channel.listened):
                 self.channels.pop(channel.id, None)
 
@@ -359,8 +341,8 @@ class Logs:
         channel = self.channels.pop(channel_id, None)
         if channel is not None:
             for segment in channel.segments:
-                self._forget(segment)
-            self._finished = deque(s for s in self._finished if s.channel is not channel)
+                segment.clear()
+            self._finished.leave(channel)
             # Whoever still reads here is told that it is forgotten; a run that goes on begins a segment anew.
             channel.segments, channel.running = [], None
         self._gone(agent_id, channel_id)
@@ -374,8 +356,3 @@ class Logs:
     def _gone(self, agent_id: str, conversation_id: str | None) -> None:
         for listener in tuple(self.on_gone):
             listener(agent_id, conversation_id)
-
-    def _forget(self, segment: Segment) -> None:
-        """Take a segment off the budget; a warm one is passed over when its turn to freeze comes."""
-        segment.packed, segment.live, segment.frozen = [], [], None
-        segment.resize(-segment.size_bytes)

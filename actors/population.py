@@ -257,6 +257,7 @@ class Population:
             await self._stop(actor, thread, guilty=thread.in_hand())
         else:
             self._crashes.pop(agent_id, None)
+            thread.task = None  # an idle conversation keeps none, not even one that has ended
             return
         crashes = self._crashes[agent_id] = self._crashes.get(agent_id, 0) + 1
         await clock.sleep(BACKOFF[min(crashes, len(BACKOFF)) - 1])

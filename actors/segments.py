@@ -1,5 +1,6 @@
-"""The parts of a log: what one run wrote, live at first, then packed, then compressed."""
+"""The parts of a log: what one run wrote, live at first, then packed, then compressed with its neighbours."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from actors import frozen
@@ -12,9 +13,10 @@ if TYPE_CHECKING:
 EVENT_BYTES = 300  # an event, its slot in the log and what it alone refers to, on average
 DELTA_BYTES = 120  # the same for a delta, beside its text
 FROZEN_BYTES = 200  # a frozen run beside its compressed events
+ALIAS_BYTES = 120  # the id of a joined run, and its place
 PACK_AFTER = 4096  # live events of a running run before the older ones are packed
 
-_NOTHING: list[Any] = []  # shared by all frozen segments; never appended to
+_NOTHING: list[Any] = []  # shared by all that are frozen or cleared; never appended to
 
 
 def size_of(item: Item) -> int:
@@ -31,7 +33,10 @@ def size_of(item: Item) -> int:
 
 
 class Segment:
-    """The part of a log that one run wrote (or what was said between runs, `run_id` None)."""
+    """The part of a log that one run wrote (or what was said between runs, `run_id` None).
+
+    Joined with those after it, it holds them too: `aliases` say where each of their runs begins.
+    """
 
     __slots__ = (
         "aliases",
@@ -41,6 +46,7 @@ class Segment:
         "live_start",
         "packed",
         "run_id",
+        "runs",
         "size_bytes",
         "start",
     )
@@ -48,8 +54,9 @@ class Segment:
     def __init__(self, channel: "Channel", run_id: str | None, start: int) -> None:
         self.channel = channel
         self.run_id = run_id
+        self.runs = 1
         self.start = start
-        self.aliases: dict[str, int] | None = None  # where other runs joined or ended in here
+        self.aliases: dict[str, int] | None = None  # where other runs begin, joined or ended in here
         self.frozen: bytes | None = None
         self.packed: list[Item] = []
         self.live_start = start
@@ -69,21 +76,56 @@ class Segment:
         self.live_start += len(self.live)
         self.live = []
 
-    def freeze(self) -> None:
-        """Compress a finished segment; reading it thaws a copy."""
-        self.squeeze()
-        self.frozen = frozen.freeze(self.packed)
-        self.packed = self.live = _NOTHING
-        self.resize(FROZEN_BYTES + len(self.frozen) - self.size_bytes)
-
     def resize(self, by_bytes: int) -> None:
         """Count a change of size here and in the process's budget."""
         self.size_bytes += by_bytes
         self.channel.logs.size_bytes += by_bytes
 
-    def read(self, offset: int) -> list[Event]:
-        """Return the events from `offset` on."""
+    def clear(self) -> None:
+        """Forget everything in here, and take it off the budget."""
+        self.frozen, self.packed, self.live, self.aliases = None, _NOTHING, _NOTHING, None
+        self.resize(-self.size_bytes)
+
+    def read(self, offset: int, most: int | None = None) -> list[Event]:
+        """Return the events from `offset` on, with `most` the first ones alone."""
+        end = None if most is None else offset + most - self.live_start
         if offset >= self.live_start and self.frozen is None:
-            return self.live[offset - self.live_start :]
-        events = frozen.unpack(self.packed if self.frozen is None else frozen.thaw(self.frozen))
-        return events[offset - self.start :] + self.live
+            return self.live[offset - self.live_start : end]
+        packed = self.packed if self.frozen is None else frozen.thaw(self.frozen)
+        events = frozen.unpack_part(packed, offset - self.start, most)
+        return events + self.live[: end if end is None else max(0, end)]
+
+    def find(self, run_id: str) -> int | None:
+        """Return the offset at which a run's events begin in here, the newest where it began twice."""
+        if self.aliases is not None and run_id in self.aliases:
+            return self.aliases[run_id]
+        return self.start if self.run_id == run_id else None
+
+    def items(self) -> list[Item]:
+        """Return everything in here, packed."""
+        if self.frozen is not None:
+            return frozen.thaw(self.frozen)
+        self.squeeze()
+        return self.packed
+
+
+def join(segments: Sequence[Segment]) -> Segment:
+    """Freeze neighbours as one, which is the first of them; the others hold nothing any more.
+
+    Reading it thaws a copy of all.
+    """
+    first, last = segments[0], segments[-1]
+    items: list[Item] = []
+    places: dict[str, int] = {}
+    for segment in segments:
+        items += segment.items()
+        if segment is not first and segment.run_id is not None:
+            places[segment.run_id] = segment.start
+        places |= segment.aliases or {}
+    end, runs = last.end, sum(segment.runs for segment in segments)
+    for segment in segments:
+        segment.clear()
+    first.frozen, first.aliases, first.runs = frozen.freeze(items), places or None, runs
+    first.live_start = end
+    first.resize(FROZEN_BYTES + len(first.frozen) + ALIAS_BYTES * len(places))
+    return first

@@ -12,7 +12,7 @@ from actors.events import (
     TextDelta,
     ToolReturned,
 )
-from actors.segments import EVENT_BYTES, size_of
+from actors.segments import EVENT_BYTES, join, size_of
 from storage.records import Timing, Usage
 
 TIMING = Timing(1_000, 200_000, 300_000_000, 900_000_000, 4_000, 5_000_000)
@@ -50,8 +50,7 @@ def test_the_timing_of_a_step_is_counted_and_costs_little_once_frozen() -> None:
         channel.publish(RunStarted("r", "c", 1, ()), StepFinished("r", "s", USAGE, TIMING), *timed)
         channel.publish(RunFinished("r", "completed", "end_turn", USAGE))
         live = logs.size_bytes
-        for segment in channel.segments:
-            segment.freeze()
+        join(channel.segments)
         return live, logs.size_bytes
 
     (live, cold), (live_timed, cold_timed) = frozen(), frozen(StepTimed("r", "s", TIMING, USAGE))
