@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from actors import agent_types, clock, holding, prompt, queueing, reading, rules
 from actors.draft import Draft
 from actors.events import BlockDetached, Event
+from actors.few import Few
 from actors.jobs import Job, T
 from actors.loop import Policy
 from actors.mailbox import Waiting
@@ -57,11 +58,11 @@ class Actor:
         for thread in self.threads.values():
             self.awaits(thread, requests.get(thread.id))
         self.recovered: dict[str, list[Message]] = {}
-        self.known: set[int] = set()
+        self.known = Few[int]()
         self.latest: Timing | None = None  # of the last step it committed in this life
         self.window: tuple[str, int] | None = None  # a model's handle, and its tokens
         self.spoke = state.agent.id  # the conversation whose turn was the last to begin
-        self.counted: set[int] = set()  # commands whose attempt it counted and no commit has reset
+        self.counted = Few[int]()  # commands whose attempt it counted and no commit has reset
         self.touched = clock.monotonic()
         self.dead = False
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from actors import clock
 from actors.errors import LogTrimmedError
 from actors.events import Event, Logged, Position, QueueChanged, RunFinished, RunStarted, RunSteered
+from actors.few import Few
 from actors.finished import Finished
 from actors.frozen import DELTAS
 from actors.listeners import Ears, Listener, Watcher
@@ -47,7 +48,7 @@ class Channel:
         self.next = 1
         self.segments: list[Segment] = []
         self.running: Segment | None = None
-        self.expected: set[str] = set()  # accepted runs that have said nothing yet
+        self.expected = Few[str]()  # accepted runs that have said nothing yet
         self.waiters: list[asyncio.Future[None]] = []
 
     @property

@@ -61,7 +61,7 @@ def take_intent(runner: "TurnRunner", draft: Draft) -> None:
     runner.said = list(draft.opened.messages)
     runner.reported = draft.steps[0].usage
     runner.inputs, runner.rewrites = [], []
-    runner.actor.counted -= {w.seq for w in (runner.waiting, *runner.joined)}
+    runner.actor.counted.discard_all({w.seq for w in (runner.waiting, *runner.joined)})
     events: list[Event] = [MessageCommitted(runner.run_id, m) for m in draft.messages]
     runner.channel.publish(*events)
 

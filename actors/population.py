@@ -278,7 +278,8 @@ class Population:
             for other in actor.threads.values():
                 if other is not thread and other.task is not None:
                     other.task.cancel()
-            self._unsettled[actor.agent.id] = actor.counted - guilty, guilty - actor.counted
+            counted = set(actor.counted)
+            self._unsettled[actor.agent.id] = counted - guilty, guilty - counted
             self.drop(actor)
 
     async def _settle_attempts(self, agent_id: str) -> None:

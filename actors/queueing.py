@@ -21,7 +21,7 @@ def waiting(thread: "Thread") -> list[Event]:
     for place, command in enumerate((*thread.steering, *thread.mailbox), 1):
         if command.run_id in thread.announced:
             continue
-        thread.announced |= {command.run_id}
+        thread.announced.add(command.run_id)
         change = "steered" if place <= steering else "queued"
         told.append(QueueChanged(command.run_id, thread.id, change, place, queued))
     return told
@@ -31,7 +31,7 @@ def left(thread: "Thread", run_id: str, change: Literal["started", "withdrawn"])
     """Return the event that a command which was told of waits no longer; none for any other."""
     if run_id not in thread.announced:
         return []
-    thread.announced -= {run_id}
+    thread.announced.discard(run_id)
     return [QueueChanged(run_id, thread.id, change, 0, len(thread.steering) + len(thread.mailbox))]
 
 

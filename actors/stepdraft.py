@@ -309,7 +309,7 @@ def apply(runner: "TurnRunner", draft: Draft, commit_ns: int) -> None:
     thread.append(draft.messages)
     for waiting in draft.joined:
         thread.steering.remove(waiting)
-        thread.announced -= {waiting.run_id}
+        thread.announced.discard(waiting.run_id)
         runner.joined.append(waiting)
     heard = draft.prompt is not None and draft.prompt.memory_version != actor.memory_version
     actor.take_memory(draft, run_id=runner.run_id, but=runner.channel)
@@ -319,7 +319,7 @@ def apply(runner: "TurnRunner", draft: Draft, commit_ns: int) -> None:
     runner.unproven = [*runner.said, *(m for m in draft.messages if m.id not in sent)]
     runner.inputs, runner.rewrites, runner.said, runner.reported = [], [], [], None
     runner.turn, runner.usage = draft.turn, draft.usage
-    actor.counted -= {w.seq for w in (runner.waiting, *runner.joined)}
+    actor.counted.discard_all({w.seq for w in (runner.waiting, *runner.joined)})
     events = telling.committed(runner, draft)
     events += draft.events(runner.run_id)
     if (asked := draft.asked) is not None:

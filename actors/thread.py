@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from actors import openstep, prompt, window
 from actors.commands import Disposition
 from actors.entries import entries, joined
+from actors.few import Few
 from actors.jobs import Job
 from actors.llm import openai_chat
 from actors.llm.dialects import CHAT, Dialect
@@ -65,7 +66,7 @@ class Thread:
         self.mailbox = Mailbox()
         self.jobs: list[Job[Any]] = []  # its control lane: each runs before the next command
         self.steering: list[Waiting] = []
-        self.announced: frozenset[str] = frozenset()  # runs that clients were told wait here
+        self.announced = Few[str]()  # runs that clients were told wait here
         self.pending: PendingRequest | None = None  # what somebody outside has to answer first
         self.ran = NOTHING_RAN  # before what it asks, or the answer: what rules look at in the answer's turn
         self.open: OpenStep | None = None  # the step that has no results yet; models do not see it

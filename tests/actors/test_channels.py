@@ -137,7 +137,7 @@ async def settle() -> None:
 
 async def test_a_run_that_joined_another_is_followed_into_it() -> None:
     channel = Logs(1 << 20).channel("c", "agent")
-    channel.expected.update("ab")
+    channel.expected.extend("ab")
     channel.publish(started("a"), TextDelta("a", "m", "before"))
     channel.publish(RunSteered("b", "a"), TextDelta("a", "m", "after"), finished("a"))
     assert [e for _, e in await collect(channel, "b")] == [
@@ -149,7 +149,7 @@ async def test_a_run_that_joined_another_is_followed_into_it() -> None:
 
 async def test_a_queued_run_that_is_cancelled_ends_its_followers() -> None:
     channel = Logs(1 << 20).channel("c", "agent")
-    channel.expected.update("ab")
+    channel.expected.extend("ab")
     channel.publish(started("a"), finished("b"), TextDelta("a", "m", "1"))
     assert [e for _, e in await collect(channel, "b")] == [finished("b")]
 
