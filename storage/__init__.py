@@ -12,6 +12,7 @@ Tables (the whole of them, commented, in `schema.sql`; `migrations/` is the path
     inbox, runs              accepted commands, and the handling of each
     steps, tool_calls        model calls and what they asked for
     hosts, shards            who may run agents, under which fence
+    calibrations             what models' providers report for each token that we count
 
 Modules are nouns, with their statements above the functions that run them. A function takes an open
 connection first and opens no transaction; those that must (`edits.commit`, `checkpoints.commit`,
@@ -37,8 +38,10 @@ it and `real[]` elsewhere; the driver's codec knows which (`pool.Conn.has_vector
 HNSW index (`passage_indexes`), and a search takes it only where comparing the whole archive would cost more
 (`passage_search`). Vectors of different models are never compared.
 
-What a message writes (`messages`, `runs`, `inbox`, `steps`) has no foreign key; `schema.sql` says what keeps
-it whole. A writer of such a row holds its agent's row, and `edits.delete_agent` takes the rows along.
+What a message writes has no foreign key, and its tables (`messages`, `runs`, `inbox`, `steps`, `agents`,
+`conversations`) have no checks but those of their domains: `schema.sql` says why, and what keeps them whole.
+A writer of such a row holds its agent's row, or that of its conversation, and `edits.delete_agent` takes the
+rows along.
 
 Lock order: agents in order of id, then blocks in order of id, then everything else. The advisory lock
 `wakeful.ownership` is taken before any row. Nothing here is held across a model call, a tool or a socket.

@@ -87,7 +87,7 @@ with wanted as materialized (
             where f.default_requires_approval
               and not coalesce($6::jsonb -> 'tool_rules', '[]') @> jsonb_build_array(
                     jsonb_build_object('type', 'requires_approval', 'tool_name', f.name))
-           having count(*) > 0), '{}'), $7, $8, $8
+           having count(*) > 0), '{}'), $7::int, $8, $8
    where not exists (
      select from wanted w where not exists (select from found f where f.id = w.key or f.name = w.key))
   returning id, created_at, settings

@@ -97,17 +97,17 @@ select i.found, e.seq, e.accepted_at,
  order by i.ordinal
 """
 
-# The same for one submission, as scalars: that halves what it costs where nobody else is in the batch.
+# The same for one submission, as scalars: that halves what it costs where nobody else is in the batch. It
+# holds the conversation's row instead of the agent's, which spares a look-up: the deletion of the agent takes
+# that row along, so it waits for whoever came before, and whoever comes after finds no conversation.
 _ACCEPT_ONE = """
-with agent as (
-  select a.id from agents a
-   where a.id = $1
-     and exists (select from (select * from conversations where id = $2 offset 0) c
-                  where c.agent_id = $1 and c.organization_id = $8 and c.deleted_at is null)
+with conversation as (
+  select c.agent_id from conversations c
+   where c.id = $2 and c.agent_id = $1 and c.organization_id = $8 and c.deleted_at is null
      for key share
 ), entry as (
   insert into inbox (agent_id, conversation_id, run_id, key, request_hash, caller, command)
-  select id, $2, $3, $4, $5, $6, $7 from agent
+  select agent_id, $2, $3, $4, $5, $6, $7 from conversation
   on conflict on constraint command_is_accepted_once do nothing
   returning seq, accepted_at
 ), run as (
@@ -263,9 +263,12 @@ async def recent(
     return None if row is None else (row["run_id"], row["conversation_id"], row["key"])
 
 
+# Commands end about in the order in which they came, so the oldest are looked at and no index of their end
+# is kept at every message. Those that wait for days are few, and are passed over.
 _PURGE = """
 delete from inbox where seq in (
-  select seq from inbox
+  select seq
+    from (select seq, state, done_at from inbox order by seq limit 20000) oldest
    where state in ('done', 'dead') and done_at < now() - $1::interval
    limit 10000)
 """

@@ -7,16 +7,19 @@
 -- Invariants the database itself guards:
 --   * one command per (agent, key);  one message per (conversation, position)
 --   * labels are unique among the blocks of one agent;  tool names among the tools of one organisation
---   * a finished run has its stop time, an unfinished one has none
--- Invariants the one checkpoint statement guards (storage/checkpoints.py): fence, version, blocks.
+-- Invariants the one checkpoint statement guards (storage/checkpoints.py): fence, version, blocks; and that
+-- a finished run and a finished command have the time of their end and unfinished ones have none. What every
+-- message writes has no check of its own: Postgres parses, plans and prepares a table's checks anew at each
+-- statement, which took a seventh of what its backend did for a message. Those of domains it keeps.
 --
 -- What a message writes has no foreign key: each costs a query of its own at every row. `messages`, `runs`,
--- `inbox` and `steps` come and go with their agent, whose row their writers hold against its deletion; the
--- deletion takes them along (storage/edits.py). A writer that does not make the parent in the same statement
--- reads its id from the parent, so where there is none the column is null, which it may not be. It finds the
--- parent by its key alone, or the planner may read an agent's every run by the index of their age.
+-- `inbox` and `steps` come and go with their agent, whose row, or its conversation's, their writers hold
+-- against its deletion; the deletion takes them along (storage/edits.py). A writer that does not make the
+-- parent in the same statement reads its id from the parent, so where there is none the column is null, which
+-- it may not be. It finds the parent by its key alone, or the planner may read an agent's every run by the
+-- index of their age.
 
--- Words from a closed list. Domains, because a table's check is read and prepared again at every statement.
+-- Values from a closed list or range. Domains, because a table's check is prepared again at every statement.
 create domain message_role as text constraint message_role_is_known
   check (value in ('system', 'user', 'assistant', 'tool', 'approval', 'summary'));
 create domain run_status as text constraint run_status_is_known
@@ -25,6 +28,7 @@ create domain command_state as text constraint inbox_state_is_known
   check (value in ('new', 'applied', 'done', 'dead'));
 create domain step_status as text constraint step_status_is_known
   check (value in ('pending', 'success', 'failed', 'cancelled'));
+create domain agent_shard as int constraint agent_shard_is_in_range check (value between 0 and 4095);
 
 create table organizations (
   id          text primary key,
@@ -46,6 +50,15 @@ create table shards (
   constraint shard_is_in_range check (shard between 0 and 4095)
 ) with (fillfactor = 50);
 
+-- How many tokens a model's provider reports for each one that we count, so that a new process knows it.
+create table calibrations (
+  model       text primary key,               -- its handle
+  ratio       real not null,
+  samples     int not null,
+  updated_at  timestamptz not null default now(),
+  constraint calibration_is_believable check (ratio between 0.5 and 3 and samples > 0)
+);
+
 create table agents (
   id                     text primary key,
   organization_id        text not null constraint agent_has_an_organization references organizations (id),
@@ -53,7 +66,7 @@ create table agents (
   tags                   text[] not null default '{}',
   hidden                 boolean not null default false,
   settings               jsonb not null,      -- records.AgentSettings
-  shard                  int not null,
+  shard                  agent_shard not null,
   fence                  bigint not null default 0,
   version                bigint not null default 0,
   checkpoint_id          text,                -- the last commit; resolves one whose answer was lost
@@ -63,8 +76,7 @@ create table agents (
   created_at             timestamptz not null default now(),
   updated_at             timestamptz not null default now(),
   created_by_id          text,
-  last_updated_by_id     text,
-  constraint agent_shard_is_in_range check (shard between 0 and 4095)
+  last_updated_by_id     text
 ) with (fillfactor = 50, toast_tuple_target = 128);
 -- A checkpoint updates this row at every step: settings of a row above 2 KB go out of line, and are then
 -- not rewritten.
@@ -131,9 +143,9 @@ create table conversations (
   id               text primary key,          -- the default conversation has its agent's id
   organization_id  text not null,
   agent_id         text not null constraint conversation_has_an_agent references agents (id) on delete cascade,
-  parent_id        text,
+  parent_id        text,                      -- a fork has both, any other neither
   parent_position  bigint,
-  from_position    bigint not null default 1, -- the window is [from_position, end_position)
+  from_position    bigint not null default 1, -- the window is [from_position, end_position), in this order
   end_position     bigint not null default 1,
   summary_position bigint,                    -- the message that stands for what is before the window
   summary          text,
@@ -144,9 +156,7 @@ create table conversations (
   archived_at      timestamptz,
   created_at       timestamptz not null default now(),
   updated_at       timestamptz not null default now(),
-  deleted_at       timestamptz,
-  constraint window_is_ordered check (1 <= from_position and from_position <= end_position),
-  constraint fork_names_its_position check ((parent_id is null) = (parent_position is null))
+  deleted_at       timestamptz
 ) with (fillfactor = 70);
 create index conversations_by_agent on conversations (agent_id, created_at, id);
 create index conversations_by_age on conversations (organization_id, created_at, id) where id <> agent_id;
@@ -157,7 +167,11 @@ create index conversations_by_age on conversations (organization_id, created_at,
 -- call it: a generated column would have its expression read and planned again at every insert.
 create function words_of(role text, content jsonb, agent_id text) returns tsvector
 language sql immutable parallel safe as $$
-  select case when role in ('user', 'assistant', 'summary') then
+  select case when role not in ('user', 'assistant', 'summary') then null
+         -- One text, as nearly every message is: the same words for less.
+         when jsonb_array_length(content) = 1 and octet_length(content #>> '{0,text}') <= 100000 then
+           to_tsvector('english', content #>> '{0,text}') || array_to_tsvector(array[agent_id])
+         else
            case when octet_length(jsonb_path_query_array(content, '$[*].text')::text) <= 250000
              then to_tsvector('english', jsonb_path_query_array(content, '$[*].text'))
              else to_tsvector('english', left(jsonb_path_query_first(content, '$[*].text') #>> '{}', 100000)) end
@@ -211,9 +225,7 @@ create table runs (
   total_duration_ns  bigint,
   callback_url       text,
   created_at         timestamptz not null default now(),
-  completed_at       timestamptz,
-  constraint finished_run_has_its_time
-    check ((completed_at is null) = (status in ('created', 'running')))
+  completed_at       timestamptz              -- set exactly when the status is terminal
 ) with (fillfactor = 70);
 create index runs_by_agent on runs (agent_id, created_at, id);
 create index runs_by_age on runs (organization_id, created_at, id);
@@ -230,12 +242,10 @@ create table inbox (
   state            command_state not null default 'new',
   attempts         smallint not null default 0,
   accepted_at      timestamptz not null default now(),
-  done_at          timestamptz,
-  constraint finished_command_has_its_time check ((done_at is null) = (state in ('new', 'applied'))),
+  done_at          timestamptz,               -- set exactly when the state is done or dead
   constraint command_is_accepted_once unique (agent_id, key)
 ) with (fillfactor = 70);
 create index inbox_pending on inbox (agent_id, seq) where state in ('new', 'applied');
-create index inbox_finished on inbox (done_at) where state in ('done', 'dead');
 
 create table steps (
   id                     text primary key,
@@ -453,7 +463,9 @@ begin
 
   update runs r
      set status = u.status, usage = u.usage, stop_reason = u.stop_reason, error = u.error,
-         completed_at = u.completed_at, ttft_ns = coalesce(r.ttft_ns, u.ttft_ns),
+         completed_at = case when u.status in ('completed', 'failed', 'cancelled')
+                         then coalesce(u.completed_at, now()) end,
+         ttft_ns = coalesce(r.ttft_ns, u.ttft_ns),
          total_duration_ns = u.total_duration_ns
     from json_to_recordset(run_rows) as u (
            id text, agent_id text, status text, usage jsonb, stop_reason text, error jsonb,
@@ -513,19 +525,48 @@ begin
 end
 $$;
 
--- What `commit_steps` does, for one step that writes no blocks, rewrites no message and has one run and one
--- model call: nearly every step of a server that is not busy. Scalars in place of arrays of rows halve what
--- such a step costs Postgres. Returns whether the caller owns the agent; only then is anything written.
+-- What `commit_steps` does, for one agent's step with one run and one model call: nearly every step of a server
+-- that is not busy. Scalars in place of arrays of rows halve what such a step costs Postgres; what only some
+-- steps have comes as rows, or as null. Returns null to a caller that does not own the agent, the ids of blocks
+-- that changed meanwhile, or none of them; only then is anything written.
 create function commit_step(step_agent text, of_fence bigint, of_version bigint, checkpoint text, reason text,
                             duration_ms int, message_rows json, run text, run_status text, run_usage jsonb,
                             run_error jsonb, run_completed timestamptz, run_ttft bigint, run_total bigint,
                             command_seq bigint, command_state text, window_id text, window_from bigint,
-                            window_end bigint, window_summary bigint, step text, organization text, step_position int, step_status text,
-                            step_model text, step_provider text, step_window int, step_usage jsonb,
-                            step_reason text, step_error jsonb, step_timing jsonb, step_created timestamptz)
-returns boolean
+                            window_end bigint, window_summary bigint, step text, organization text,
+                            step_position int, step_status text, step_model text, step_provider text,
+                            step_window int, step_usage jsonb,
+                            step_reason text, step_error jsonb, step_timing jsonb, step_created timestamptz,
+                            block_rows json, rewrite_rows json, call_rows json)
+returns text[]
 language plpgsql as $$
+declare
+  home    text;                               -- the conversation, if it is the agent's
+  parent  text;                               -- the run, if it is the agent's
+  stale   text[];                             -- blocks that changed meanwhile
 begin
+  if block_rows is not null then              -- compared before anything is written
+    perform 1
+       from agents a
+      where a.id = step_agent and a.fence = of_fence and a.version = of_version
+        for no key update;
+    if not found then
+      return null;
+    end if;
+    perform 1
+       from blocks b
+      where b.id in (select w.id from json_to_recordset(block_rows) as w (id text))
+      order by b.id
+        for no key update;
+    select array_agg(w.id) into stale
+      from json_to_recordset(block_rows) as w (id text, version bigint)
+      left join blocks b on b.id = w.id
+     where b.version is distinct from w.version;
+    if stale is not null then
+      return stale;
+    end if;
+  end if;
+
   update agents a
      set version = a.version + 1, checkpoint_id = checkpoint,
          last_stop_reason = coalesce(reason, a.last_stop_reason),
@@ -534,46 +575,75 @@ begin
    where a.id = step_agent and a.fence = of_fence and a.version = of_version
      and (select x.state from inbox x where x.seq = command_seq) in ('new', 'applied');
   if not found then
-    return false;
+    return null;
+  end if;
+
+  if block_rows is not null then
+    update blocks b
+       set value = w.value, version = b.version + 1, updated_at = now()
+      from json_to_recordset(block_rows) as w (id text, value text)
+     where b.id = w.id;
+  end if;
+
+  update conversations c
+     set from_position = window_from, end_position = window_end, last_message_at = now(),
+         summary_position = nullif(coalesce(window_summary, c.summary_position), 0)
+   where c.id = window_id and c.agent_id = step_agent;
+  if found then
+    home := window_id;
   end if;
 
   insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
-                        sender_id, run_id, step_id, tokens, excluded, interrupted, created_at, search)
-  select m.id,
-         (select case when c.agent_id = step_agent then c.id end from conversations c where c.id = window_id),
-         m.position, m.agent_id, m.organization_id, m.role, m.content, m.name,
-         m.otid, m.sender_id, m.run_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at,
-         words_of(m.role, m.content, m.agent_id)
+                        sender_id, run_id, step_id, tokens, created_at, search)
+  select m.id, home, m.position, step_agent, organization, m.role, m.content, m.name, m.otid, m.sender_id,
+         run, m.step_id, coalesce(m.tokens, 0), m.created_at, words_of(m.role, m.content, step_agent)
     from json_to_recordset(message_rows) as m (
-           id text, conversation_id text, position bigint, agent_id text, organization_id text, role text,
-           content jsonb, name text, otid text, sender_id text, run_id text, step_id text, tokens int,
-           excluded boolean, interrupted boolean, created_at timestamptz);
+           id text, position bigint, role text, content jsonb, name text, otid text, sender_id text,
+           step_id text, tokens int, created_at timestamptz);
 
   update runs r
      set status = run_status, usage = run_usage, stop_reason = reason, error = run_error,
-         completed_at = run_completed, ttft_ns = coalesce(r.ttft_ns, run_ttft), total_duration_ns = run_total
-   where r.id = run and r.status in ('created', 'running');
+         completed_at = case when run_status in ('completed', 'failed', 'cancelled')
+                         then coalesce(run_completed, now()) end,
+         ttft_ns = coalesce(r.ttft_ns, run_ttft), total_duration_ns = run_total
+   where r.id = run and r.agent_id = step_agent and r.status in ('created', 'running');
+  if found then
+    parent := run;
+  else
+    -- It is over already: what it was when the step began counts for the step alone.
+    select r.id into parent from runs r where r.id = run and r.agent_id = step_agent;
+  end if;
 
   update inbox x
      set state = command_state, attempts = 0,
          done_at = case when command_state in ('done', 'dead') then now() end
    where x.seq = command_seq;
 
-  update conversations c
-     set from_position = window_from, end_position = window_end, last_message_at = now(),
-         summary_position = nullif(coalesce(window_summary, c.summary_position), 0)
-   where c.id = window_id;
-
   insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
                      context_window_tokens, usage, stop_reason, error, timing, created_at)
-  values (step, organization, step_agent,
-          (select case when r.agent_id = step_agent then r.id end from runs r where r.id = run),
-          step_position, step_status, step_model, step_provider,
+  values (step, organization, step_agent, parent, step_position, step_status, step_model, step_provider,
           step_window, step_usage, step_reason, step_error, step_timing, step_created)
   on conflict (id) do update
      set status = excluded.status, usage = excluded.usage, stop_reason = excluded.stop_reason,
          error = excluded.error, timing = excluded.timing;
-  return true;
+
+  if rewrite_rows is not null then
+    update messages m
+       set content = coalesce(w.content, m.content), tokens = coalesce(w.tokens, m.tokens),
+           excluded = coalesce(w.excluded, m.excluded),
+           search = case when w.content is null then m.search else words_of(m.role, w.content, m.agent_id) end
+      from json_to_recordset(rewrite_rows) as w (id text, content jsonb, tokens int, excluded boolean)
+     where m.id = w.id;
+  end if;
+
+  if call_rows is not null then
+    insert into tool_calls (agent_id, step_id, call_id, name, state)
+    select t.agent_id, t.step_id, t.call_id, t.name, t.state
+      from json_to_recordset(call_rows) as t (
+             agent_id text, step_id text, call_id text, name text, state text)
+    on conflict (step_id, call_id) do update set state = excluded.state, updated_at = now();
+  end if;
+  return '{}';
 end
 $$;
 

@@ -237,4 +237,18 @@ async def test_an_ordinary_step_has_the_shape_that_its_own_statement_writes(
         agent_id = await w.agent()
         await w.ask(agent_id, "hello")
         await w.ask(agent_id, "hello again")
-    assert seen[-1]
+        await provider.script(
+            [
+                {
+                    "tool_calls": [
+                        {
+                            "name": "memory_insert",
+                            "arguments": {"label": "human", "new_string": "plays chess"},
+                        }
+                    ]
+                },
+                {"text": "done"},
+            ]
+        )
+        await w.ask(agent_id, "I play chess")
+    assert seen == [True] * 4

@@ -90,6 +90,17 @@ _BREACHES = {
          union all
         select r.id from runs r where not exists (select from agents a where a.id = r.agent_id)
     """,
+    # The tables have no checks for these: they would be prepared anew at every message.
+    "something is over and has no end, or has one and is not": """
+        select id || ': ' || status from runs
+         where (completed_at is null) <> (status in ('created', 'running'))
+         union all
+        select run_id || ': ' || state from inbox where (done_at is null) <> (state in ('new', 'applied'))
+    """,
+    "a window is no range": """
+        select id || ': ' || from_position || ' to ' || end_position from conversations
+         where from_position < 1 or from_position > end_position
+    """,
     "positions have a gap, or the window's end is not theirs": """
         select c.id || ': end ' || c.end_position || ', last ' || max(m.position) || ', rows ' || count(*)
           from conversations c join messages m on m.conversation_id = c.id

@@ -264,9 +264,9 @@ def plain(agent_id: str, command: Accepted, **changes: object) -> Checkpoint:
 
 async def rows_of(conn: Conn, agent_id: str) -> dict[str, list[dict[str, object]]]:
     """Everything that is stored of an agent, but for what differs from one agent or moment to the next."""
-    tables = {"agents": "id", "conversations": "agent_id", "messages": "agent_id", "runs": "agent_id"}
+    owned = ("conversations", "messages", "runs", "inbox", "steps", "tool_calls")
     found: dict[str, list[dict[str, object]]] = {}
-    for table, key in {**tables, "inbox": "agent_id", "steps": "agent_id"}.items():
+    for table, key in {"agents": "id", **dict.fromkeys(owned, "agent_id")}.items():
         order = "position" if table == "messages" else "1"
         rows = await conn.fetch(f"select * from {table} where {key} = $1 order by {order}", agent_id)
         found[table] = [_comparable(dict(row)) for row in rows]
@@ -299,16 +299,98 @@ async def test_the_common_shape_is_written_as_the_general_statement_writes_it(
                 changes = {"runs": (update,), "inbox": (applied,), "stop_reason": None, "duration_ms": None}
             window = WindowUpdate(id=agent_id, from_position=1, end_position=3, summary_position=2)
             step = plain(agent_id, command, **changes, windows=(window,))
+            if running:
+                step = await with_tools(conn, step)
             assert checkpoints.is_plain(step) == (agent_id == there)
             assert await checkpoints.commit(conn, [step]) == [None]
-            written.append(await rows_of(conn, agent_id))
+            blocks = await conn.fetch(
+                "select value, version from blocks join agents_blocks on id = block_id where agent_id = $1",
+                agent_id,
+            )
+            written.append({**await rows_of(conn, agent_id), "blocks": [dict(row) for row in blocks]})
             monkeypatch.setattr(checkpoints, "is_plain", lambda _: False)
         searched = await conn.fetchval(
             "select count(*) from messages where search @@ to_tsquery('english', 'morning')"
         )
     assert written[0] == written[1]
-    assert [len(rows) for rows in written[0].values()] == [1, 1, 3, 1, 1, 1]
+    assert [len(rows) for rows in written[0].values()] == [1, 1, 3, 1, 1, 1, int(running), int(running)]
     assert searched == 2
+
+
+async def with_tools(conn: Conn, step: Checkpoint) -> Checkpoint:
+    """The step with what a tool may add to it: a memory edit, a rebuilt system prompt, a call's outcome."""
+    block_id = await seeds.block(conn, step.agent_id, value="old")
+    system = await conn.fetchval(
+        "select id from messages where agent_id = $1 and position = 0", step.agent_id
+    )
+    call = ToolCall(agent_id=step.agent_id, step_id=step.steps[0].id, call_id="c1", name="x", state="success")
+    first, *rest = step.messages
+    return replace(
+        step,
+        messages=(
+            replace(first, name="n", otid="o", sender_id="identity-1", step_id="step-1", tokens=4),
+            *rest,
+        ),
+        blocks=(BlockWrite(id=block_id, version=0, value="new"),),
+        rewrites=(MessageRewrite(id=system, content=(TextPart("rebuilt"),), tokens=2),),
+        tool_calls=(call,),
+    )
+
+
+@pytest.mark.parametrize("common", [False, True])
+async def test_a_stale_block_stops_its_whole_step_in_either_statement(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, *, common: bool
+) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        command = await accepted(conn, agent_id)
+        step = await with_tools(conn, plain(agent_id, command))
+        (edit,) = step.blocks
+        untouched = await rows_of(conn, agent_id)
+        if not common:
+            monkeypatch.setattr(checkpoints, "is_plain", lambda _: False)
+        (verdict,) = await checkpoints.commit(conn, [replace(step, blocks=(replace(edit, version=1),))])
+        assert isinstance(verdict, StaleBlocksError)
+        assert verdict.block_ids == (edit.id,)
+        (verdict,) = await checkpoints.commit(conn, [replace(step, version=1)])
+        assert isinstance(verdict, FencedError)
+        assert await rows_of(conn, agent_id) == untouched
+        assert await conn.fetchval("select value from blocks where id = $1", edit.id) == "old"
+        assert await checkpoints.commit(conn, [step]) == [None]
+        row = await conn.fetchrow("select value, version from blocks where id = $1", edit.id)
+        assert row is not None
+        assert tuple(row) == ("new", 1)
+
+
+async def test_what_is_over_has_its_time_and_nothing_else_has_one(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connection(pool) as conn:
+        for common in (True, False):
+            if not common:
+                monkeypatch.setattr(checkpoints, "is_plain", lambda _: False)
+            for status, state in (("running", "applied"), ("completed", "done")):
+                agent_id = await seeds.agent(conn)
+                command = await accepted(conn, agent_id)
+                at = datetime.now(UTC) if status == "running" else None
+                run = RunUpdate(id=command.run_id, status=status, completed_at=at, stop_reason="end_turn")
+                step = plain(
+                    agent_id, command, runs=(run,), inbox=(InboxUpdate(seq=command.seq, state=state),)
+                )
+                assert await checkpoints.commit(conn, [step]) == [None]
+                row = await conn.fetchrow(
+                    "select r.completed_at, i.done_at from runs r join inbox i on i.run_id = r.id"
+                    " where r.agent_id = $1",
+                    agent_id,
+                )
+                assert row is not None
+                assert [time is not None for time in row] == [status == "completed"] * 2
+
+
+@pytest.mark.parametrize("ends", [(0, 1), (3, 2)])
+def test_a_window_is_a_range(ends: tuple[int, int]) -> None:
+    with pytest.raises(AssertionError, match="range of positions"):
+        WindowUpdate(id="conv-1", from_position=ends[0], end_position=ends[1])
 
 
 async def test_a_step_of_the_common_shape_is_fenced_like_any_other(pool: Pool) -> None:
@@ -349,8 +431,10 @@ async def test_a_step_needs_its_conversation_and_its_run(
         said = tuple(replace(m, conversation_id=other_id) for m in step.messages)
         step = replace(step, messages=said, windows=(replace(step.windows[0], id=other_id),))
     else:
+        said = tuple(replace(m, run_id=others.run_id) for m in step.messages)
         runs = (replace(step.runs[0], id=others.run_id),)
-        step = replace(step, runs=runs, steps=(replace(step.steps[0], run_id=others.run_id),))
+        model_calls = (replace(step.steps[0], run_id=others.run_id),)
+        step = replace(step, messages=said, runs=runs, steps=model_calls)
     assert checkpoints.is_plain(step)
     if not common:
         monkeypatch.setattr(checkpoints, "is_plain", lambda _: False)

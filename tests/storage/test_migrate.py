@@ -8,12 +8,17 @@ from uuid import uuid4
 import anyio
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from storage import activation, checkpoints, inbox
 from storage import migrate as module
+from storage.checkpoints import WindowUpdate
 from storage.errors import RefusedError, SchemaError, UnavailableError
+from storage.inbox import Accepted
 from storage.migrate import Migration, load, migrate, pending
 from storage.pool import Conn, OwnConn, Pool, connect, connection
 from tests.storage import seeds
+from tests.storage.test_checkpoints import plain
 
 SCHEMA = Path(module.__file__).with_name("schema.sql")
 
@@ -81,7 +86,7 @@ async def test_the_migrations_lead_to_the_schema(dsn: str, empty: OwnConn) -> No
         ("alter table agents alter column name drop not null", "columns"),
         ("alter table agents alter column fence set default 1", "columns"),
         ("alter table agents reset (fillfactor)", "relations"),
-        ("alter table inbox drop constraint finished_command_has_its_time", "constraints"),
+        ("alter table inbox drop constraint command_is_accepted_once", "constraints"),
         ("alter domain command_state drop constraint inbox_state_is_known", "constraints"),
         ("drop index inbox_pending", "indexes"),
         ("comment on table runs is 'x'", "comments"),
@@ -130,6 +135,39 @@ async def test_a_later_migration_is_applied_alone(dsn: str, monkeypatch: pytest.
     later = _later("create table later (id int)")
     monkeypatch.setattr(module, "load", lambda: (*load(), later))
     assert await migrate(dsn) == [later.name]
+
+
+async def test_commands_under_way_outlive_the_migrations(
+    empty_dsn: str, empty: OwnConn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load()[:1]
+    monkeypatch.setattr(module, "load", lambda: first)
+    await migrate(empty_dsn)
+    agent_id = await seeds.agent(empty, shard=4095)
+    submissions = [seeds.submission(agent_id) for _ in range(3)]
+    waits, runs, ended = [a for a in await inbox.accept(empty, submissions) if isinstance(a, Accepted)]
+    await empty.execute("update inbox set state = 'applied' where seq = $1", runs.seq)
+    await empty.execute("update runs set status = 'running' where id = $1", runs.run_id)
+    await empty.execute("update inbox set state = 'dead', done_at = now() where seq = $1", ended.seq)
+    await empty.execute("update runs set status = 'failed', completed_at = now() where id = $1", ended.run_id)
+    before = {table: await empty.fetch(f"select * from {table}") for table in ("inbox", "runs", "agents")}
+
+    monkeypatch.undo()
+    assert await migrate(empty_dsn) == [step.name for step in load()[1:]]
+    conn = await connect(empty_dsn)
+    for table, rows in before.items():
+        assert [dict(r) for r in await conn.fetch(f"select * from {table}")] == [dict(r) for r in rows]
+    state = await activation.activate(conn, agent_id, fence=1)
+    assert [(p.seq, p.state) for p in state.pending] == [(waits.seq, "new"), (runs.seq, "applied")]
+    for version, command in enumerate((runs, waits)):
+        step = plain(agent_id, command, fence=1, version=version)
+        at = 1 + 2 * version
+        said = tuple(replace(m, position=at + i) for i, m in enumerate(step.messages))
+        window = WindowUpdate(id=agent_id, from_position=1, end_position=at + 2)
+        assert await checkpoints.commit(conn, [replace(step, messages=said, windows=(window,))]) == [None]
+    found = await conn.fetch("select status from runs order by created_at, id")
+    assert sorted(row["status"] for row in found) == ["completed", "completed", "failed"]
+    await conn.close()
 
 
 async def test_a_migration_that_fails_leaves_nothing_behind(
