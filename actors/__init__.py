@@ -18,6 +18,7 @@ One message, through the modules:
     answer      pieces of the model's answer become events and, in the end, one message
     toolrun     calls become results; edits of memory are settled at the commit
     draft       what the step is about to change, against the blocks as they are committed
+    calibrations  what providers report for our tokens, per model: learned by all, stored once a minute
     backlog     passages stored while their embedding model was away get their vectors later
     expiry      requests that nobody answered in time get the default answer
     jobs        what is done to a conversation between its turns: compaction on demand, reset

@@ -12,7 +12,6 @@ from actors.jobs import Job, T
 from actors.loop import Policy
 from actors.mailbox import Waiting
 from actors.thread import Thread
-from actors.tokens import Calibration
 from actors.tools.reading import Reader
 from actors.turn import TurnRunner
 from storage import activation
@@ -27,6 +26,7 @@ from storage.records import Agent, Block, Conversation, Message, Timing, Tool
 
 if TYPE_CHECKING:
     from actors.channels import Channel
+    from actors.llm.model import Model
     from actors.population import Population
 
 CONFLICTS = 3  # that a step meets because something came or went at the moment of its commit
@@ -50,7 +50,7 @@ class Actor:
         self.holdings = state.holdings
         self.policy = Policy()
         self.bind(state.agent, state.tools)
-        self.calibration = Calibration()
+        self.calibration = self.commons.calibrations.of(state.agent.settings.model)
         self.commit_turn = asyncio.Lock()
         self.threads: dict[str, Thread] = {c.id: Thread(c) for c in state.conversations}
         self.intended = {call.call_id: call for call in state.intended}  # may have run in an earlier life
@@ -90,6 +90,12 @@ class Actor:
             embedding=self.holdings.embedding or self.agent.settings.embedding,
         )
 
+    def learn(self, reported: int, *, ours: int, model: "Model | None") -> None:
+        """Take into account what a model's provider reports for a prompt that we count as `ours`."""
+        self.calibration = self.calibration.observe(ours=ours, reported=reported)
+        if model is not None:
+            self.commons.calibrations.observe(model.ref.handle, ours=ours, reported=reported)
+
     def set_tools(self, tools: tuple[Tool, ...]) -> None:
         """Show models these tools from the next call on."""
         self.bind(self.agent, tools)
@@ -97,6 +103,8 @@ class Actor:
 
     def bind(self, agent: Agent, tools: tuple[Tool, ...]) -> None:
         """Take the agent's settings and these tools: its turns follow them from the next step on."""
+        if agent.settings.model != self.agent.settings.model:
+            self.calibration = self.commons.calibrations.of(agent.settings.model)
         self.agent = agent
         self.policy = Policy(
             rules=rules.compiled(agent.settings.tool_rules),
@@ -263,6 +271,7 @@ class Actor:
         try:
             if not thread.loaded:
                 await reading.load(self, thread)
+                thread.woken = clock.monotonic()
             while not self.dead:
                 async with self.commons.run_slots:
                     if thread.jobs and not thread.resuming:

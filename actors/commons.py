@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from actors import thoughts
 from actors.batch import Batcher
+from actors.calibrations import Calibrations
 from actors.channels import Logs
 from actors.committer import Committer
 from actors.directory import Directory
@@ -93,6 +94,7 @@ class Commons:
         self.catalog = catalog
         self.settings = settings
         self.counter = Counter()
+        self.calibrations = Calibrations(pool)
         self.logs = Logs(settings.log_bytes)
         self.load = Load(per_agent=settings.max_pending_per_agent, in_all=settings.max_pending)
         self.directory = Directory(pool, name)

@@ -229,13 +229,9 @@ class Host:
             return None
         return AgentFigures(agent_id=agent_id, name=None, status="running", queued=unfinished)
 
-    def fleet(self, organization_id: str) -> list[AgentFigures]:
-        """Return how every agent of an organisation is doing that is alive here; some 10 µs for each."""
-        return [
-            status.figures(actor)
-            for actor in self._population.hot.values()
-            if actor.agent.organization_id == organization_id
-        ]
+    def living(self) -> list[str]:
+        """Return the ids of the agents that are alive here."""
+        return list(self._population.hot)
 
     @property
     def on_block(self) -> list[Callable[[str], None]]:
@@ -315,9 +311,11 @@ class Host:
                         self._expire,
                         partial(archival.keep_indexed, self.pool),
                         self._backlog.run,
+                        commons.calibrations.keep,
                     )
                 ]
                 try:
+                    await commons.calibrations.load()
                     await self._find_awaited()
                     await self._intake.poll_once()
                     yield self
@@ -346,6 +344,7 @@ class Host:
             while self._population.turns_running():  # noqa: ASYNC110 - many actors, no one event
                 await anyio.sleep(DRAIN_LOOK)
         await self._population.suspend()
+        await self._commons.calibrations.save()
         await self._commons.directory.release()
 
     async def _purge(self) -> None:

@@ -1,6 +1,7 @@
 """Where commands enter: counted, accepted durably in batches, delivered in the order of acceptance."""
 
 import logging
+from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
@@ -16,6 +17,7 @@ from actors.errors import (
     InvalidAnswerError,
     NotRunningError,
     PendingApprovalError,
+    UnknownModelError,
 )
 from actors.mailbox import Waiting
 from actors.population import Population
@@ -24,6 +26,10 @@ from storage import inbox, messages, runs
 from storage.errors import StorageError
 from storage.inbox import Accepted, Pending, Submission
 from storage.pool import connection
+from storage.records import ToolReturnPart
+
+if TYPE_CHECKING:
+    from actors.agent import Actor
 
 log = logging.getLogger("wakeful.host")
 
@@ -37,7 +43,7 @@ class Intake:
     def __init__(self, population: Population) -> None:
         self._population = population
         self._commons = population.commons
-        self._commands: dict[str, SendMessages] = {}
+        self._commands: dict[str, tuple[SendMessages, float]] = {}  # by run, and since when
         self.batcher: Batcher[Submission, Accepted] = Batcher(self._accept, key=lambda s: s.run_id)
 
     async def accept(self, agent_id: str, envelope: Envelope) -> Receipt:
@@ -54,7 +60,7 @@ class Intake:
         elif command.steer_run is not None and not await self._known(agent_id, envelope.key):
             await self._check_steered(agent_id, conversation_id, command.steer_run)
         load.reserve(agent_id, conversation_id)  # from here on nothing may fail before it is given back
-        self._commands[submission.run_id] = command
+        self._commands[submission.run_id] = command, clock.monotonic()
         accepted: Accepted | None = None
         # Shielded, and bounded by the committer's deadlines: a caller that leaves must not take the
         # bookkeeping of a command that was already accepted with it.
@@ -116,10 +122,11 @@ class Intake:
         """
         command = envelope.command
         actor = await self._population.wake(agent_id)
-        request = actor.thread(command.conversation_id).pending
+        thread = actor.thread(command.conversation_id)
+        request = thread.pending
         problem = approvals.NOTHING_PENDING
         if request is not None:
-            problem = approvals.complaint(request, command)
+            problem = approvals.complaint(request, command) or self._unseen(actor, thread, command)
             if problem is None:
                 kept = command.client_tools if command.client_tools is not None else request.client_tools
                 return replace(envelope, command=replace(command, client_tools=kept or None))
@@ -130,6 +137,19 @@ class Intake:
         if not approvals.answered_before(command, recent):
             raise InvalidAnswerError(problem)
         return envelope
+
+    def _unseen(self, actor: "Actor", thread: Thread, command: SendMessages) -> str | None:
+        """Return why a result with images is not taken, in words for the client: its model sees none."""
+        if not any(isinstance(d, ToolReturnPart) and d.shown for d in command.approvals):
+            return None
+        handle = command.model or thread.conversation.model or actor.agent.settings.model
+        try:
+            model = self._commons.catalog.resolve(handle)
+        except UnknownModelError:
+            return None  # the run will say so
+        if model.dialect(thread.model_settings(actor.agent.settings.model_settings)).images:
+            return None
+        return f"The model {handle!r} cannot look at images: answer with text alone."
 
     async def _known(self, agent_id: str, key: str) -> bool:
         """Say whether the key names a command already: a repeat is answered, not refused for its own run."""
@@ -160,14 +180,15 @@ class Intake:
     def _settle(self, item: Submission, verdict: Accepted | Exception | None, ended: set[str]) -> None:
         """Deliver a command that was accepted, unless its run is over, and set the counts right."""
         load = self._commons.load
-        command = self._commands.pop(item.run_id)
+        command, begun = self._commands.pop(item.run_id)
         if not isinstance(verdict, Accepted) or verdict.replayed or item.run_id in ended:
             load.give_back(item.agent_id, item.conversation_id)
             return
         if load.held(item.run_id):  # whoever was faster counted it as well
             load.give_back(item.agent_id, item.conversation_id)
         load.hold(item.run_id, item.agent_id, item.conversation_id)
-        waiting = Waiting(seq=verdict.seq, run_id=item.run_id, command=command, since=clock.monotonic())
+        now = clock.monotonic()
+        waiting = Waiting(seq=verdict.seq, run_id=item.run_id, command=command, since=now, accept=now - begun)
         self._population.deliver(item.agent_id, waiting)
 
     async def _replayed(self, agent_id: str, accepted: Accepted) -> Accepted | StorageError:

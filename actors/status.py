@@ -77,7 +77,7 @@ def figures(actor: "Actor") -> AgentFigures:
         queued=queued,
         active=len(running),
         tokens_per_second=sum(r.pulse.rate(now, r.channel.next) for r in streaming),
-        first_token_ms=None if latest is None else latest.first_token / 1e6,
+        first_token_ms=None if latest is None else (latest.send + latest.first_token) / 1e6,
         step_ms=None if latest is None else _total_ns(latest) / 1e6,
         checkpoint_ms=None if latest is None else latest.checkpoint / 1e6,
         context_tokens=tokens,
@@ -87,8 +87,8 @@ def figures(actor: "Actor") -> AgentFigures:
 
 def _total_ns(timing: Timing) -> int:
     """Return what the whole step took; what it waited in the queue included."""
-    asked = timing.queue + timing.prompt + timing.first_token + timing.stream
-    return asked + timing.tools + timing.checkpoint + timing.compaction
+    asked = timing.prompt + timing.send + timing.first_token + timing.stream
+    return timing.claim + timing.queue + asked + timing.tools + timing.checkpoint + timing.compaction
 
 
 def _status(actor: "Actor", *, busy: bool) -> Status:

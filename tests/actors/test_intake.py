@@ -230,8 +230,8 @@ async def test_a_command_that_a_waking_agent_read_and_was_told_of_is_handled_onc
             await told.wait()
             return state
 
-        async def long(self: Population, actor: Actor, state: Activated) -> None:
-            await deliver(self, actor, state)  # as where it gives up other commands meanwhile
+        async def long(self: Population, actor: Actor, state: Activated, *, since: float) -> None:
+            await deliver(self, actor, state, since=since)  # as where it gives up other commands meanwhile
             with anyio.fail_after(5):
                 while not actor.idle:
                     await anyio.sleep(0.001)

@@ -7,7 +7,7 @@ from actors.events import BlockChanged, Compacted, Event, RunFinished, RunStarte
 from actors.status import RATE_WINDOW, AgentFigures, Pulse
 from bench.provider import Provider
 from storage.pool import Pool
-from storage.records import DEFAULT_ORGANIZATION, BlockChanges
+from storage.records import BlockChanges
 from tests.actors.worlds import World, finish, world
 
 RULE = {"type": "requires_approval", "tool_name": "memory_insert"}
@@ -38,8 +38,7 @@ async def test_an_agent_that_works_says_so_and_how_fast_it_speaks(pool: Pool, pr
         now = figures(w, agent_id)
         assert (now.status, now.active, now.queued) == ("running", 1, 1)
         assert 1 < now.tokens_per_second < 100
-        assert w.host.fleet(DEFAULT_ORGANIZATION)[0].agent_id == agent_id
-        assert w.host.fleet("org-of-others") == []
+        assert w.host.living() == [agent_id]
         await provider.open("on")
         finish(await w.events(first, agent_id))
         finish(await w.events(second, agent_id))
