@@ -41,15 +41,22 @@ def entries(message: Message, dialect: Dialect = CHAT, *, return_chars: int | No
         calls = sum(isinstance(part, ToolCallPart) for part in message.content)
         wire = encoding.encode_message(message, dialect)
         return [Entry(message.position, message.role, message.tokens, wire, calls)] if wire else []
-    share = -(-message.tokens // max(1, len(message.content)))
+    return _returned(message, dialect, return_chars)
+
+
+def _returned(message: Message, dialect: Dialect, return_chars: int | None) -> list[Entry]:
+    returns = [part for part in message.content if isinstance(part, ToolReturnPart)]
+    share = -(-message.tokens // max(1, len(returns)))
     found: list[Entry] = []
-    for part in message.content:
+    for part in returns:
         tokens = share
-        if return_chars is not None and isinstance(part, ToolReturnPart) and len(part.text) > return_chars:
+        if return_chars is not None and len(part.text) > return_chars:
             part = replace(part, text=f"{part.text[:return_chars]}... [{len(part.text)} characters]")
-            tokens = min(share, estimate(part.text) + 2 * MESSAGE_TOKENS)
-        wire = encoding.encode_message(replace(message, content=(part,)), dialect)
-        found.append(Entry(message.position, "tool", tokens, wire))
+            seen = estimate(part.text) + 2 * MESSAGE_TOKENS + IMAGE_TOKENS * len(part.shown)
+            tokens = min(share, seen)
+        found.append(Entry(message.position, "tool", tokens, encoding.encode_return(part, message, dialect)))
+    if found and (images := encoding.encode_images(message, dialect)):
+        found[-1] = replace(found[-1], wire=found[-1].wire + b"," + images)
     return found
 
 
@@ -94,7 +101,7 @@ def tokens_of(parts: tuple[Part, ...], count: Count) -> int:
             case ToolCallPart(name=name, arguments=arguments):
                 total += count(name) + count(arguments) + MESSAGE_TOKENS
             case ToolReturnPart(text=text):
-                total += count(text) + MESSAGE_TOKENS
+                total += count(text) + MESSAGE_TOKENS + IMAGE_TOKENS * len(part.shown)
             case ImagePart():
                 total += IMAGE_TOKENS
             case ReasoningPart(reasoning=text, source="non_reasoner_model"):

@@ -1,6 +1,8 @@
 """One model call: the request for the window as it stands, sent until an attempt may not be repeated."""
 
+import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -12,7 +14,7 @@ from actors import clock, reading, window
 from actors.answer import Answer
 from actors.channels import Channel
 from actors.errors import ModelError
-from actors.events import WindowMoved
+from actors.events import Event, WindowMoved
 from actors.llm import encoding, retry
 from actors.llm.dialects import Dialect
 from actors.llm.model import Model, ModelRef, Request
@@ -113,7 +115,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         return self._fit(0.5)
 
     async def _attempt(self, request: Request, answer: Answer) -> None:
-        begun = False
+        begun, publish = False, self._tell_first
         async with aclosing(self.model.stream(request)) as batches:
             async for pieces in batches:
                 if not begun:
@@ -122,10 +124,20 @@ class ModelCall(Struct, frozen=True, kw_only=True):
                 # Before the answer takes them: what it holds and what the log holds are always the same.
                 self.actor.commons.check_lease()
                 if events := answer.feed(pieces):
-                    self.channel.publish(*events)
+                    publish(*events)
+                    publish = self.channel.publish
         self.channel.publish(*answer.close())
         if answer.finish == "content_filter":
             raise ModelError("the provider's content filter stopped the answer", refused_content=True)
+
+    def _tell_first(self, *events: Event) -> None:
+        """Publish the beginning of the answer, and note when all who wait for it have taken it.
+
+        Who listens is called at once; who waits is woken, and runs before what is called soon from here.
+        """
+        begun = time.monotonic_ns()
+        self.channel.publish(*events)
+        asyncio.get_running_loop().call_soon(self.watch.delivered, begun)
 
     def _request(self, dialect: Dialect) -> Request:
         """Return the request for the window as it stands, made shorter where it would not fit."""
@@ -143,6 +155,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
             settings=replace(settings, parallel_tool_calls=False) if offer.one_call else settings,
             key=self.key,
             dialect=dialect,
+            sent=self.watch.sent,
         )
 
     def _fit(self, factor: float) -> bool:

@@ -179,7 +179,7 @@ def _said(message: Message) -> str:
             case ToolCallPart(name=name, arguments=arguments):
                 said.append(f"[calls {name} with {arguments}]")
             case ToolReturnPart(name=name, status=status, text=text):
-                said.append(f"[{name}: {status}] {text}")
+                said.append(f"[{name}: {status}] {text}" + " [an image]" * len(part.shown))
             case ReasoningPart() | ApprovalPart():
                 pass
     return "\n".join(said)

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from actors.approvals import ONLY_CALL
 from actors.commands import Decision
-from gateway.errors import InvalidRequestError, NotSupportedError
+from gateway import images
+from gateway.errors import InvalidRequestError
 from storage.pending_records import ClientTool
 from storage.records import ApprovalPart, ImagePart, JsonObject, TextPart, ToolReturnPart
 
@@ -41,8 +42,9 @@ def of_approvals(approvals: Sequence[DecisionIn], at: str) -> list[Decision]:
     """Return the decisions of a list.
 
     Raises:
-        InvalidRequestError: One says neither what to do nor what came out, or says it twice.
-        NotSupportedError: A result holds an image.
+        InvalidRequestError: One says neither what to do nor what came out, says it twice, or holds an image
+            that no provider could be sent.
+        NotSupportedError: A result holds an image by its file.
     """
     return [_decision(one, f"{at}/{place}") for place, one in enumerate(approvals)]
 
@@ -73,8 +75,8 @@ def _decision(one: DecisionIn, at: str) -> Decision:
         return ApprovalPart(call_id, one.approve, _reason(one.reason, at), arguments)
     if one.tool_return is None or one.status is None:
         raise InvalidRequestError("a result needs tool_return and status", param=f"{at}/tool_return")
-    text = _text(one.tool_return, f"{at}/tool_return")
-    return ToolReturnPart(call_id, "", one.status, text, one.stdout or (), one.stderr or ())
+    text, shown = returned(one.tool_return, f"{at}/tool_return")
+    return ToolReturnPart(call_id, "", one.status, text, one.stdout or (), one.stderr or (), shown)
 
 
 def _id(call_id: str, at: str) -> str:
@@ -89,12 +91,23 @@ def _reason(reason: str | None, at: str) -> str | None:
     return reason
 
 
-def _text(content: str | tuple[TextPart | ImagePart, ...], at: str) -> str:
+def returned(
+    content: str | tuple[TextPart | ImagePart, ...], at: str
+) -> tuple[str, tuple[ImagePart, ...] | UnsetType]:
+    """Return (text, images) of a call's result; `at` points at it in its request.
+
+    Raises:
+        InvalidRequestError, NotSupportedError: It holds an image that no provider could be sent.
+    """
     if isinstance(content, str):
-        return content
-    if any(isinstance(part, ImagePart) for part in content):
-        raise NotSupportedError("images in results are not supported by this release", param=at)
-    return "\n".join(part.text for part in content if isinstance(part, TextPart))
+        return content, UNSET
+    shown: list[ImagePart] = []
+    for place, part in enumerate(content):
+        if isinstance(part, ImagePart):
+            images.check(part.source, f"{at}/{place}/source")
+            shown.append(part)
+    text = "\n".join(part.text for part in content if isinstance(part, TextPart))
+    return text, tuple(shown) or UNSET
 
 
 def client_tools(

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 JsonObject = dict[str, Any]
 
@@ -50,7 +50,10 @@ class ToolCallPart(Struct, frozen=True, tag_field="type", tag="tool_call", gc=Fa
 
 
 class ToolReturnPart(Struct, frozen=True, tag_field="type", tag="tool_return"):
-    """The one result of one call. `text` is what the model reads and what clients see."""
+    """The one result of one call: `text` and what is left out without any, `images`.
+
+    They are what the model is shown and what clients see.
+    """
 
     tool_call_id: str
     name: str
@@ -58,6 +61,12 @@ class ToolReturnPart(Struct, frozen=True, tag_field="type", tag="tool_return"):
     text: str
     stdout: tuple[str, ...] = ()
     stderr: tuple[str, ...] = ()
+    images: tuple[ImagePart, ...] | UnsetType = UNSET
+
+    @property
+    def shown(self) -> tuple[ImagePart, ...]:
+        """The images, none where there are none."""
+        return () if self.images is UNSET else self.images
 
 
 class ApprovalPart(Struct, frozen=True, tag_field="type", tag="approval", gc=False):

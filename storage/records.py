@@ -299,7 +299,13 @@ class Run(Struct, frozen=True, kw_only=True):
 
 
 class Timing(Struct, frozen=True, omit_defaults=True, gc=False):
-    """Where a step's time went, in nanoseconds; the checkpoint's own time is in its event only."""
+    """Where a step's time went, in nanoseconds; the checkpoint's own time is in its event only.
+
+    As it happens: `accept` until the message was durable, unknown where its agent was not in memory; `claim`
+    until it was; `queue` until the turn began (these three of a run's first step); `prompt` until the request
+    was made, `send` until it was written, `first_token`, `stream`, `tools`, `checkpoint`. `delivery` overlaps
+    the stream: from when the answer began to come until whoever follows it had been handed its beginning.
+    """
 
     queue: int = 0
     prompt: int = 0
@@ -308,6 +314,10 @@ class Timing(Struct, frozen=True, omit_defaults=True, gc=False):
     tools: int = 0
     checkpoint: int = 0
     compaction: int = 0
+    accept: int = 0
+    claim: int = 0
+    send: int = 0
+    delivery: int = 0
 
 
 class Step(Struct, frozen=True, kw_only=True):

@@ -32,6 +32,9 @@ read back by `text_calls_stream` while it arrives. A model with tools that write
 Texts become vectors in `embed`: by a provider (`embed_http` sends, `openai_embeddings` writes and reads,
 pure) or by the local model, which is the package `actors.embedder`.
 
+Images in a call's result stand in the result in the responses dialect. In chat completions, whose tool
+messages hold text alone, they follow all results of the step in a user's message (`encode_images`).
+
 Beside it: `providers` (what the environment configures), `formats` (the form of an answer), `wire`
 (connections, proxies, deadlines), `openai_sdk` (the only module that imports the official client; it takes
 a second to import and is loaded in a thread), and `demo`, a model without a language model (`demo_mind`

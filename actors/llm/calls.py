@@ -29,6 +29,11 @@ class Call(Struct, frozen=True, kw_only=True):
     watched: TextCallDecoder | None = None
     longer: Request | None = None
 
+    @property
+    def fell_short(self) -> bool:
+        """Whether the answer ended too early and there is a longer request to make."""
+        return self.watched is not None and self.watched.cut and self.longer is not None
+
 
 def prepare(
     ref: ModelRef, request: Request, known: Habits, provider: Provider, *, again: bool = False

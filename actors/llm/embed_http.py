@@ -1,6 +1,5 @@
 """Embeds texts over HTTP: batches, repetitions, and what servers of other makes do not take."""
 
-import io
 from collections.abc import Sequence
 from urllib.parse import quote
 
@@ -9,8 +8,8 @@ import anyio.to_thread
 
 from actors import clock
 from actors.errors import ModelError
-from actors.llm import openai_embeddings, retry, wire
-from actors.llm.http import LARGE_BODY_BYTES, Endpoint, Target
+from actors.llm import bodies, openai_embeddings, retry, wire
+from actors.llm.http import Endpoint, Target
 
 ANSWER_BYTES = 64 * 1024 * 1024
 # More vectors than this are read in a thread: 128 long ones take 25 ms and more.
@@ -90,7 +89,7 @@ class RemoteEmbedder:
     async def _post(self, target: Target, payload: bytes) -> bytes:
         async with self._endpoint.wire.session.post(
             target.url,
-            data=payload if len(payload) < LARGE_BODY_BYTES else io.BytesIO(payload),
+            data=bodies.of(payload),
             headers=target.headers,
             proxy=target.proxy,
             allow_redirects=False,

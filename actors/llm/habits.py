@@ -62,10 +62,15 @@ class Habits(Struct, frozen=True, kw_only=True):
     without: frozenset[str] = frozenset()
 
 
-def first(ref: ModelRef, chosen: Preferences) -> Habits:
-    """Return how a model is spoken to before anything was learned of it."""
+def first(ref: ModelRef, chosen: Preferences, *, responses: bool = True) -> Habits:
+    """Return how a model is spoken to before anything was learned of it.
+
+    `responses` says whether its provider may have that API; a person's choice counts more.
+    """
     quirks = quirks_of(ref.provider_type)
-    wants_responses = quirks.responses is not None and quirks.responses.match(ref.name) is not None
+    wants_responses = (
+        responses and quirks.responses is not None and quirks.responses.match(ref.name) is not None
+    )
     if _matches(ref.handle, chosen.chat):
         wants_responses = False
     elif _matches(ref.handle, chosen.responses):

@@ -5,7 +5,6 @@ What a refusal teaches about a model is kept here, per provider and for the life
 
 import asyncio
 import importlib
-import io
 import logging
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
@@ -19,12 +18,13 @@ from yarl import URL
 
 from actors import clock
 from actors.errors import ModelError
-from actors.llm import errors, habits, wire
+from actors.llm import bodies, errors, habits, wire
 from actors.llm.calls import Call, prepare
 from actors.llm.dialects import Dialect
 from actors.llm.habits import Habits, Preferences
 from actors.llm.model import ModelRef, Piece, Request
 from actors.llm.providers import Provider
+from actors.llm.text_calls_decoder import Decoder
 from actors.llm.wire import Watch, Wire
 from storage.records import ModelSettings
 
@@ -35,8 +35,6 @@ log = logging.getLogger("wakeful.llm")
 
 # Headers carry a credential: this stays far below the slack in which one is refreshed.
 HEADERS_TTL = 30.0
-# aiohttp warns about larger bodies given as bytes, and reads them in pieces from a file.
-LARGE_BODY_BYTES = 1024 * 1024
 # Names of models come from clients; what was learned of the first is forgotten beyond this many.
 MOST_HABITS = 1_000
 
@@ -63,7 +61,9 @@ class Endpoint:
 
     def habits(self, ref: ModelRef) -> Habits:
         """Return how a model of this provider is spoken to."""
-        return self._habits.get(ref.name) or habits.first(ref, self.chosen)
+        return self._habits.get(ref.name) or habits.first(
+            ref, self.chosen, responses=self.provider.has_responses
+        )
 
     def learn(self, ref: ModelRef, lacks: str, *, asked_tools: bool) -> bool:
         """Keep that a model lacks something; return whether it can be done without."""
@@ -141,37 +141,22 @@ class OpenAIChat:
         while True:
             decoder = call.decoder
             watch = Watch(provider.name, timeouts)
-            response = await self._open(call, request)
+            answer = _Answer(await self._open(call, request), decoder, watch, provider.name)
             try:
-                watch.begin(response)
                 while not decoder.done:
-                    watch.wait()
-                    chunk = await response.content.readany()
-                    watch.got()
-                    pieces = decoder.feed(chunk) if chunk else decoder.close()
-                    if decoder.done:
-                        await wire.read_to_end(response)
-                    elif decoder.ended:
-                        watch.finishing()
+                    pieces = await answer.read()
+                    if call.fell_short:
+                        break
                     if pieces:
-                        if call.watched is not None and call.watched.cut and call.longer is not None:
-                            break
-                        watch.progress()
                         yield pieces
                     if decoder.failure is not None:
                         raise decoder.failure
-            except (aiohttp.ClientError, OSError) as error:
-                if not decoder.ended:
-                    raise watch.error() if watch.expired else errors.cut_short(provider.name) from error
-                if pieces := decoder.close():
-                    yield pieces
             except ModelError as error:
                 self._learn(error, request)
                 raise
             finally:
-                watch.end()
-                response.close()
-            if call.watched is None or not call.watched.cut or call.longer is None:
+                answer.close()
+            if not call.fell_short or call.longer is None:
                 break
             call = prepare(self.ref, call.longer, known, provider, again=True)
         if call.watched is not None and call.watched.strayed:
@@ -181,18 +166,18 @@ class OpenAIChat:
         """Return the response once its headers are there. An error says how often the provider was asked."""
         provider, timeouts = self._endpoint.provider, self._endpoint.wire.timeouts
         requests = 1
-        path = self._root + call.path
+        path = call.path if request.dialect.api == "responses" else self._root + call.path
         try:
             target = await self._endpoint.target(path)
             async with asyncio.timeout(timeouts.first_token):
                 try:
-                    response = await self._send(target, call.payload, request.key)
+                    response = await self._send(target, call.payload, request)
                 except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
                     # A kept connection may die just as we write; nothing of an answer has come yet.
                     if isinstance(error, aiohttp.ClientConnectorError):
                         raise
                     requests = 2
-                    response = await self._send(target, call.payload, request.key)
+                    response = await self._send(target, call.payload, request)
                 if response.status < 300:
                     return response
                 try:
@@ -215,17 +200,64 @@ class OpenAIChat:
         if error.lacks:
             error.learned = self._endpoint.learn(self.ref, error.lacks, asked_tools=bool(request.tools))
 
-    async def _send(self, target: Target, payload: bytes, key: str) -> aiohttp.ClientResponse:
+    async def _send(self, target: Target, payload: bytes, request: Request) -> aiohttp.ClientResponse:
+        key = request.key
         headers = target.headers
         if key and key.isascii() and key.isprintable():
             headers = {**headers, "idempotency-key": key}
         return await self._endpoint.wire.session.post(
             target.url,
-            data=payload if len(payload) < LARGE_BODY_BYTES else io.BytesIO(payload),
+            data=bodies.of(payload, request.sent),
             headers=headers,
             proxy=target.proxy,
             allow_redirects=False,
         )
+
+
+class _Answer:
+    """The body of a response on its way through a decoder, under a watch."""
+
+    __slots__ = ("_decoder", "_provider", "_response", "_watch")
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, decoder: Decoder, watch: Watch, provider: str
+    ) -> None:
+        self._response = response
+        self._decoder = decoder
+        self._watch = watch
+        self._provider = provider
+        watch.begin(response)
+
+    async def read(self) -> list[Piece]:
+        """Return the pieces that the next network read brought, perhaps none.
+
+        A connection that breaks after the finish reason ends the answer as its end mark would have.
+
+        Raises:
+            ModelError: The answer is cut short, was too slow, or reports a failure.
+        """
+        decoder, watch = self._decoder, self._watch
+        try:
+            watch.wait()
+            chunk = await self._response.content.readany()
+            watch.got()
+            pieces = decoder.feed(chunk) if chunk else decoder.close()
+            if decoder.done:
+                await wire.read_to_end(self._response)
+            elif decoder.ended:
+                watch.finishing()
+        except (aiohttp.ClientError, OSError) as error:
+            if decoder.ended:
+                return decoder.close()
+            raise watch.error() if watch.expired else errors.cut_short(self._provider) from error
+        if pieces:
+            watch.progress()
+        return pieces
+
+    def close(self) -> None:
+        """Stop to watch, and close the connection unless the body was read to its end."""
+        self._watch.end()
+        self._response.close()
 
 
 async def warm() -> None:

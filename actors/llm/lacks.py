@@ -27,6 +27,10 @@ _TOOLS = re.compile(
     r"|enable-auto-tool-choice|tools param requires|unrecognized request argument[\w ]*: tools",
     re.IGNORECASE,
 )
+# Azure, where the version or the region has no `/responses` (openclaw/openclaw#82025).
+_RESPONSES = re.compile(
+    r"responses api (is |does )?(enabled only|not)|api version not supported", re.IGNORECASE
+)
 _UNSUPPORTED = re.compile(
     r"unsupported|not supported|does not support|unrecognized|extra_forbidden|must be verified", re.IGNORECASE
 )
@@ -37,12 +41,14 @@ _STATUSES = frozenset({None, 400, 404, 405, 415, 422, 500, 501})
 
 
 def lacking(status: int | None, words: str, param: str) -> str:
-    """Return what is lacking: `images`, `response_format`, `tools`, the name of a setting, or nothing.
+    """Return what is lacking: `images`, `response_format`, `tools`, `responses`, a setting, or nothing.
 
     `words` is all that the provider said, `param` what it blames.
     """
     if status not in _STATUSES:
         return ""
+    if _RESPONSES.search(words):
+        return "responses"
     if _IMAGES.search(words):
         return "images"
     if _FORMATS.search(words):

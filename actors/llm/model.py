@@ -1,6 +1,6 @@
 """What a model is to the rest of the system: bytes in, batches of deltas out."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -78,7 +78,7 @@ class Request(Struct, frozen=True, kw_only=True):
 
     `messages` is the system message followed by the window, each one JSON object; `tools` is a JSON
     array in the chat-completions dialect or `None`. `key` names the call for logs and for the
-    provider's idempotency header.
+    provider's idempotency header. `sent` is called each time the request was written to a connection.
     """
 
     messages: list[bytes]
@@ -87,6 +87,7 @@ class Request(Struct, frozen=True, kw_only=True):
     settings: ModelSettings
     key: str
     dialect: Dialect = CHAT
+    sent: Callable[[], None] | None = None
 
 
 class Model(Protocol):

@@ -5,7 +5,7 @@ Pure. A message is encoded once, when it enters the window; a request only joins
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -39,6 +39,8 @@ _ID_FIELDS = re.compile(rb'("(?:tool_call_)?id":")([^"\\]{1,40})(")')
 
 LOST_IMAGE = "[an image that is no longer available]"
 UNSEEN_IMAGE = "[an image that you cannot see]"
+SEEN_LATER = "[an image, shown below]"
+IMAGES_OF = "[The images of the result of {name}]"
 # For calls that another model made (ai.google.dev/gemini-api/docs/thought-signatures, "FAQs").
 _UNSIGNED = "skip_thought_signature_validator"
 _NO_THOUGHTS = "(not recorded)"
@@ -67,8 +69,8 @@ def encode_message(message: Message, dialect: Dialect = CHAT) -> bytes:
     """Return one stored message in the dialect, ready to be joined by commas.
 
     Reasoning is sent back only to the model that signed it. A tool message becomes one object for each
-    of its results, joined by commas. What has nothing to send (only reasoning) becomes `b""`, which
-    `body` leaves out.
+    of its results, joined by commas, and what `encode_images` adds behind them. What has nothing to send
+    (only reasoning) becomes `b""`, which `body` leaves out.
     """
     match message.role:
         case "system":
@@ -78,8 +80,25 @@ def encode_message(message: Message, dialect: Dialect = CHAT) -> bytes:
         case "assistant" | "approval":
             return _encode_assistant(message.content, dialect)
         case "tool":
-            returns = (part for part in message.content if isinstance(part, ToolReturnPart))
-            return b",".join(_encode_return(part, dialect) for part in returns)
+            returns = [part for part in message.content if isinstance(part, ToolReturnPart)]
+            wires = [encode_return(part, dialect) for part in returns]
+            return b",".join(filter(None, [*wires, encode_images(returns, dialect)]))
+
+
+def encode_images(returns: Iterable[ToolReturnPart], dialect: Dialect) -> bytes:
+    """Return the user's message with the images of a step's results, which goes behind all of them.
+
+    A tool message holds text alone, and nothing may come between the results of one answer's calls
+    (platform.openai.com/docs/api-reference/chat/create). `b""` where there is no image to be shown so.
+    """
+    if dialect.calls == "text" or not dialect.images:
+        return b""
+    content: list[JsonObject] = []
+    for part in returns:
+        if part.shown:
+            content.append({"type": "text", "text": IMAGES_OF.format(name=part.name or "the tool")})
+            content += [shown for image in part.shown if (shown := _user_part(image)) is not None]
+    return encode({"role": "user", "content": content}) if content else b""
 
 
 def encode_input(message: InputMessage, dialect: Dialect = CHAT) -> bytes:
@@ -207,10 +226,18 @@ def _encode_assistant(parts: Sequence[Part], dialect: Dialect) -> bytes:
     return encode(message)
 
 
-def _encode_return(part: ToolReturnPart, dialect: Dialect) -> bytes:
+def encode_return(part: ToolReturnPart, dialect: Dialect) -> bytes:
+    """Return one result without what `encode_images` adds."""
     if dialect.calls == "text":
-        return encode({"role": "user", "content": text_calls.result(part)})
-    return encode({"role": "tool", "tool_call_id": wire_call_id(part.tool_call_id), "content": part.text})
+        said = (TextPart(text_calls.result(part)), *part.shown)
+        return encode({"role": "user", "content": user_content(said, dialect, _user_part)})
+    text = return_text(part, SEEN_LATER if dialect.images else UNSEEN_IMAGE)
+    return encode({"role": "tool", "tool_call_id": wire_call_id(part.tool_call_id), "content": text})
+
+
+def return_text(part: ToolReturnPart, note: str) -> str:
+    """Return the text of a result, with a note for each of its images."""
+    return "\n".join([*filter(None, [part.text]), *[note] * len(part.shown)]) if part.shown else part.text
 
 
 def _thoughts(parts: Sequence[Part], dialect: Dialect, *, calling: bool) -> JsonObject:

@@ -18,11 +18,13 @@ from actors.llm.known import quirks_of
 from actors.llm.model import ModelRef, Request
 from actors.llm.openai_chat import (
     LOST_IMAGE,
+    UNSEEN_IMAGE,
     call_arguments,
     encode,
     encode_system,
     image_url,
     joined_text,
+    return_text,
     tool_name,
     user_content,
     wire_call_id,
@@ -63,16 +65,7 @@ def encode_message(message: Message, dialect: Dialect) -> bytes:
             return _encode_assistant(message.content, dialect, whole=not message.interrupted)
         case "tool":
             returns = (part for part in message.content if isinstance(part, ToolReturnPart))
-            return b",".join(
-                encode(
-                    {
-                        "type": "function_call_output",
-                        "call_id": wire_call_id(part.tool_call_id),
-                        "output": part.text,
-                    }
-                )
-                for part in returns
-            )
+            return b",".join(_encode_return(part, dialect) for part in returns)
 
 
 def encode_input(message: InputMessage, dialect: Dialect) -> bytes:
@@ -188,6 +181,17 @@ def _reasoning_item(part: ReasoningPart) -> JsonObject | None:
         "summary": summary,
         "encrypted_content": signature.encrypted_content,
     }
+
+
+def _encode_return(part: ToolReturnPart, dialect: Dialect) -> bytes:
+    """Return one result; this dialect has images in it (platform.openai.com/docs/guides/function-calling)."""
+    output: str | list[JsonObject] = return_text(part, UNSEEN_IMAGE)
+    if part.shown and dialect.images:
+        parts = (*([TextPart(part.text)] if part.text else []), *part.shown)
+        output = [content for one in parts if (content := _user_part(one)) is not None]
+    return encode(
+        {"type": "function_call_output", "call_id": wire_call_id(part.tool_call_id), "output": output}
+    )
 
 
 def _call(part: ToolCallPart) -> JsonObject:

@@ -40,12 +40,23 @@ class Provider(Struct, frozen=True, kw_only=True):
         return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
 
     @property
+    def has_responses(self) -> bool:
+        """Whether `/responses` may be there. Azure has it from one dated version of its API on.
+
+        "Azure OpenAI Responses API is enabled only for api-version 2025-03-01-preview and later"
+        (github.com/Aider-AI/aider/issues/4029); versions without a date are later ones.
+        """
+        version = self.azure_api_version or ""
+        return not version[:1].isdigit() or version >= AZURE_RESPONSES_FROM
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """Return what must never be shown."""
         password = urlsplit(self.base_url).password
         return tuple(secret for secret in (self.api_key, self.azure_ad_token, password) if secret)
 
 
+AZURE_RESPONSES_FROM = "2025-03-01"
 # Paths of the servers' own APIs, which people give as base URL; the compatible one is beside it at /v1.
 _NATIVE_PATHS = frozenset({"", "/api", "/api/v0", "/api/v1"})
 _ENDPOINT_PATHS = ("/chat/completions", "/completions", "/embeddings", "/models", "/responses")

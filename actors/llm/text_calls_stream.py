@@ -30,6 +30,8 @@ TRAILING_CHARS = 200
 
 _REPLY = re.compile(r'\{\s*"reply"\s*:\s*(?=\S)')
 _LIVE = re.compile(r'\{\s*"name"\s*:\s*"([^"\\]+)"\s*,\s*"arguments"\s*:\s*(?=\{)')
+_STRUCTURE = re.compile(r'["\[\]{},]')
+_IN_STRING = re.compile(r'["\\]')
 _LONE_HIGH = r"[dD][89abAB][0-9a-fA-F]{2}"
 # As much of a JSON string as cannot change its meaning by what follows.
 _SETTLED = re.compile(
@@ -168,28 +170,50 @@ class _Scan:
         self._depth = 0
         self._quoted = False
         self._escaped = False
-        self._begun = False
 
     def feed(self, text: str) -> int | None:
         """Return where in `text` the value ends, or `None`."""
-        for place, char in enumerate(text):
+        at = 0
+        while at < len(text):
             if self._quoted:
-                if self._escaped:
-                    self._escaped = False
-                elif char == "\\":
-                    self._escaped = True
-                elif char == '"':
-                    self._quoted = False
-            elif char == '"':
+                at = self._in_string(text, at)
+                continue
+            mark = _STRUCTURE.search(text, at)
+            if mark is None:
+                return None
+            if (end := self._at_mark(mark[0], mark.start())) is not None:
+                return end
+            at = mark.end()
+        return None
+
+    def _in_string(self, text: str, at: int) -> int:
+        """Pass over a string; return where it ends, or the end of `text`."""
+        if self._escaped:
+            self._escaped = False
+            return at + 1
+        mark = _IN_STRING.search(text, at)
+        if mark is None:
+            return len(text)
+        self._escaped = mark[0] == "\\"
+        self._quoted = self._escaped
+        return mark.end()
+
+    def _at_mark(self, mark: str, place: int) -> int | None:
+        """Take a mark outside of strings; return where the value ends, if it does there."""
+        match mark:
+            case '"':
                 self._quoted = True
-            elif char in "{[":
+            case "{" | "[":
                 self._depth += 1
-            elif char in "}]":
+            case "}" | "]" if self._depth > 1:
                 self._depth -= 1
-                if self._depth <= 0:
-                    return place + 1 if self._depth == 0 else place
-            elif char == "," and self._depth == 0:
+            case "}" | "]":
+                self._depth -= 1
+                return place + 1 if self._depth == 0 else place
+            case _ if self._depth == 0:
                 return place
+            case _:
+                pass
         return None
 
 

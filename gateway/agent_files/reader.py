@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, cast
 
 import msgspec
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct
 
 from gateway import decode
-from gateway.errors import BadArgumentError
+from gateway.errors import BadArgumentError, InvalidRequestError
 from gateway.requests.agents import CreateAgent
 from storage.records import (
     ImagePart,
@@ -151,14 +151,23 @@ class Overrides(Struct, frozen=True, kw_only=True):
     strip_messages: bool = False
 
 
+def _decoded(data: bytes) -> File:
+    try:
+        return decode.body(data, File)
+    except InvalidRequestError as error:
+        if error.kind != "invalid_json":
+            raise
+        raise BadArgumentError(f"this is no agent file: {error}", param="/file") from None
+
+
 def read(data: bytes, *, known_tools: frozenset[str], overrides: Overrides, now: datetime) -> list[Read]:
     """Return the agents of a file. Tools are taken by name where `known_tools` has them.
 
     Raises:
-        InvalidRequestError: It is no JSON, or a field has a value that is not allowed.
-        BadArgumentError: It has no agents.
+        InvalidRequestError: A field has a value that is not allowed.
+        BadArgumentError: It is no JSON, or has no agents.
     """
-    file = decode.body(data, File)
+    file = _decoded(data)
     if file.agents is None:
         raise BadArgumentError("this is no agent file: it has no list `agents`", param="/file")
     blocks = {str(block.get("id")): block for block in file.blocks}
@@ -269,12 +278,17 @@ def _returns(line: Line, calls: Mapping[str, str]) -> Iterable[ToolReturnPart]:
         call_id = one.tool_call_id or line.tool_call_id
         if call_id is None:
             continue
-        text = one.func_response
+        text, images = one.func_response, list[ImagePart]()
         if text is None:
             text = "\n".join(p.text for p in _parts(line, packed=False) if isinstance(p, TextPart))
+        elif isinstance(text, list):
+            parts = list(_parts(Line(content=tuple(cast("list[JsonObject]", text))), packed=False))
+            text = "\n".join(p.text for p in parts if isinstance(p, TextPart))
+            images = [p for p in parts if isinstance(p, ImagePart)]
         name = calls.get(call_id) or line.name or "unknown"
         status = "error" if one.status == "error" else "success"
-        yield ToolReturnPart(call_id, name, status, _unpacked(str(text)))
+        shown = tuple(images) or UNSET
+        yield ToolReturnPart(call_id, name, status, _unpacked(str(text)), images=shown)
 
 
 def _unpacked(text: str) -> str:

@@ -37,7 +37,7 @@ class ShownCall(Struct, frozen=True):
 class ShownReturn(Struct, frozen=True):
     """A result as the API shows it."""
 
-    tool_return: str
+    tool_return: str | list[JsonObject]
     tool_call_id: str
     status: str = "success"
 

@@ -197,7 +197,7 @@ def _return(part: ToolReturnPart) -> JsonObject:
         "type": "tool",
         "tool_call_id": part.tool_call_id,
         "status": part.status,
-        "func_response": part.text,
+        "func_response": (TextPart(part.text), *part.shown) if part.shown else part.text,
         "stdout": part.stdout,
         "stderr": part.stderr,
     }

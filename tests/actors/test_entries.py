@@ -37,6 +37,18 @@ def test_a_row_of_three_results_is_three_entries_that_share_its_tokens() -> None
     assert [msgspec.json.decode(e.wire)["tool_call_id"] for e in made] == ["c0", "c1", "c2"]
 
 
+def test_the_images_of_a_row_stand_behind_its_last_result() -> None:
+    image = ImagePart({"type": "url", "url": "https://example.org/a.png"})
+    results = [ToolReturnPart(f"c{i}", "f", "success", "r" * 99, images=(image,)) for i in range(2)]
+    row = message(5, "tool", *results, tokens=tokens_of(tuple(results), len))
+    assert row.tokens == MESSAGE_TOKENS + 2 * (99 + MESSAGE_TOKENS + IMAGE_TOKENS)
+    for return_chars in (None, 10):
+        made = entries(row, return_chars=return_chars)
+        wires = [msgspec.json.decode(b"[%b]" % e.wire) for e in made]
+        assert [[item["role"] for item in wire] for wire in wires] == [["tool"], ["tool", "user"]]
+        assert all(e.tokens > IMAGE_TOKENS for e in made)
+
+
 def test_an_entry_counts_its_calls() -> None:
     (entry,) = entries(
         message(2, "assistant", TextPart("x"), ToolCallPart("a", "f", "{}"), ToolCallPart("b", "f", "{}"))

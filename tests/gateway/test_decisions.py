@@ -10,7 +10,7 @@ from gateway import decisions
 from gateway.decisions import MAX_CLIENT_TOOLS, DecisionIn
 from gateway.errors import InvalidRequestError, NotSupportedError
 from storage.pending_records import ClientTool
-from storage.records import ApprovalPart, ToolReturnPart
+from storage.records import ApprovalPart, ImagePart, ToolReturnPart
 
 
 def of(**fields: Any) -> Any:
@@ -50,10 +50,27 @@ def test_what_says_too_little_or_too_much_is_refused(fields: dict[str, Any]) -> 
         of(**fields)
 
 
-def test_images_in_results_are_named_as_unsupported() -> None:
-    image = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
-    with pytest.raises(NotSupportedError):
-        of(type="tool", tool_return=[image], status="success")
+def test_a_result_may_hold_images() -> None:
+    source = {"type": "url", "url": "https://example.com/a.png"}
+    parts = [{"type": "text", "text": "look"}, {"type": "image", "source": source}]
+    taken = of(type="tool", tool_return=parts, status="success")
+    assert taken == ToolReturnPart("c", "", "success", "look", images=(ImagePart(source),))
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ({"type": "url", "url": "file:///etc/passwd"}, InvalidRequestError),
+        ({"type": "base64", "media_type": "image/png", "data": "?"}, InvalidRequestError),
+        ({"type": "letta", "file_id": "f"}, NotSupportedError),
+    ],
+)
+def test_an_image_in_a_result_that_nobody_could_be_sent_is_refused(
+    source: dict[str, Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error) as refused:
+        of(type="tool", tool_return=[{"type": "image", "source": source}], status="success")
+    assert str(getattr(refused.value, "param", "")).startswith("/m/0/tool_return/0/source")
 
 
 def test_an_older_client_names_the_message_or_nothing() -> None:

@@ -312,6 +312,41 @@ def test_reasoning_details_go_back_unchanged() -> None:
     assert "reasoning_details" not in written(spoilt, router)
 
 
+PICTURE = ImagePart({"type": "url", "url": "https://h/x.png"})
+SHOWN = {"type": "image_url", "image_url": {"url": "https://h/x.png"}}
+RETURNS = (
+    ToolReturnPart("call_1", "photo", "success", "Taken.", images=(PICTURE,)),
+    ToolReturnPart("call_2", "clock", "success", "noon"),
+)
+
+
+def all_written(row: Message, dialect: Dialect) -> list[dict[str, Any]]:
+    return json.loads(b"[%b]" % encode_message(row, dialect))
+
+
+def test_images_of_results_are_shown_behind_all_results_of_their_step() -> None:
+    shown = all_written(message("tool", *RETURNS), CHAT)
+    assert [item["role"] for item in shown] == ["tool", "tool", "user"]
+    assert [item["content"] for item in shown] == [
+        "Taken.\n[an image, shown below]",
+        "noon",
+        [{"type": "text", "text": "[The images of the result of photo]"}, SHOWN],
+    ]
+
+
+def test_a_model_that_cannot_see_reads_that_a_result_had_an_image() -> None:
+    shown = all_written(message("tool", *RETURNS), Dialect(images=False))
+    assert [item["content"] for item in shown] == ["Taken.\n[an image that you cannot see]", "noon"]
+
+
+def test_a_model_that_calls_in_text_is_shown_a_result_s_image_with_it() -> None:
+    first, second = all_written(message("tool", *RETURNS), Dialect(calls="text"))
+    assert first["content"] == [{"type": "text", "text": "[Result of photo]\nTaken."}, SHOWN]
+    assert second["content"] == "[Result of clock]\nnoon"
+    blind, _ = all_written(message("tool", *RETURNS), Dialect(calls="text", images=False))
+    assert blind["content"] == "[Result of photo]\nTaken.\n[an image that you cannot see]"
+
+
 def test_a_model_that_cannot_see_reads_that_there_was_an_image() -> None:
     row = message("user", TextPart("look"), ImagePart({"type": "url", "url": "https://h/x.png"}))
     assert written(row, Dialect(images=False))["content"] == "look\n[an image that you cannot see]"

@@ -106,6 +106,24 @@ def test_images_are_addresses_or_data() -> None:
     ]
 
 
+def test_images_of_results_stand_in_their_results() -> None:
+    by_url = ImagePart({"type": "url", "url": "https://h/x.png"})
+    two = (
+        ToolReturnPart("call_1", "photo", "success", "Taken.", images=(by_url,)),
+        ToolReturnPart("call_2", "photo", "success", "", images=(by_url,)),
+    )
+    image = {"type": "input_image", "image_url": "https://h/x.png", "detail": "auto"}
+    assert [item["output"] for item in items("tool", *two)] == [
+        [{"type": "input_text", "text": "Taken."}, image],
+        [image],
+    ]
+    blind = items("tool", *two, dialect=Dialect(api="responses", images=False))
+    assert [item["output"] for item in blind] == [
+        "Taken.\n[an image that you cannot see]",
+        "[an image that you cannot see]",
+    ]
+
+
 def test_a_request_stores_nothing_and_asks_for_encrypted_reasoning() -> None:
     made = sent(settings=ModelSettings(reasoning_effort="low", temperature=0.3, max_output_tokens=500_000))
     assert made == {

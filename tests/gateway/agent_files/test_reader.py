@@ -4,11 +4,14 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
 from gateway.agent_files.reader import Overrides, Read, Said, read
+from gateway.agent_files.writer import message
 from gateway.errors import BadArgumentError, InvalidRequestError
-from storage.records import ReasoningPart, TextPart, ToolCallPart, ToolReturnPart
+from storage.records import ImagePart, ReasoningPart, TextPart, ToolCallPart, ToolReturnPart
+from tests.actors import pieces
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -47,6 +50,15 @@ def test_texts_come_out_of_the_envelopes_that_letta_stores_them_in() -> None:
         Said("assistant", (ReasoningPart("hm"), ToolCallPart("c1", "send", "{}")), NOW),
         Said("tool", (ToolReturnPart("c1", "send", "success", "done"),), NOW),
     )
+
+
+def test_images_of_results_are_read_as_they_are_written() -> None:
+    images = (ImagePart({"type": "url", "url": "https://example.com/a.png"}),)
+    result = ToolReturnPart("c1", "send", "success", "done", images=images)
+    written = msgspec.to_builtins(message(pieces.message(2, "tool", result), "message-1"))
+    call = {"id": "c1", "type": "function", "function": {"name": "send", "arguments": "{}"}}
+    found = agent({"role": "assistant", "content": [], "tool_calls": [call]}, written)
+    assert found.messages[-1].content == (result,)
 
 
 def test_only_what_the_model_saw_is_taken_and_in_that_order() -> None:
@@ -90,7 +102,7 @@ def test_an_override_of_the_model_drops_settings_that_name_the_old_one() -> None
     [
         (b"{}", BadArgumentError),
         (b"[]", InvalidRequestError),
-        (b"\xff", InvalidRequestError),
+        (b"\xff", BadArgumentError),
         (b'{"agents": 1}', InvalidRequestError),
         (b'{"agents": [{"tags": 1}]}', InvalidRequestError),
         (b'{"agents": [{"messages": 1}]}', InvalidRequestError),

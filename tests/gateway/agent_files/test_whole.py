@@ -9,7 +9,7 @@ import pytest
 from gateway.agent_files.reader import Said
 from gateway.agent_files.whole import Whole, is_full, read
 from gateway.errors import InvalidRequestError
-from storage.records import ReasoningPart, TextPart, ToolCallPart, ToolReturnPart
+from storage.records import ImagePart, ReasoningPart, TextPart, ToolCallPart, ToolReturnPart
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 THEN = "2025-05-05T05:05:05+00:00"
@@ -49,6 +49,15 @@ BEFORE = (
 
 def test_rows_are_put_together_again_and_end_where_the_window_begins() -> None:
     assert parse(recall=TALK, window=["0", "4", "5", "6"]).history == BEFORE
+
+
+def test_images_of_results_come_back() -> None:
+    image = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
+    seen = [{"type": "text", "text": "no"}, image]
+    talk = [*TALK[:5], {**TALK[5], "tool_returns": [{**TALK[5]["tool_returns"][0], "tool_return": seen}]}]
+    found = parse(recall=[*talk, *TALK[6:]], window=["0", "4", "5", "6"]).history[-1]
+    images = (ImagePart({"type": "url", "url": "https://example.com/a.png"}),)
+    assert found.content == (ToolReturnPart("c1", "find", "error", "no", images=images),)
 
 
 def test_without_a_shortened_window_nothing_is_history() -> None:
