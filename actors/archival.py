@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import anyio
 from msgspec.structs import replace
 
+from actors.errors import EmbeddingError
 from storage import passage_indexes
 from storage.archive_records import Passage
 from storage.errors import StorageError
@@ -27,10 +28,11 @@ async def embedded(
 ) -> list[Passage]:
     """Return the passages with vectors by `model` or the default; as they are where embeddings are off.
 
-    Cancelling loses what was embedded so far.
+    Where the model is away the rest goes without, in order: words find it, and whoever stores it sets the
+    `wanted` of the `backlog`, which embeds it later. Cancelling loses what was embedded so far.
 
     Raises:
-        EmbeddingError: The model is not known, fails or refuses a text.
+        EmbeddingError: The model is not known or refuses a text: later would be no better.
     """
     handle = embeddings.handle_for(model)
     if handle is None:
@@ -38,7 +40,13 @@ async def embedded(
     done: list[Passage] = []
     for start in range(0, len(passages), PORTION):
         portion = passages[start : start + PORTION]
-        made = await embeddings.embed([p.text for p in portion], model=handle)
+        try:
+            made = await embeddings.embed([p.text for p in portion], model=handle)
+        except EmbeddingError as error:
+            if error.refused:
+                raise
+            log.warning("passages stored without vectors", extra={"model": handle, "why": str(error)})
+            return [*done, *passages[start:]]
         done += [
             replace(passage, embedding_model=made.model, vector=tuple(vector))
             for passage, vector in zip(portion, made.vectors, strict=True)

@@ -150,7 +150,7 @@ class Backlog:
         try:
             made = await self._embed(handle, texts)
         except EmbeddingError as error:
-            if error.status not in _AT_FAULT:
+            if not _may_be_the_texts(error):
                 raise
             await self._probe(handle)
             return await self._one_by_one(waiting, handle, texts)
@@ -167,7 +167,7 @@ class Backlog:
                 made = await self._embed(handle, [text])
                 vector = Vector(text.id, text.text, tuple(made.vectors[0]))
             except EmbeddingError as error:
-                if error.status not in _AT_FAULT:
+                if not _may_be_the_texts(error):
                     raise
                 await self._probe(handle)
                 vector = Vector(text.id, text.text, ())
@@ -223,3 +223,8 @@ class Backlog:
         log.warning(
             "embedding model away", extra={"model": handle, "why": str(error), "rests": round(wait, 1)}
         )
+
+
+def _may_be_the_texts(error: EmbeddingError) -> bool:
+    """Say whether the texts may be at fault: refused, or answered with what is no vector of theirs."""
+    return error.status in _AT_FAULT or (error.status is None and not error.retryable)

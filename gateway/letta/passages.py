@@ -29,7 +29,11 @@ class LettaArchive(Struct, frozen=True, kw_only=True):
 
 
 class LettaPassage(Struct, frozen=True, kw_only=True):
-    """A passage of an archive. `embedding` is null where it has none, and in results of a search."""
+    """A passage of an archive. `embedding` is null where it has none, and in results of a search.
+
+    A passage has none where embeddings are off, and as long as its embedding model is away: words alone find
+    it until the model is back.
+    """
 
     id: str
     text: str

@@ -1,7 +1,7 @@
 """What clients may write to archives and ask of them, checked and turned into records. Pure."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct
@@ -28,7 +28,11 @@ TagMatch = Literal["any", "all"]
 
 
 class CreatePassage(Struct, frozen=True, kw_only=True):
-    """A new memory of an agent. `created_at` is ISO 8601; without an offset it is UTC."""
+    """A new memory of an agent. `created_at` is ISO 8601; without an offset it is UTC.
+
+    While its embedding model is away it is stored without a vector and embedded later. A text that the model
+    refuses is not stored.
+    """
 
     text: str
     tags: tuple[str, ...] | None = None
@@ -36,7 +40,7 @@ class CreatePassage(Struct, frozen=True, kw_only=True):
 
 
 class CreateArchivePassage(CreatePassage, frozen=True, kw_only=True):
-    """A new passage of an archive."""
+    """A new passage of an archive. Without its embedding model it is stored like a memory of an agent."""
 
     metadata: JsonObject | None = None
 
@@ -110,7 +114,7 @@ def new_passage(
 def new_passages(
     request: CreateArchivePassages, *, archive_id: str, caller: Caller, at: datetime
 ) -> list[Passage]:
-    """Return the passages that a request asks for.
+    """Return the passages that a request asks for, each a microsecond after the one before.
 
     Raises:
         InvalidRequestError, BadArgumentError: See `new_passage`; also where there are too many.
@@ -121,7 +125,13 @@ def new_passages(
             param="/passages",
         )
     return [
-        new_passage(one, archive_id=archive_id, caller=caller, at=at, param=f"/passages/{place}")
+        new_passage(
+            one,
+            archive_id=archive_id,
+            caller=caller,
+            at=at + timedelta(microseconds=place),
+            param=f"/passages/{place}",
+        )
         for place, one in enumerate(request.passages)
     ]
 

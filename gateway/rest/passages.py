@@ -72,7 +72,10 @@ class Done(Struct, frozen=True):
 
 
 async def create(ctx: Context) -> Response:
-    """Store a memory between two of an agent's steps; return it as a list of one."""
+    """Store a memory between two of an agent's steps; return it as a list of one.
+
+    While its embedding model is away it is stored without a vector: words find it, and the vector follows.
+    """
     request = await ctx.body(CreatePassage)
     agent, held = await _agent(ctx, ctx.params["agent_id"])
     passage = requests.new_passage(request, archive_id="", caller=ctx.caller, at=now())
@@ -211,7 +214,10 @@ async def _archive(ctx: Context) -> Archive:
 
 
 async def _store(ctx: Context, archive: Archive, new: list[Passage]) -> list[Passage]:
-    """Embed and store passages, and let the agents that hold the archive count anew."""
+    """Embed and store passages, and let the agents that hold the archive count anew.
+
+    Those of a model that is away are embedded later; `Host.passages_written` sees to it.
+    """
     made = await archival.embedded(ctx.host.embeddings, new, model=archive.embedding)
     async with connection(ctx.host.pool) as conn:
         async with transaction(conn):

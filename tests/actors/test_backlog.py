@@ -25,11 +25,15 @@ HANDLE = "test/lengths"
 
 
 class Embedder:
-    """Embeds by counting characters. `refused` texts get a 400; while `away` it answers nothing."""
+    """Embeds by counting characters. `refused` texts get a 400, those that are `odd` no vector that can be
+    used; while `away` it answers nothing."""
 
-    def __init__(self, *, away: bool = False, refused: Iterable[str] = (), off: bool = False) -> None:
+    def __init__(
+        self, *, away: bool = False, refused: Iterable[str] = (), odd: Iterable[str] = (), off: bool = False
+    ) -> None:
         self.away = away
         self.refused = frozenset(refused)
+        self.odd = frozenset(odd)
         self.off = off
         self.asked: list[list[str]] = []
 
@@ -44,6 +48,8 @@ class Embedder:
             raise EmbeddingError("nobody there", retryable=True, status=503)
         if self.refused.intersection(texts) or "*" in self.refused:
             raise EmbeddingError("refused", refused=True, status=400)
+        if self.odd.intersection(texts):
+            raise EmbeddingError("sent an embedding that is no vector")
         return Embedded(model or "", 2, tuple((float(len(text)), 1.0) for text in texts))
 
 
@@ -145,6 +151,14 @@ async def test_texts_that_a_model_refuses_stay_without_and_harm_no_others(pool: 
     await desk.backlog.once()
     vectors = await desk.vectors()
     assert {text for text, vector in vectors.items() if vector is None} == {"bad", "worse"}
+    assert not await desk.waits()
+
+
+async def test_texts_that_a_model_has_no_vector_for_harm_no_others(pool: Pool) -> None:
+    desk = Desk(pool, Embedder(odd=("odd",)))
+    await desk.insert("good", "odd", "fine")
+    await desk.backlog.once()
+    assert {text for text, vector in (await desk.vectors()).items() if vector is None} == {"odd"}
     assert not await desk.waits()
 
 

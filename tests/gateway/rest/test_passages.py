@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import anyio
 import pytest
 
+from actors import archival
 from bench.provider import Provider
 from bench.replies import Reply
 from bench.wire import DIMENSIONS
@@ -35,31 +37,70 @@ async def test_a_memory_is_embedded_by_the_model_that_the_agent_chose(pool: Pool
         assert [r["id"] for r in found["results"]] == [made["id"]]
 
 
-@pytest.mark.parametrize(
-    ("reply", "status"),
-    [
-        (Reply(embeddings=True, status=503, repeat=9), 503),
-        (Reply(embeddings=True, status=401, repeat=9), 502),
-        (Reply(embeddings=True, status=404, repeat=9), 400),
-        (Reply(embeddings=True, body={"data": [{"index": 0, "embedding": ["a"] * 8}]}, repeat=9), 503),
-        (Reply(embeddings=True, body={"data": [{"index": 0, "embedding": [[0.1]] * 8}]}, repeat=9), 503),
-        (Reply(embeddings=True, body={"data": [{"index": 0, "embedding": [1e300] * 8}]}, repeat=9), 502),
-        (Reply(embeddings=True, body={"data": [{"index": 0, "embedding": [0.0] * 8}]}, repeat=9), 502),
-    ],
+AWAY = (
+    Reply(embeddings=True, status=503, headers={"retry-after": "0"}, repeat=9),
+    Reply(embeddings=True, status=401, repeat=9),
+    Reply(embeddings=True, body={"data": [{"index": 0, "embedding": ["a"] * 8}]}, repeat=9),
+    Reply(embeddings=True, body={"data": [{"index": 0, "embedding": [[0.1]] * 8}]}, repeat=9),
+    Reply(embeddings=True, body={"data": [{"index": 0, "embedding": [1e300] * 8}]}, repeat=9),
+    Reply(embeddings=True, body={"data": [{"index": 0, "embedding": [0.0] * 8}]}, repeat=9),
 )
-async def test_a_memory_that_cannot_be_embedded_is_not_stored_and_search_goes_on_by_words(
-    pool: Pool, provider: Provider, reply: Reply, status: int
+
+
+@pytest.mark.parametrize("reply", AWAY)
+async def test_a_memory_is_kept_while_its_model_is_away_and_its_words_find_it(
+    pool: Pool, provider: Provider, reply: Reply
 ) -> None:
     async with talking(pool, provider) as served:
         path = f"/v1/agents/{await embedding_agent(served)}/archival-memory"
-        (kept,) = await served.json("POST", path, json={"text": "tea"})
+        await served.json("POST", path, json={"text": "tea"})
         await provider.script([reply])
-        refused = await served.json("POST", path, json={"text": "coffee"}, status=status)
+        (kept,) = await served.json("POST", path, json={"text": "coffee"})
+        assert (kept["embedding"], kept["embedding_config"]) == (None, None)
+        found = await served.json("GET", f"{path}/search", params={"query": "coffee"})
+        assert kept["id"] in [r["id"] for r in found["results"]]
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+async def test_a_memory_that_its_model_refuses_is_not_stored(
+    pool: Pool, provider: Provider, status: int
+) -> None:
+    async with talking(pool, provider) as served:
+        path = f"/v1/agents/{await embedding_agent(served)}/archival-memory"
+        await provider.script([Reply(embeddings=True, status=status, repeat=9)])
+        refused = await served.json("POST", path, json={"text": "coffee"}, status=400)
         assert refused["error"]["type"] == "embedding_error"
         assert EMBEDDER in refused["detail"] or "openai" in refused["detail"]
-        assert await stored(served) == 1
-        found = await served.json("GET", f"{path}/search", params={"query": "tea"})
-        assert [r["id"] for r in found["results"]] == [kept["id"]]
+        assert await stored(served) == 0
+
+
+async def vectors(served: Served) -> int:
+    async with connection(served.pool) as conn:
+        return await conn.fetchval("select count(*) from passages where embedding_model = $1", EMBEDDER)
+
+
+@pytest.mark.timeout(90)
+async def test_what_was_kept_without_vectors_gets_them_when_its_model_is_back(
+    pool: Pool, provider: Provider
+) -> None:
+    async with talking(pool, provider) as served:
+        path = f"/v1/agents/{await embedding_agent(served)}/archival-memory"
+        archive = await served.json("POST", "/v1/archives/", json={"name": "a", "embedding": EMBEDDER})
+        inside = f"/v1/archives/{archive['id']}/passages"
+        await provider.script([Reply(embeddings=True, status=401, repeat="forever")])
+        await served.json("POST", path, json={"text": "coffee"})
+        one = await served.json("POST", inside, json={"text": "tea"})
+        many = [{"text": f"cup{n}"} for n in range(archival.PORTION + 1)]
+        kept = await served.json("POST", f"{inside}/batch", json={"passages": many})
+        assert [one["embedding"], *(p["embedding"] for p in kept)] == [None] * (len(many) + 1)
+        hits = await served.json(
+            "POST", "/v1/passages/search", json={"query": "tea", "archive_id": archive["id"]}
+        )
+        assert hits[0]["passage"]["id"] == one["id"]
+        await provider.reset()
+        with anyio.fail_after(60):
+            while await vectors(served) < len(many) + 2:
+                await anyio.sleep(0.05)
 
 
 async def test_deletes_answer_as_letta_does(pool: Pool, provider: Provider) -> None:
