@@ -1,16 +1,6 @@
-"""A real model on this machine: a fact told, remembered by a tool call, and known after a restart.
+"""A real model on this machine: a fact told, remembered by a tool call, and known after a restart."""
 
-    WAKEFUL_TEST_GGUF=model.gguf pytest -m local_llm      with the extra `local-llm` installed
-
-Any instruct model of half a billion parameters or more will do; nothing is downloaded.
-"""
-
-import importlib.util
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import anyio
 import pytest
@@ -20,47 +10,19 @@ from actors.llm.catalog import Catalog
 from actors.llm.providers import provider_for
 from actors.llm.wire import Timeouts, Wire
 from bench.provider import Provider
-from bench.targets import free_port
 from storage.pool import Pool
+from tests import local_model
 from tests.actors.worlds import World, finish, world
 
-GGUF = os.environ.get("WAKEFUL_TEST_GGUF", "")
 ANSWER_SECONDS = 400.0
-pytestmark = [
-    pytest.mark.local_llm,
-    pytest.mark.timeout(1_200),
-    pytest.mark.skipif(not GGUF, reason="WAKEFUL_TEST_GGUF names no model file"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("xllamacpp") is None, reason="the extra `local-llm` is not installed"
-    ),
-]
-
-SERVER = """
-import sys, xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.n_ctx, params.n_parallel, params.use_jinja = sys.argv[1], 6144, 1, True
-params.port, params.cpuparams.n_threads = int(sys.argv[2]), 1
-server = xllamacpp.Server(params)
-print("ready", server.listening_address, flush=True)
-sys.stdin.read()
-"""
+WINDOW_TOKENS = 6_144
+pytestmark = [*local_model.NEEDS_MODEL, pytest.mark.timeout(1_200)]
 
 
 @pytest.fixture(scope="module")
 def base_url() -> Iterator[str]:
-    """A llama.cpp server in a process of its own, which ends with this one."""
-    command = [sys.executable, "-c", SERVER, str(Path(GGUF).resolve()), str(free_port())]
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=quiet, text=True
-    )
-    assert process.stdout is not None
-    try:
-        address = next(line.split()[1] for line in process.stdout if line.startswith("ready"))
-        yield f"{address.rstrip('/')}/v1"
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+    with local_model.served(WINDOW_TOKENS) as url:
+        yield url
 
 
 async def ask(run: World, agent: str, text: str) -> list[Event]:
