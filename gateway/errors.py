@@ -105,8 +105,8 @@ class UnknownRouteError(GatewayError):
 class WrongMethodError(GatewayError):
     """The path exists, the method does not (405)."""
 
-    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
-        super().__init__(f"{method} is not allowed here; allowed: {', '.join(allowed)}")
+    def __init__(self, method: str, allowed: tuple[str, ...], reason: str | None = None) -> None:
+        super().__init__(reason or f"{method} is not allowed here; allowed: {', '.join(allowed)}")
         self.allowed = allowed
 
 

@@ -154,7 +154,8 @@ def _call(part: ToolCallPart) -> JsonObject:
 
 def _return(part: ToolReturnPart) -> JsonObject:
     shown: dict[str, Any] = {"tool_call_id": part.tool_call_id, "status": part.status}
-    return {**shown, "stdout": part.stdout, "stderr": part.stderr, "func_response": part.text}
+    response = (TextPart(part.text), *part.shown) if part.shown else part.text
+    return {**shown, "stdout": part.stdout, "stderr": part.stderr, "func_response": response}
 
 
 def _text(message: Message) -> str:

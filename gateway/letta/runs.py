@@ -1,7 +1,7 @@
 """Shows runs, steps and usage in Letta's shapes. Pure."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from msgspec import Struct
@@ -17,6 +17,8 @@ _REQUEST_CONFIG: Mapping[str, Any] = {
     "assistant_message_tool_kwarg": DEFAULT_VOICE.argument,
     "include_return_message_types": None,
 }
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # Failures whose partial answer is an answer: the client gets messages and the reason, not an error.
 _ANSWERED = ("max_tokens_exceeded", "invalid_tool_call", "no_tool_call")
@@ -78,6 +80,24 @@ class LettaStep(Struct, frozen=True, kw_only=True):
     error_type: str | None = None
     error_data: JsonObject | None = None
     status: str = "pending"
+
+
+class StepMetrics(Struct, frozen=True, kw_only=True):
+    """Where a step's time went, as `GET /v1/steps/{step_id}/metrics` gives it: since 1970, and durations."""
+
+    id: str
+    run_id: str
+    agent_id: str
+    organization_id: str
+    step_start_ns: int
+    llm_request_ns: int
+    tool_execution_ns: int
+    step_ns: int
+    provider_id: str | None = None
+    llm_request_start_ns: int | None = None
+    base_template_id: str | None = None
+    template_id: str | None = None
+    project_id: str | None = None
 
 
 class LettaUsage(Struct, frozen=True, kw_only=True):
@@ -176,6 +196,23 @@ def show_step(step: Step) -> LettaStep:
         error_type=None if step.error is None else step.error.type,
         error_data=error,
         status=step.status,
+    )
+
+
+def metrics_of(step: Step) -> StepMetrics:
+    """Return where the time of a committed step went; the model's is until its last token."""
+    timing = step.timing
+    asked = timing.send + timing.first_token + timing.stream
+    spent = timing.claim + timing.queue + timing.prompt + asked + timing.tools + timing.compaction
+    return StepMetrics(
+        id=step.id,
+        run_id=step.run_id,
+        agent_id=step.agent_id,
+        organization_id=step.organization_id,
+        step_start_ns=(step.created_at - _EPOCH) // timedelta(microseconds=1) * 1000,
+        llm_request_ns=asked,
+        tool_execution_ns=timing.tools,
+        step_ns=spent,
     )
 
 

@@ -78,9 +78,9 @@ class ToolCallMessage(Shown, frozen=True, kw_only=True, tag_field="message_type"
 
 
 class ToolReturn(Struct, frozen=True, tag_field="type", tag="tool"):
-    """The result of one call."""
+    """The result of one call: its text, or the parts of it where it has images."""
 
-    tool_return: str
+    tool_return: str | tuple[TextPart | ImagePart, ...]
     status: Literal["success", "error"]
     tool_call_id: str
     stdout: tuple[str, ...] | None = None

@@ -1,6 +1,7 @@
 """Agent files: agents written out, to be kept or taken to another server, and read in again."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import msgspec
 from msgspec import Struct
@@ -127,7 +128,13 @@ def _passages(ctx: Context, whole: Whole) -> list[Passage]:
     """Return the passages of a file; their vectors are made once they are stored."""
     at = clock.now()
     return [
-        new_passage(one, archive_id="", caller=ctx.caller, at=at, param=f"/file/archival/{place}")
+        new_passage(
+            one,
+            archive_id="",
+            caller=ctx.caller,
+            at=at + timedelta(microseconds=place),  # lists are in the order of the file
+            param=f"/file/archival/{place}",
+        )
         for place, one in enumerate(whole.archival)
     ]
 

@@ -12,7 +12,7 @@ from actors.commands import UpdateBlock as UpdateEdit
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
 from gateway.letta import agents as letta_agents
-from gateway.letta.agents import AgentState, LettaBlock
+from gateway.letta.agents import AgentState, LettaBlock, LettaMemory
 from gateway.requests import blocks as requests
 from gateway.requests.blocks import CreateBlock, UpdateBlock
 from gateway.rest import agents as agent_routes
@@ -84,6 +84,12 @@ async def list_held(ctx: Context) -> Response:
     where = BlockFilter(organization_id=ctx.caller.organization_id, agent_id=agent_id)
     async with connection(ctx.host.pool) as conn:
         return _blocks(await blocks.list_page(conn, page, where=where))
+
+
+async def memory(ctx: Context) -> Response:
+    """Return an agent's memory as its state has it: every block."""
+    state = await agent_routes.state(ctx, ctx.params["agent_id"])
+    return json(state.memory)
 
 
 async def retrieve_held(ctx: Context) -> Response:
@@ -226,6 +232,15 @@ ROUTES: tuple[Route, ...] = (
         summary="List an agent's blocks",
         query=HeldQuery,
         returns=list[LettaBlock],
+        tags=("agents",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/agents/{agent_id}/core-memory",
+        endpoint=memory,
+        operation_id="retrieve_agent_memory",
+        summary="An agent's memory as a whole",
+        returns=LettaMemory,
         tags=("agents",),
     ),
     Route(

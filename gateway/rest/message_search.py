@@ -1,4 +1,4 @@
-"""Search over everything that was said to an agent and by it, as `POST /v1/messages/search`."""
+"""Search over everything that was said to agents and by them, as `POST /v1/messages/search`."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -8,9 +8,10 @@ from starlette.responses import Response
 
 from gateway import decode
 from gateway.app import Context, Route, json
-from gateway.errors import InvalidRequestError, NotSupportedError
-from storage import agents, recall
-from storage.pool import connection
+from gateway.errors import InvalidRequestError
+from storage import agents, conversations, recall
+from storage.errors import NotFoundError
+from storage.pool import Conn, connection
 from storage.recall import Hit
 from storage.records import Role
 
@@ -42,36 +43,65 @@ _TYPES: dict[Role, str] = {"user": "user_message", "assistant": "assistant_messa
 
 
 async def search(ctx: Context) -> Response:
-    """Find messages of an agent by their words, the best first."""
+    """Find messages by their words, the best first: of all agents, of one, or of one conversation."""
     request = await ctx.body(SearchRequest)
-    if request.conversation_id is not None:
-        raise NotSupportedError(
-            "search within one conversation is not supported by this release", param="/conversation_id"
-        )
-    if request.agent_id is None:
-        raise InvalidRequestError("agent_id is missing: messages are searched by agent", param="/agent_id")
-    agent_id = decode.path_parameter("agent_id", request.agent_id)
     async with connection(ctx.host.pool) as conn:
+        where = await _where(ctx, conn, request)
+        if where is None:
+            hits = await recall.search_everywhere(
+                conn,
+                organization_id=ctx.caller.organization_id,
+                query=request.query,
+                start=request.start_date,
+                end=request.end_date,
+                limit=request.limit,
+            )
+        else:
+            agent_id, conversation_id = where
+            hits = await recall.search(
+                conn,
+                agent_id=agent_id,
+                conversation_id=conversation_id,
+                query=request.query,
+                start=request.start_date,
+                end=request.end_date,
+                limit=request.limit,
+            )
+    return json([_found(hit) for hit in hits])
+
+
+async def _where(ctx: Context, conn: Conn, request: SearchRequest) -> tuple[str, str | None] | None:
+    """Return the agent, and perhaps the one conversation of it, to search in; `None` means everywhere.
+
+    Raises:
+        InvalidRequestError: An id is malformed, or `default` comes without its agent.
+        NotFoundError: There is no such agent or conversation, or it is another agent's.
+    """
+    agent_id, conversation_id = request.agent_id, request.conversation_id
+    if agent_id is not None:
+        decode.path_parameter("agent_id", agent_id)
         await agents.check(conn, agent_id, organization_id=ctx.caller.organization_id)
-        hits = await recall.search(
-            conn,
-            agent_id=agent_id,
-            query=request.query,
-            start=request.start_date,
-            end=request.end_date,
-            limit=request.limit,
-        )
-    return json([_found(hit, agent_id) for hit in hits])
+    if conversation_id is None:
+        return None if agent_id is None else (agent_id, None)
+    decode.path_parameter("conversation_id", conversation_id)
+    if conversation_id == "default":
+        if agent_id is None:
+            raise InvalidRequestError("the default conversation needs its agent_id", param="/agent_id")
+        conversation_id = agent_id
+    found = await conversations.get(conn, conversation_id, organization_id=ctx.caller.organization_id)
+    if agent_id not in (None, found.agent_id):
+        raise NotFoundError("conversation", conversation_id)
+    return found.agent_id, found.id
 
 
-def _found(hit: Hit, agent_id: str) -> FoundMessage:
+def _found(hit: Hit) -> FoundMessage:
     return FoundMessage(
         message_id=hit.message_id,
         message_type=_TYPES.get(hit.role, "system_message"),
         content=hit.text,
         created_at=hit.created_at,
-        agent_id=agent_id,
-        conversation_id=None if hit.conversation_id == agent_id else hit.conversation_id,
+        agent_id=hit.agent_id,
+        conversation_id=None if hit.conversation_id == hit.agent_id else hit.conversation_id,
     )
 
 
@@ -81,7 +111,7 @@ ROUTES: tuple[Route, ...] = (
         path="/v1/messages/search",
         endpoint=search,
         operation_id="search_messages",
-        summary="Find messages of an agent by their words",
+        summary="Find messages by their words",
         body=SearchRequest,
         returns=list[FoundMessage],
         tags=("messages",),

@@ -189,7 +189,7 @@ async def cancel(ctx: Context) -> Response:
 
 async def modify(ctx: Context) -> Response:
     """Refuse to change a message: history is immutable, because forks share it."""
-    raise WrongMethodError(ctx.route.method, ())
+    raise WrongMethodError(ctx.route.method, (), "messages are never changed: what was said stays said")
 
 
 # --- reading --------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
-from gateway.letta.runs import LettaStep, show_step
+from gateway.letta.runs import LettaStep, StepMetrics, metrics_of, show_step
 from storage import runs, steps
 from storage.errors import NotFoundError
 from storage.keyset import Page
@@ -99,6 +99,13 @@ async def retrieve(ctx: Context) -> Response:
     return json(show_step(step))
 
 
+async def metrics(ctx: Context) -> Response:
+    """Return where a step's time went; of one under way, as far as its phases ended."""
+    async with connection(ctx.host.pool) as conn:
+        step = await find_step(ctx, conn, ctx.params["step_id"])
+    return json(metrics_of(step))
+
+
 async def find_step(ctx: Context, conn: Conn, step_id: str) -> Step:
     """Return a step of the caller's organisation; one that is not stored may be under way.
 
@@ -137,6 +144,15 @@ ROUTES = (
         operation_id="retrieve_step",
         summary="Get a step",
         returns=LettaStep,
+        tags=("steps",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/steps/{step_id}/metrics",
+        endpoint=metrics,
+        operation_id="retrieve_metrics_for_step",
+        summary="Where a step's time went",
+        returns=StepMetrics,
         tags=("steps",),
     ),
     Route(

@@ -1,5 +1,7 @@
 """The official SDK's blocks, and the blocks of an agent."""
 
+from typing import Any
+
 import pytest
 from letta_client import ConflictError, Letta, NotFoundError, UnprocessableEntityError
 
@@ -105,5 +107,14 @@ async def test_what_is_missing_is_not_found(pool: Pool) -> None:
         ):
             with pytest.raises(NotFoundError):
                 call()
+
+    await with_sdk(pool, scenario)
+
+
+async def test_an_agents_memory_is_read_as_a_whole(pool: Pool) -> None:
+    def scenario(client: Letta) -> None:
+        agent = client.agents.create(model="demo/scripted", memory_blocks=[{"label": "human", "value": "x"}])
+        memory: Any = client.get(f"/v1/agents/{agent.id}/core-memory", cast_to=object)
+        assert memory == agent.to_dict()["memory"]
 
     await with_sdk(pool, scenario)

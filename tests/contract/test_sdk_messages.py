@@ -237,3 +237,27 @@ async def test_a_conversation_is_renamed_given_a_model_and_archived(pool: Pool, 
         with pytest.raises(letta_client.UnprocessableEntityError):
             await conversations.update(talk.id, model_settings={"provider_type": "openai", "temperature": 7})
         assert (await conversations.retrieve(talk.id)).api_model_settings is None
+
+
+async def test_messages_are_searched_in_one_conversation_of_an_agent_or_everywhere(
+    pool: Pool, provider: Provider
+) -> None:
+    async with connected(pool, provider) as c:
+        talk = await c.client.conversations.create(agent_id=c.agent_id)
+        await c.say("tea by default")
+        async for _ in await c.client.conversations.messages.create(talk.id, messages=[user("tea aside")]):
+            pass
+        search = c.client.messages.search
+        assert {hit.content for hit in await search(query="tea")} == {"tea by default", "tea aside"}
+        assert [hit.content for hit in await search(query="tea", conversation_id=talk.id)] == ["tea aside"]
+        only = await search(query="tea", agent_id=c.agent_id, conversation_id="default")
+        assert [(hit.content, hit.agent_id) for hit in only] == [("tea by default", c.agent_id)]
+
+
+async def test_a_message_cannot_be_changed_and_the_answer_says_why(pool: Pool, provider: Provider) -> None:
+    async with connected(pool, provider) as c:
+        sent = (await c.say("hi")).messages[0]
+        with pytest.raises(letta_client.APIStatusError) as refused:
+            await c.client.patch(f"/v1/agents/{c.agent_id}/messages/{sent.id}", body={}, cast_to=object)
+        assert refused.value.status_code == 405
+        assert refused.value.body["detail"] == "messages are never changed: what was said stays said"  # type: ignore[index]

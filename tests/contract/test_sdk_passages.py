@@ -184,3 +184,17 @@ async def test_what_is_missing_is_not_found_and_what_is_wrong_is_refused(pool: P
             )
 
     await with_sdk(pool, scenario)
+
+
+async def test_passages_that_were_sent_together_are_listed_in_their_order(pool: Pool) -> None:
+    texts = [f"passage {place}" for place in range(12)]
+
+    def scenario(client: Letta) -> None:
+        agent = client.agents.create(model="demo/scripted", embedding=None)
+        archive = client.archives.create(name="facts")
+        client.agents.archives.attach(archive.id, agent_id=agent.id)
+        made = client.archives.passages.create_many(archive.id, passages=[{"text": text} for text in texts])
+        assert [passage.text for passage in made] == texts
+        assert [passage.text for passage in client.agents.passages.list(agent.id)] == texts
+
+    await with_sdk(pool, scenario)

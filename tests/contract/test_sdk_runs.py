@@ -10,6 +10,8 @@ from bench.provider import Provider
 from storage.pool import Pool
 from tests.contract.connected import CALL, connected, user
 
+MISSING_STEP = "step-00000000-0000-4000-8000-000000000000"
+
 
 def same(chunk: Any) -> dict[str, Any]:
     return chunk.model_dump(mode="json")
@@ -135,3 +137,19 @@ async def test_runs_are_paged_and_filtered(pool: Pool, provider: Provider) -> No
             await c.client.runs.messages.stream(everything[0])
         with pytest.raises(letta_client.NotFoundError):
             await c.client.runs.retrieve("run-00000000-0000-4000-8000-000000000000")
+
+
+async def test_a_step_says_where_its_time_went(pool: Pool, provider: Provider) -> None:
+    await provider.script([CALL, {"text": "Noted."}])
+    async with connected(pool, provider) as c:
+        answer = await c.say("hi")
+        step = await c.client.steps.metrics.retrieve(answer.messages[0].step_id)
+        assert (step.id, step.agent_id, step.run_id) == (
+            answer.messages[0].step_id,
+            c.agent_id,
+            answer.usage.run_ids[0],
+        )
+        assert step.step_ns >= step.llm_request_ns + step.tool_execution_ns > 0
+        assert step.tool_execution_ns > 0
+        with pytest.raises(letta_client.NotFoundError):
+            await c.client.steps.metrics.retrieve(MISSING_STEP)

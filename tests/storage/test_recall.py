@@ -51,6 +51,18 @@ async def say(
     )
 
 
+async def talk(conn: Conn, agent_id: str) -> str:
+    """Open one more conversation; return its id."""
+    made = clock.new_id("conv")
+    await conn.execute(
+        "insert into conversations (id, organization_id, agent_id) values ($1, $2, $3)",
+        made,
+        DEFAULT_ORGANIZATION,
+        agent_id,
+    )
+    return made
+
+
 async def found(conn: Conn, agent_id: str, query: str | None = None, **filters: Any) -> list[str]:
     return [hit.text for hit in await recall.search(conn, agent_id=agent_id, query=query, **filters)]
 
@@ -162,6 +174,41 @@ async def test_another_agent_s_messages_are_never_found(pool: Pool) -> None:
             assert await found(conn, forged, "milo") == []
 
 
+async def test_one_conversation_is_searched_alone(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        other = await talk(conn, agent)
+        await say(conn, agent, "Tea at home.")
+        await say(conn, agent, "Tea at work.", conversation_id=other)
+        assert await found(conn, agent, "tea", conversation_id=other) == ["Tea at work."]
+        assert await found(conn, agent, "ea at", conversation_id=agent) == ["Tea at home."]
+        assert await found(conn, agent, conversation_id=other) == ["Tea at work."]
+
+
+async def test_everywhere_is_every_agent_of_the_organisation(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        one, two = await seeds.agent(conn), await seeds.agent(conn)
+        gone = await talk(conn, one)
+        await say(conn, one, "Green tea.", "Coffee.")
+        await say(conn, two, "Black tea, if green is out.", at=NOON + timedelta(hours=1))
+        await say(conn, one, "Tea that was deleted.", conversation_id=gone)
+        await conn.execute("update conversations set deleted_at = now() where id = $1", gone)
+
+        async def everywhere(
+            query: str, organization_id: str = DEFAULT_ORGANIZATION, **more: Any
+        ) -> list[str]:
+            hits = await recall.search_everywhere(conn, organization_id=organization_id, query=query, **more)
+            assert {hit.agent_id for hit in hits} <= {one, two}
+            return [hit.text for hit in hits]
+
+        assert await everywhere("tea") == ["Black tea, if green is out.", "Green tea."]
+        assert await everywhere("coffee tea", limit=1) == ["Coffee."]
+        assert await everywhere("een te") == ["Green tea."]
+        assert await everywhere("tea", end=NOON + timedelta(minutes=1)) == ["Green tea."]
+        assert await everywhere("deleted") == []
+        assert await everywhere("tea", organization_id="org-other") == []
+
+
 async def test_only_what_people_and_the_model_said_is_searched(pool: Pool) -> None:
     async with connection(pool) as conn:
         agent = await seeds.agent(conn)
@@ -224,6 +271,29 @@ async def test_messages_with_images_show_their_words(pool: Pool) -> None:
         assert await found(conn, agent, "milo") == ["look at\nmilo"]
         await say(conn, agent, (image,))
         assert await found(conn, agent, limit=1) == [""]
+
+
+# What `words_of` does for a message of one text has the value that it has for any other.
+LONG_WAY = """
+select words_of('user', $1, 'agent-1') = words_of('user', $1 || '[{"type": "image"}]', 'agent-1'),
+       words_of('user', $1, 'agent-1') @@ $2::tsquery,
+       words_of('tool', $1, 'agent-1') is null
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("The dogs ran", "dog & ran"),
+        ("", "'agent-1'"),
+        ("Straße 42, 日本", "42"),
+        ("x " * 60_000 + "end", "x"),
+    ],
+)
+async def test_the_words_of_one_text_are_those_of_a_list(pool: Pool, text: str, word: str) -> None:
+    async with connection(pool) as conn:
+        content = msgspec.json.encode((TextPart(text),))
+        assert tuple(await conn.fetchrow(LONG_WAY, content, word) or ()) == (True, True, True)
 
 
 # --- the plan -------------------------------------------------------------------------------------

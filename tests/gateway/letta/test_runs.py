@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from gateway.letta import runs as letta_runs
-from storage.records import Run, RunError, RunStatus, Step, StopReason, Usage
+from storage.records import Run, RunError, RunStatus, Step, StopReason, Timing, Usage
 
 NOW = datetime(2026, 5, 1, 12, 0, 0, 5, tzinfo=UTC)
 USAGE = Usage(prompt=11, completion=7, total=18, cached=3, cache_write=2, reasoning=5, steps=2, context=9)
@@ -157,3 +157,21 @@ def test_an_http_answer_names_the_refusal_finer_than_a_stream(
     reason: StopReason, type_: str, status: int | None, kind: str
 ) -> None:
     assert letta_runs.refusal_of(reason, RunError(type_, "no", status=status)) == kind
+
+
+def test_metrics_are_nanoseconds_since_1970_and_spans() -> None:
+    step = Step(
+        id="step-1",
+        organization_id="org-1",
+        agent_id="agent-1",
+        run_id="run-1",
+        position=0,
+        status="success",
+        model="p/m",
+        provider="p",
+        created_at=datetime(1970, 1, 1, 0, 0, 1, 5, tzinfo=UTC),
+        timing=Timing(queue=1, prompt=2, first_token=30, stream=400, tools=5000, compaction=60000),
+    )
+    shown = letta_runs.metrics_of(step)
+    assert shown.step_start_ns == 1_000_005_000
+    assert (shown.llm_request_ns, shown.tool_execution_ns, shown.step_ns) == (430, 5000, 65433)

@@ -4,11 +4,13 @@ from typing import Any
 
 import anyio
 import pytest
+from letta_client.types.agents.tool_return import ToolReturn as AgentToolReturn
 
+from actors.llm.providers import provider_for
 from bench.provider import Provider
 from storage.pool import Pool, connection
-from tests.gateway.rest.talking import events, kinds, new_agent, talking, user
-from tests.serving import Served
+from tests.gateway.rest.talking import MODEL, events, kinds, new_agent, talking, user
+from tests.serving import Served, serving
 
 CALL = {
     "reasoning": "Better note it.",
@@ -352,6 +354,52 @@ async def test_what_cannot_be_sent_is_refused_and_nothing_is_accepted(
         assert refused["error"]["param"] == param
         assert isinstance(refused["detail"], str)
         assert await run_count(pool) == 0
+
+
+CAMERA = {"name": "camera", "description": "Takes a picture.", "parameters": {"type": "object"}}
+PICTURE = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
+
+
+async def photographed(served: Served, provider: Provider, model: str) -> tuple[str, dict[str, Any]]:
+    """Have a model ask for a picture; return the agent, and the answer that shows it one."""
+    agent_id = (await served.agent(model=model))["id"]
+    await provider.script([{"tool_calls": [{"id": "c-1", "name": "camera", "arguments": {}}]}])
+    await send(served, agent_id, user("look", client_tools=[CAMERA]))
+    result = {"type": "tool", "tool_call_id": "c-1", "status": "success"}
+    result["tool_return"] = [{"type": "text", "text": "Click."}, PICTURE]
+    answer = {"type": "approval", "approvals": [result]}
+    return agent_id, {"messages": [answer], "client_tools": [CAMERA]}
+
+
+async def test_a_client_s_result_may_show_the_model_an_image(pool: Pool, provider: Provider) -> None:
+    async with talking(pool, provider) as served:
+        agent_id, answer = await photographed(served, provider, MODEL)
+        await send(served, agent_id, answer)
+        request = (await provider.log(requests=2, ended=2))[-1].body
+        assert [m["role"] for m in request["messages"][-2:]] == ["tool", "user"]
+        assert request["messages"][-1]["content"][-1] == {
+            "type": "image_url",
+            "image_url": {"url": "https://example.com/a.png"},
+        }
+        history = await served.json("GET", f"/v1/agents/{agent_id}/messages")
+        [shown] = [m for m in history if m["message_type"] == "tool_return_message"]
+        assert shown["tool_return"] == "Click."
+        assert shown["tool_returns"][0]["tool_return"] == [{"type": "text", "text": "Click."}, PICTURE]
+        letta = AgentToolReturn.model_validate(shown["tool_returns"][0])
+        assert [part.type for part in letta.tool_return] == ["text", "image"]  # type: ignore[union-attr]
+
+
+async def test_an_image_for_a_model_that_sees_none_is_refused_and_its_call_waits_on(
+    pool: Pool, provider: Provider
+) -> None:
+    blind = provider_for("deepseek", provider.base_url, "sk-test")  # none of its models takes images
+    async with serving(pool, providers=[blind]) as served:
+        agent_id, answer = await photographed(served, provider, "deepseek/deepseek-chat")
+        refused = await send(served, agent_id, answer, status=400)
+        assert "'deepseek/deepseek-chat' cannot look at images" in refused["detail"]
+        answer["messages"][0]["approvals"][0]["tool_return"] = "Click."
+        done = await send(served, agent_id, answer)
+        assert done["stop_reason"]["stop_reason"] == "end_turn"
 
 
 async def test_an_agent_that_is_missing_is_said_to_be(pool: Pool, provider: Provider) -> None:
