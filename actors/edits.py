@@ -326,17 +326,9 @@ def _take(actor: "Actor", edit: Edit, outcome: _Outcome) -> None:
     if outcome.tools is not None:
         actor.set_tools(outcome.tools)
     if outcome.blocks is not None:
-        before = {b.id: b.version for b in actor.blocks.values()}
-        for block in outcome.blocks:
-            if before.get(block.id, block.version) < block.version:
-                actor.block_is(block)
-                actor.commons.spread(block, but=actor)
-        actor.hold_blocks(outcome.blocks)
+        _take_blocks(actor, outcome.blocks)
     if outcome.conversation is not None:
-        if (thread := actor.threads.get(outcome.conversation.id)) is None:
-            actor.add_conversation(outcome.conversation)
-        else:
-            thread.conversation = outcome.conversation
+        _take_conversation(actor, outcome.conversation)
     if outcome.holdings is not None:
         actor.holds(outcome.holdings)
     if isinstance(edit, InsertPassages):
@@ -344,12 +336,35 @@ def _take(actor: "Actor", edit: Edit, outcome: _Outcome) -> None:
     if isinstance(edit, ResetMessages):
         actor.reset(actor.threads[edit.conversation_id], outcome.initial)
     if isinstance(edit, DeleteConversation):
-        if (thread := actor.threads.pop(edit.conversation_id, None)) is not None:
-            actor.awaits(thread, None)
-        actor.commons.logs.drop(edit.conversation_id, actor.agent.id)
+        _drop_conversation(actor, edit.conversation_id)
     for conversation_id, (text, tokens) in outcome.system.items():
         thread = actor.threads[conversation_id]
         # A running turn keeps the prompt it began with; it is on the wire already.
         if thread.loaded and thread.turn is None:
             thread.set_system(thread.system_id, text, tokens)
             thread.compiled_for = actor.memory_version
+
+
+def _take_blocks(actor: "Actor", blocks: tuple[Block, ...]) -> None:
+    """Hold these blocks from now on, and tell those that hold them, too, which of them changed."""
+    before = {b.id: b.version for b in actor.blocks.values()}
+    for block in blocks:
+        if before.get(block.id, block.version) < block.version:
+            actor.block_is(block)
+            actor.commons.spread(block, but=actor)
+    actor.hold_blocks(blocks)
+
+
+def _take_conversation(actor: "Actor", conversation: Conversation) -> None:
+    thread = actor.threads.get(conversation.id)
+    if thread is None:
+        actor.add_conversation(conversation)
+    else:
+        thread.conversation = conversation
+
+
+def _drop_conversation(actor: "Actor", conversation_id: str) -> None:
+    thread = actor.threads.pop(conversation_id, None)
+    if thread is not None:
+        actor.awaits(thread, None)
+    actor.commons.logs.drop(conversation_id, actor.agent.id)

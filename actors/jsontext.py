@@ -128,17 +128,19 @@ class MemberReader:
         at = run.end()
         if at == len(text):
             return at
-        mark = text[at]
-        if mark == '"':
-            self._string = StringReader()
-        elif mark in "{[":
-            self._depth += 1
-        elif mark in "}]" and self._depth > 0:
-            self._depth -= 1
-        elif mark in "}]":
-            self._then = "nothing"
-        elif self._depth == 0:
-            self._then, self._key = "key", ""
+        match text[at]:
+            case '"':
+                self._string = StringReader()
+            case "{" | "[":
+                self._depth += 1
+            case "}" | "]" if self._depth > 0:
+                self._depth -= 1
+            case "}" | "]":
+                self._then = "nothing"
+            case _ if self._depth == 0:
+                self._then, self._key = "key", ""
+            case _:
+                pass  # a comma within
         return at + 1
 
     def _between(self, text: str, at: int) -> int:

@@ -166,19 +166,24 @@ def _hunks(lines: Sequence[str]) -> tuple[Hunk, ...]:
         if line.startswith("@@"):
             hunks += _hunk(body, begin)
             body, begin = [], _begin(line)
-        elif line.startswith(("+", "-", " ")):
-            body.append((line[0], line[1:]))
-        elif not line:  # a context line whose one space was lost
-            body.append((" ", ""))
         elif not line.startswith(_NO_NEWLINE):
-            raise MemoryEditError(
-                f"the line {quoted(line)} of the patch begins with neither '-', '+', a space nor '@@'; "
-                "begin lines that stay with one space"
-            )
+            body.append(_signed(line))
     hunks += _hunk(body, begin)
     if len(hunks) > MAX_PARTS:
         raise MemoryEditError(f"the patch has {len(hunks)} parts; send at most {MAX_PARTS} at once")
     return tuple(hunks)
+
+
+def _signed(line: str) -> tuple[str, str]:
+    """Return a line of a hunk as its sign and its text."""
+    if not line:  # a context line whose one space was lost
+        return " ", ""
+    if line[0] not in "+- ":
+        raise MemoryEditError(
+            f"the line {quoted(line)} of the patch begins with neither '-', '+', a space nor '@@'; "
+            "begin lines that stay with one space"
+        )
+    return line[0], line[1:]
 
 
 def _hunk(body: list[tuple[str, str]], begin: int | None) -> list[Hunk]:

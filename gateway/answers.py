@@ -23,6 +23,7 @@ from gateway.letta.runs import LettaUsage, failure_of, refusal_of, usage_of
 from gateway.letta.shapes import LettaMessage
 from gateway.letta.speech import DEFAULT_VOICE, Voice
 from gateway.letta.stream import Mode, Reducer
+from gateway.reducing import Reducing
 from gateway.sse import Direct, EventStream
 from storage import messages, runs
 from storage.errors import StorageError
@@ -73,33 +74,53 @@ async def follow(host: Host, run: Following, hand: Hand | None = None) -> AsyncG
         NotFoundError, UnavailableError
     """
     seen: set[str] = set()
-    waited_until: float | None = None
-    while True:
+    waking = Waking(host, run)
+    stored: Run | None = None
+    while stored is None:
+        ref = host.ref(run.agent_id)
         try:
-            ref = host.ref(run.agent_id)
             async with aclosing(ref.follow(run.run_id, run.conversation_id, hand)) as batches:
                 async for batch in batches:
-                    for logged in batch:
-                        if type(logged.event) is MessageCommitted:
-                            seen.add(logged.event.message.id)
+                    _note_committed(batch, seen)
                     yield batch
             return
         except LogTrimmedError:
-            stored = await _stored(host, run)
-            if stored.status in FINISHED:
-                break
-            now = clock.monotonic()
-            waited_until = waited_until or now + WAKE_SECONDS
-            if now >= waited_until:
-                raise
-            await clock.sleep(WAKE_POLL)
+            stored = await waking.ended()
     rest = [message for message in await _messages(host, run) if message.id not in seen]
     yield letta_stream.replay(stored, rest)
 
 
-async def _stored(host: Host, run: Following) -> Run:
-    async with connection(host.pool) as conn:
-        return await runs.get(conn, run.run_id, organization_id=run.organization_id)
+def _note_committed(batch: list[Logged], seen: set[str]) -> None:
+    for logged in batch:
+        if type(logged.event) is MessageCommitted:
+            seen.add(logged.event.message.id)
+
+
+class Waking:
+    """The wait for a run whose log is gone: it has ended, or is to be picked up again by some process."""
+
+    def __init__(self, host: Host, run: Following) -> None:
+        self._host = host
+        self._run = run
+        self._until: float | None = None
+
+    async def ended(self) -> Run | None:
+        """Return the run if it has ended; `None`, after a pause, means to look for its log again.
+
+        Raises:
+            LogTrimmedError: Nothing picked it up within `WAKE_SECONDS` of the first call.
+            NotFoundError, UnavailableError
+        """
+        async with connection(self._host.pool) as conn:
+            stored = await runs.get(conn, self._run.run_id, organization_id=self._run.organization_id)
+        if stored.status in FINISHED:
+            return stored
+        now = clock.monotonic()
+        self._until = self._until or now + WAKE_SECONDS
+        if now >= self._until:
+            raise LogTrimmedError(self._run.run_id)
+        await clock.sleep(WAKE_POLL)
+        return None
 
 
 async def _messages(host: Host, run: Following) -> list[Message]:
@@ -124,25 +145,12 @@ async def whole(
         TimeoutError: The run took too long for one answer; it goes on.
         As `follow`.
     """
-    said: dict[str, Message] = {}
-    finished: RunFinished | None = None
     with anyio.fail_after(ANSWER_SECONDS):
-        async with aclosing(follow(ctx.host, run, _pass_over)) as batches:
-            async for batch in batches:
-                for logged in batch:
-                    match logged.event:
-                        case MessageCommitted(_, message):
-                            said[message.id] = message
-                        case RunFinished() as event:
-                            finished = event
-                        case _:
-                            pass
-    if finished is None:
-        raise LogTrimmedError(run.run_id)
+        said, finished = await _outcome(ctx.host, run)
     error = failure_of(finished.status, finished.stop_reason, finished.error)
     if error is not None:
         return _failed(error, refusal_of(finished.stop_reason, error), ctx.request_id)
-    heard = (letta_speech.heard(message, voice) for message in said.values())
+    heard = (letta_speech.heard(message, voice) for message in said)
     shown = [one for message in heard for one in _shown(message, compactions=compactions)]
     return app.json(
         LettaResponse(
@@ -151,6 +159,19 @@ async def whole(
             usage=usage_of(finished.usage, run.run_id),
         )
     )
+
+
+async def _outcome(host: Host, run: Following) -> tuple[list[Message], RunFinished]:
+    """Return the messages of a run as they were committed last, and its end."""
+    said: dict[str, Message] = {}
+    async with aclosing(follow(host, run, _pass_over)) as batches:
+        async for batch in batches:
+            for logged in batch:
+                if isinstance(logged.event, MessageCommitted):
+                    said[logged.event.message.id] = logged.event.message
+                elif isinstance(logged.event, RunFinished):
+                    return list(said.values()), logged.event
+    raise LogTrimmedError(run.run_id)
 
 
 def _pass_over(_: Event) -> bool:
@@ -193,22 +214,11 @@ def stream(ctx: Context, run: Following, mode: Mode, *, pings: bool) -> EventStr
 async def _chunks(
     host: Host, run: Following, reducer: Reducer, direct: Direct, *, pings: bool
 ) -> AsyncGenerator[list[bytes], None]:
-    """Yield the stream's events. After its first byte a failure can only be told in the stream itself.
-
-    A delta is written `direct` where that is possible, which saves it a switch of tasks.
-    """
-
-    def hand(event: Event) -> bool:
-        if not direct.ready():
-            return False
-        if chunks := reducer.say(event):
-            direct.write(b"".join(chunks))
-        return True
-
+    """Yield the stream's events. After its first byte a failure can only be told in the stream itself."""
     if pings:
         yield [reducer.ping(clock.now())]
     try:
-        async with aclosing(follow(host, run, hand)) as batches:
+        async with aclosing(follow(host, run, hand_to(reducer, direct))) as batches:
             async for batch in batches:
                 if chunks := reducer.feed(batch):
                     yield chunks
@@ -221,3 +231,16 @@ async def _chunks(
         error = RunError("internal_error", errors.UNKNOWN)
     if not reducer.finished:
         yield [reducer.broken_off(error)]
+
+
+def hand_to(reducer: Reducing, direct: Direct) -> Hand:
+    """Return what writes a delta `direct` where that is possible, which saves it a switch of tasks."""
+
+    def hand(event: Event) -> bool:
+        if not direct.ready():
+            return False
+        if chunks := reducer.say(event):
+            direct.write(b"".join(chunks))
+        return True
+
+    return hand

@@ -74,13 +74,17 @@ def step_timed(event: StepTimed, _: str) -> bytes:
         "runId": event.run_id,
         "stepId": event.step_id,
         "unit": "ns",
+        "accept": timing.accept,
+        "claim": timing.claim,
         "queue": timing.queue,
         "prompt": timing.prompt,
+        "send": timing.send,
         "firstToken": timing.first_token,
         "stream": timing.stream,
         "tools": timing.tools,
         "compaction": timing.compaction,
         "checkpoint": timing.checkpoint,
+        "delivery": timing.delivery,
         "usage": usage_of(event.usage),
     }
     return custom("wakeful.timing", value)
@@ -152,33 +156,27 @@ def compacted(event: Compacted, _: str) -> bytes:
 
 def block_changed(event: BlockChanged, _: str) -> bytes:
     """Tell a new value of a memory block, and where it differs from the one before."""
-    value = present(
-        change="changed",
-        runId=event.run_id,
-        blockId=event.block_id,
-        label=event.label,
-        value=event.value,
-        version=event.version,
-        limit=event.limit,
-        diff=None if event.before is None else difference(event.before, event.value),
-    )
-    return custom("wakeful.memory", value)
+    diff = None if event.before is None else difference(event.before, event.value)
+    return custom("wakeful.memory", _block(event, "changed", diff=diff))
 
 
 def block_created(event: BlockCreated, _: str) -> bytes:
     """Tell of one more memory block."""
-    value = present(
-        change="created",
+    value = _block(event, "created", description=event.description, diff=difference("", event.value))
+    return custom("wakeful.memory", value)
+
+
+def _block(event: BlockChanged | BlockCreated, change: str, **more: object) -> JsonObject:
+    return present(
+        change=change,
         runId=event.run_id,
         blockId=event.block_id,
         label=event.label,
         value=event.value,
         version=event.version,
         limit=event.limit,
-        description=event.description,
-        diff=difference("", event.value),
+        **more,
     )
-    return custom("wakeful.memory", value)
 
 
 def block_detached(event: BlockDetached, _: str) -> bytes:

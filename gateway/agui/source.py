@@ -7,17 +7,16 @@ from typing import Any
 
 from msgspec import Struct
 
-from actors import clock
 from actors.channels import Channel
 from actors.commands import InputMessage
 from actors.errors import LogTrimmedError
 from actors.events import Event, MessageCommitted, QueueChanged, RunFinished, RunStarted, RunSteered
 from actors.host import Host
 from gateway.agui import images as agui
-from gateway.answers import FINISHED, WAKE_POLL, WAKE_SECONDS, Following
+from gateway.answers import Following, Waking
 from gateway.errors import InvalidRequestError
 from gateway.letta.messages import is_input
-from storage import messages, pending, runs
+from storage import messages, pending
 from storage.pending_records import PendingRequest
 from storage.pool import connection
 from storage.records import ImagePart, Message, Run, StopReason, TextPart, Usage
@@ -66,8 +65,9 @@ async def events(host: Host, run: Following) -> AsyncGenerator[list[Placed], Non
         LogTrimmedError: The run is not over, but nothing in this process works on it.
         NotFoundError, UnavailableError
     """
-    waited_until: float | None = None
-    while True:
+    waking = Waking(host, run)
+    found: Run | None = None
+    while found is None:
         channel = host.logs.channel(run.conversation_id, run.agent_id)
         try:
             async with aclosing(logged(channel, run.run_id)) as batches:
@@ -75,14 +75,7 @@ async def events(host: Host, run: Following) -> AsyncGenerator[list[Placed], Non
                     yield [(Place(channel.epoch, offset), event) for offset, event in batch]
             return
         except LogTrimmedError:
-            found = await _run(host, run)
-            if found.status in FINISHED:
-                break
-            now = clock.monotonic()
-            waited_until = waited_until or now + WAKE_SECONDS
-            if now >= waited_until:
-                raise
-            await clock.sleep(WAKE_POLL)
+            found = await waking.ended()
     yield [(None, event) for event in await read(host, found)]
 
 
@@ -125,11 +118,6 @@ async def logged(channel: Channel, run_id: str) -> AsyncGenerator[list[tuple[int
 def _beside(event: Event, following: str) -> bool:
     """Say whether an event that is not the run's own concerns it: memory, or a run that joins it."""
     return isinstance(event, agui.MEMORY) or (isinstance(event, RunSteered) and event.into == following)
-
-
-async def _run(host: Host, run: Following) -> Run:
-    async with connection(host.pool) as conn:
-        return await runs.get(conn, run.run_id, organization_id=run.organization_id)
 
 
 async def read(host: Host, run: Run) -> list[Event]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal, assert_never
+from typing import Literal, TypedDict, assert_never
 from uuid import UUID
 
 from actors import summary
@@ -115,32 +115,41 @@ def _is_err(message: Message) -> Literal[True] | None:
     return True if message.excluded else None
 
 
+class _Envelope(TypedDict):
+    """What every message that Letta shows carries, whatever its type."""
+
+    id: str
+    date: str
+    name: str | None
+    otid: str
+    sender_id: str | None
+    step_id: str | None
+    run_id: str | None
+
+
+def _envelope(message: Message, index: int = 0) -> _Envelope:
+    """Return what the message `index` of those that a stored one becomes carries."""
+    return {
+        "id": message.id,
+        "date": date_of(message.created_at),
+        "name": message.name,
+        "otid": _otid(message) if index == 0 else otid_of(message.id, index),
+        "sender_id": message.sender_id,
+        "step_id": message.step_id,
+        "run_id": message.run_id,
+    }
+
+
 def _system(message: Message) -> SystemMessage:
-    return SystemMessage(
-        id=message.id,
-        date=date_of(message.created_at),
-        name=message.name,
-        otid=_otid(message),
-        sender_id=message.sender_id,
-        step_id=message.step_id,
-        is_err=_is_err(message),
-        run_id=message.run_id,
-        content=_text(message),
-    )
+    return SystemMessage(**_envelope(message), is_err=_is_err(message), content=_text(message))
 
 
 def _user(message: Message) -> UserMessage:
     parts = tuple(part for part in message.content if isinstance(part, TextPart | ImagePart))
     plain = len(parts) == 1 and isinstance(parts[0], TextPart)
     return UserMessage(
-        id=message.id,
-        date=date_of(message.created_at),
-        name=message.name,
-        otid=_otid(message),
-        sender_id=message.sender_id,
-        step_id=message.step_id,
+        **_envelope(message),
         is_err=_is_err(message),
-        run_id=message.run_id,
         content=_text(message) if plain or not parts else parts,
     )
 
@@ -194,77 +203,35 @@ def _summary(message: Message) -> SummaryMessage:
 def _assistant(message: Message) -> list[LettaMessage]:
     """Adjacent parts of one kind become one message; all calls become the last one."""
     shown: list[LettaMessage] = []
-    date = date_of(message.created_at)
-    for part in _merged(message.content):
-        otid = _otid(message) if not shown else otid_of(message.id, len(shown))
-        if isinstance(part, TextPart):
-            shown.append(
-                AssistantMessage(
-                    id=message.id,
-                    date=date,
-                    name=message.name,
-                    otid=otid,
-                    sender_id=message.sender_id,
-                    step_id=message.step_id,
-                    is_err=_is_err(message),
-                    run_id=message.run_id,
-                    content=part.text,
-                )
-            )
-        else:
-            shown.append(
-                ReasoningMessage(
-                    id=message.id,
-                    date=date,
-                    name=message.name,
-                    otid=otid,
-                    sender_id=message.sender_id,
-                    step_id=message.step_id,
-                    run_id=message.run_id,
-                    source=part.source,
-                    reasoning=part.reasoning,
-                    signature=part.signature,
-                )
-            )
-    calls = tuple(
-        ToolCall(part.name, part.arguments, part.id)
-        for part in message.content
-        if isinstance(part, ToolCallPart)
-    )
-    if calls:
-        shown.append(
-            ToolCallMessage(
-                id=message.id,
-                date=date,
-                name=message.name,
-                otid=otid_of(message.id, len(shown)),
-                sender_id=message.sender_id,
-                step_id=message.step_id,
-                run_id=message.run_id,
-                tool_call=calls[0],
-                tool_calls=calls,
-            )
-        )
+    for index, part in enumerate(_merged(message.content)):
+        shown.append(_spoken(message, part, index))
+    if calls := _calls(message):
+        shown.append(ToolCallMessage(**_envelope(message, len(shown)), tool_call=calls[0], tool_calls=calls))
     return shown
 
 
-def _request(message: Message) -> ApprovalRequestMessage:
-    calls = tuple(
+def _spoken(
+    message: Message, part: TextPart | ReasoningPart, index: int
+) -> AssistantMessage | ReasoningMessage:
+    envelope = _envelope(message, index)
+    if isinstance(part, TextPart):
+        return AssistantMessage(**envelope, is_err=_is_err(message), content=part.text)
+    return ReasoningMessage(
+        **envelope, source=part.source, reasoning=part.reasoning, signature=part.signature
+    )
+
+
+def _calls(message: Message) -> tuple[ToolCall, ...]:
+    return tuple(
         ToolCall(part.name, part.arguments, part.id)
         for part in message.content
         if isinstance(part, ToolCallPart)
     )
-    return ApprovalRequestMessage(
-        id=message.id,
-        date=date_of(message.created_at),
-        name=message.name,
-        otid=_otid(message),
-        sender_id=message.sender_id,
-        step_id=message.step_id,
-        run_id=message.run_id,
-        tool_call=calls[0],
-        tool_calls=calls,
-    )
+
+
+def _request(message: Message) -> ApprovalRequestMessage:
+    calls = _calls(message)
+    return ApprovalRequestMessage(**_envelope(message), tool_call=calls[0], tool_calls=calls)
 
 
 def _answer(message: Message) -> ApprovalResponseMessage:
@@ -278,13 +245,7 @@ def _answer(message: Message) -> ApprovalResponseMessage:
     only = approvals[0] if len(approvals) == 1 else None
     decision = only if isinstance(only, ApprovalReturn) else None
     return ApprovalResponseMessage(
-        id=message.id,
-        date=date_of(message.created_at),
-        name=message.name,
-        otid=_otid(message),
-        sender_id=message.sender_id,
-        step_id=message.step_id,
-        run_id=message.run_id,
+        **_envelope(message),
         approvals=approvals,
         approve=None if decision is None else decision.approve,
         reason=None if decision is None else decision.reason,
@@ -292,7 +253,8 @@ def _answer(message: Message) -> ApprovalResponseMessage:
 
 
 def _returned(part: ToolReturnPart) -> ToolReturn:
-    return ToolReturn(part.text, part.status, part.tool_call_id, part.stdout or None, part.stderr or None)
+    content = (*([TextPart(part.text)] if part.text else []), *part.shown) if part.shown else part.text
+    return ToolReturn(content, part.status, part.tool_call_id, part.stdout or None, part.stderr or None)
 
 
 def _merged(content: tuple[Part, ...]) -> list[TextPart | ReasoningPart]:
@@ -329,7 +291,7 @@ def _tool(message: Message) -> list[LettaMessage]:
             sender_id=message.sender_id,
             step_id=message.step_id,
             run_id=message.run_id,
-            tool_return=first.tool_return,
+            tool_return=parts[0].text,
             status=first.status,
             tool_call_id=first.tool_call_id,
             stdout=first.stdout,

@@ -9,7 +9,7 @@ the stored messages give the same events again, so the same chunk has the same n
 the run that was opened in the same mode; a new attempt is above every number of the one before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -34,6 +34,7 @@ from gateway.letta import messages as letta_messages
 from gateway.letta.runs import failure_of, usage_of
 from gateway.letta.shapes import LettaMessage
 from gateway.letta.speech import DEFAULT_VOICE, Speech, Voice, heard
+from gateway.reducing import Reducing, Table
 from storage.records import Message, Run, RunError, RunStatus, StopReason
 
 ATTEMPT = 1_000_000  # message chunks of one attempt; far above what max_steps and any model can say
@@ -41,8 +42,6 @@ ATTEMPT = 1_000_000  # message chunks of one attempt; far above what max_steps a
 DONE = b"data: [DONE]\n\n"
 
 _encode = msgspec.json.Encoder().encode
-
-_Table = dict[type[Event], Callable[["Reducer", Any, list[bytes]], None]]
 
 
 class Mode(Struct, frozen=True, kw_only=True):
@@ -61,17 +60,17 @@ class Mode(Struct, frozen=True, kw_only=True):
     after: int = 0
 
 
-class Reducer:
+class Reducer(Reducing):
     """One stream of one run. Feed it the run's events from the first; it is finished after `RunFinished`."""
 
     def __init__(self, run_id: str, mode: Mode) -> None:
+        super().__init__(self._TOKENS if mode.tokens else self._WHOLE)
         self.run_id = run_id
         self.finished = False
         self.seq = 0
         self._mode = mode
         self._numbered = mode.numbered
         self._after = mode.after
-        self._reduce = self._TOKENS if mode.tokens else self._WHOLE
         self._step_id: str | None = None
         self._message_id = ""
         self._date = ""
@@ -84,25 +83,6 @@ class Reducer:
         self._calls = self._wants("tool_call_message")
         self._requests = self._wants("approval_request_message")
         self._speech = None if mode.voice is None else Speech(mode.voice)
-
-    def feed(self, batch: Sequence[Logged]) -> list[bytes]:
-        """Return the chunks that these events become, each a whole server-sent event."""
-        out: list[bytes] = []
-        find = self._reduce.get
-        for logged in batch:
-            event = logged.event
-            reduce = find(type(event))
-            if reduce is not None:
-                reduce(self, event, out)
-        return out
-
-    def say(self, event: Event) -> list[bytes]:
-        """Return the chunks that one event becomes, as `feed` does."""
-        out: list[bytes] = []
-        reduce = self._reduce.get(type(event))
-        if reduce is not None:
-            reduce(self, event, out)
-        return out
 
     def ping(self, at: datetime) -> bytes:
         """Return a sign of life; it repeats the last number and names the run."""
@@ -315,13 +295,13 @@ class Reducer:
     # Events without an entry have no image here: other ends, tool results before their commit, retractions,
     # joined runs, the queue, timings, window and block changes, and requests and answers, which are told by
     # their messages.
-    _WHOLE: ClassVar[_Table] = {
+    _WHOLE: ClassVar[Table] = {
         RunStarted: _run_started,
         RunFinished: _run_finished,
         MessageCommitted: _committed,
         Compacted: _compacted,
     }
-    _TOKENS: ClassVar[_Table] = {
+    _TOKENS: ClassVar[Table] = {
         **_WHOLE,
         StepStarted: _step_started,
         TextDelta: _text_delta,

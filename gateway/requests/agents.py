@@ -9,15 +9,14 @@ import msgspec
 from msgspec import UNSET
 
 from actors import agent_types
-from actors import rules as tool_rules
 from actors.agent_types import AGENT_TYPES, type_of
 from actors.clock import new_id
 from actors.commands import InputMessage
 from actors.commands import UpdateAgent as UpdateEdit
 from actors.llm.model import ModelRef
-from actors.rules import ConstrainChildTools, Rule, RunFirst
+from actors.rules import Rule
 from actors.summary import CompactionSettings
-from actors.tools.registry import BASE_TOOLS, BUILTIN
+from actors.tools.registry import BASE_TOOLS
 from gateway import decode, inputs, names
 from gateway.auth import Caller
 from gateway.decode import Count
@@ -26,6 +25,7 @@ from gateway.inputs import MessageIn
 from gateway.letta.models import EmbeddingConfig
 from gateway.requests import blocks as block_requests
 from gateway.requests import compaction, models
+from gateway.requests import rules as rule_requests
 from gateway.requests.blocks import CreateBlock
 from gateway.requests.models import ModelRequest
 from storage.agents import Profile
@@ -45,7 +45,6 @@ OTHER_AGENT_TYPES = frozenset(
 SUBAGENT_TAG = "role:subagent"
 MAX_BLOCKS = 100
 MAX_TOOLS = 200
-MAX_RULES = 500
 
 # Fields that later releases give a meaning. Ignoring one would change what the caller asked for.
 LATER = (
@@ -271,7 +270,7 @@ def _changed_settings(request: UpdateAgent, current: AgentSettings) -> JsonObjec
         "description": request.description,
         "metadata": request.metadata,
         "compaction_settings": compaction.stored(request.compaction_settings),
-        "tool_rules": None if request.tool_rules is None else _stored_rules(request.tool_rules),
+        "tool_rules": None if request.tool_rules is None else rule_requests.stored(request.tool_rules),
         "timezone": None if request.timezone is None else _timezone(request.timezone),
         "message_buffer_autoclear": request.message_buffer_autoclear,
         "max_files_open": request.max_files_open,
@@ -320,39 +319,7 @@ def _new_rules(request: CreateAgent, model: ModelRef, names: Sequence[str]) -> t
     rules = request.tool_rules or ()
     if begins_with_rules(request, model):
         rules += agent_types.base_rules((*tool_keys(request), *names))
-    return _stored_rules(rules)
-
-
-def _stored_rules(rules: Sequence[Rule]) -> tuple[JsonObject, ...]:
-    """Return rules as they are stored and shown: without repeats, every field named.
-
-    Raises:
-        InvalidRequestError: There are too many, or one sets an argument that its tool does not take.
-    """
-    if len(rules) > MAX_RULES:
-        raise InvalidRequestError(f"an agent has at most {MAX_RULES} tool rules", param="/tool_rules")
-    for place, rule in enumerate(rules):
-        for name, given, at in _set_arguments(rule):
-            spec = BUILTIN.get(name)
-            for argument in given:
-                if spec is not None and argument not in spec.parameters["properties"]:
-                    takes = ", ".join(spec.parameters["properties"])
-                    raise InvalidRequestError(
-                        f"{name} takes no argument {argument!r}; it takes: {takes}",
-                        param=f"/tool_rules/{place}/{at}",
-                    )
-    return tuple(msgspec.to_builtins(rule) for rule in tool_rules.unique(rules))
-
-
-def _set_arguments(rule: Rule) -> list[tuple[str, JsonObject, str]]:
-    """Return (tool, arguments, where they stand) of the calls whose arguments a rule sets."""
-    match rule:
-        case RunFirst(tool_name=name, args=given):
-            return [(name, given or {}, "args")]
-        case ConstrainChildTools(child_arg_nodes=nodes):
-            return [(n.name, n.args or {}, f"child_arg_nodes/{i}/args") for i, n in enumerate(nodes or ())]
-        case _:
-            return []
+    return rule_requests.stored(rules)
 
 
 def _check_type(agent_type: str) -> None:
