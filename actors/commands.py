@@ -43,6 +43,8 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     `approvals` answer what the conversation waits for; `messages` then come after the results. A decision
     on a call or a client's own result of it, each by the call's id. `client_tools` are run by the client
     and hide tools of the agent with the same name; an answer that names none keeps those of the request.
+    `withdraws` are stored messages, positions by id, that models are shown no more: an answer that is to be
+    given anew. They stay in the history.
     """
 
     conversation_id: str
@@ -59,6 +61,7 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     approvals_otid: str | None = None
     client_tools: tuple[ClientTool, ...] | None = None
     steer_run: str | None = None
+    withdraws: dict[str, int] = {}
 
 
 Command = SendMessages

@@ -47,6 +47,7 @@ from storage.records import (
 )
 
 DELTAS = (TextDelta, ReasoningDelta, ToolCallDelta)
+_CUT_BYTES = array("I").itemsize
 
 
 class Packed(Struct, frozen=True, gc=False, tag_field="type", tag="packed"):
@@ -56,13 +57,19 @@ class Packed(Struct, frozen=True, gc=False, tag_field="type", tag="packed"):
     text: str
     cuts: bytes
 
-    def deltas(self) -> list[Event]:
-        """Return the deltas exactly as they were published."""
+    @property
+    def count(self) -> int:
+        """How many deltas there are."""
+        return len(self.cuts) // _CUT_BYTES
+
+    def deltas(self, first: int, end: int) -> list[Event]:
+        """Return the deltas from `first` on and before `end`, exactly as they were published."""
+        cuts = array("I", self.cuts[max(0, first - 1) * _CUT_BYTES : end * _CUT_BYTES])
+        start = cuts.pop(0) if first else 0
         out: list[Event] = []
-        start = 0
-        for end in array("I", self.cuts):
-            out.append(_like(self.first, self.text[start:end]))
-            start = end
+        for cut in cuts:
+            out.append(_like(self.first, self.text[start:cut]))
+            start = cut
         return out
 
 
@@ -73,6 +80,7 @@ _decode = msgspec.msgpack.Decoder(list[Item]).decode
 
 
 # What frozen runs have in common, so that none of them has to hold it: a run of every kind of event.
+_TIMING = Timing(1, 1, 1, 1, 1, 1, accept=1, send=1, delivery=1)
 _ID = "00000000-0000-4000-8000-000000000000"
 _WORDS = _encode(
     [
@@ -114,8 +122,8 @@ _WORDS = _encode(
                 step_id="step-",
             ),
         ),
-        StepFinished("run-", "step-", Usage(1, 1, 1, steps=1, context=1), Timing(1, 1, 1, 1, 1, 1)),
-        StepTimed("run-", "step-", Timing(1, 1, 1, 1, 1, 1), Usage(1, 1, 1, steps=1, context=1)),
+        StepFinished("run-", "step-", Usage(1, 1, 1, steps=1, context=1), _TIMING),
+        StepTimed("run-", "step-", _TIMING, Usage(1, 1, 1, steps=1, context=1)),
         RunFinished("run-", "completed", "end_turn", Usage(1, 1, 1, steps=1, context=1)),
     ]
 )
@@ -134,12 +142,28 @@ def thaw(frozen: bytes) -> list[Item]:
 
 def unpack(items: Sequence[Item]) -> list[Event]:
     """Return the events of packed items, exactly as they were published."""
+    return unpack_part(items, 0, None)
+
+
+def unpack_part(items: Sequence[Item], skip: int, most: int | None) -> list[Event]:
+    """Return the events of packed items after the first `skip`, at most `most` of them.
+
+    Only those are made: a part of a long stream costs what the part is long.
+    """
     events: list[Event] = []
     for item in items:
+        wanted = None if most is None else most - len(events)
+        if wanted == 0:
+            break
+        size = item.count if isinstance(item, Packed) else 1
+        if skip >= size:
+            skip -= size
+            continue
         if isinstance(item, Packed):
-            events += item.deltas()
+            events += item.deltas(skip, size if wanted is None else min(size, skip + wanted))
         else:
             events.append(item)
+        skip = 0
     return events
 
 

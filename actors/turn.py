@@ -184,6 +184,7 @@ class TurnRunner:
         if not self.waiting.applied:
             self.inputs = self.inputs_of(self.waiting, self.thread.end_position)
             answering.take(self)
+            self._withdraw(command.withdraws)
         self._refresh_system(now)
         if command.system is not None:
             self.system_override = openai_chat.encode_system(command.system)
@@ -211,6 +212,12 @@ class TurnRunner:
             self._choose_model()
         except UnknownModelError as error:
             self._fail(ModelError(str(error)))
+
+    def _withdraw(self, positions: dict[str, int]) -> None:
+        """Show models these messages no more, from here on and, with the first checkpoint, for good."""
+        self.rewrites += [MessageRewrite(id=message_id, excluded=True) for message_id in positions]
+        if positions:
+            self.thread.withdraw(set(positions.values()))
 
     def _choose_model(self) -> None:
         settings = self.actor.agent.settings

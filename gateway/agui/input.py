@@ -222,17 +222,11 @@ def answers_of(given: RunAgentInput, waiting: PendingRequest | None) -> tuple[De
 
 def _result(message: HistoryMessage, at: str) -> ToolReturnPart:
     content = message.content
-    if isinstance(content, str):
-        text = content
-    else:
-        parts = _parts(content, at)
-        if any(isinstance(part, ImagePart) for part in parts):
-            raise NotSupportedError("images in results are not supported by this release", param=at)
-        text = "\n".join(part.text for part in parts if isinstance(part, TextPart))
+    text, images = decisions.returned(content if isinstance(content, str) else _parts(content, at), at)
     assert message.tool_call_id is not None, "only results of calls are read"
     if message.error is not None:
-        return ToolReturnPart(message.tool_call_id, "", "error", text or message.error)
-    return ToolReturnPart(message.tool_call_id, "", "success", text)
+        return ToolReturnPart(message.tool_call_id, "", "error", text or message.error, images=images)
+    return ToolReturnPart(message.tool_call_id, "", "success", text, images=images)
 
 
 def client_tools_of(given: RunAgentInput) -> tuple[ClientTool, ...] | None:

@@ -7,9 +7,13 @@ which its text was streamed, its thoughts one derived from that, and the result 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from actors.commands import InputMessage
 from storage.parts import ImagePart, JsonObject, Part, ReasoningPart, TextPart, ToolCallPart, ToolReturnPart
 from storage.records import Message
+
+_encode = msgspec.json.Encoder().encode
 
 
 def reasoning_id(message_id: str) -> str:
@@ -72,6 +76,26 @@ def _said(message: Message, *, thoughts: bool) -> list[JsonObject]:
             said["name"] = message.name
         shown.append(said)
     return shown
+
+
+def newest(shown: Sequence[JsonObject], size_bytes: int, *, whole: bool) -> int:
+    """Return where the newest part of a list begins that is to be shown: 0 where all of it fits.
+
+    A part begins with a message of the user, or at least with none that answers to one before it. `whole`
+    says that the list itself is no part of a longer one.
+    """
+    begin, size = len(shown), 0
+    while begin:
+        size += len(_encode(shown[begin - 1]))
+        if size > size_bytes and begin < len(shown):
+            break
+        begin -= 1
+    if whole and not begin:
+        return 0
+    roles = [one["role"] for one in shown[begin:]]
+    if "user" in roles:
+        return begin + roles.index("user")
+    return begin + next((place for place, role in enumerate(roles) if role != "tool"), 0)
 
 
 def text_of(content: Iterable[Part]) -> str:

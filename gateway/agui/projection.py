@@ -42,6 +42,8 @@ from gateway.agui.state import Memory, MemoryEvent
 from gateway.letta import messages as letta_messages
 from storage.records import JsonObject, Message, ToolCallPart, ToolReturnPart
 
+SNAPSHOT_BYTES = 1024 * 1024  # of the messages in one snapshot; or one that is larger
+
 _encode = msgspec.json.Encoder().encode
 
 _Table = dict[type[Event], Callable[["Projection", Any, list[bytes]], None]]
@@ -78,6 +80,7 @@ class Projection:
         self._memory = Memory(trusting=not resuming)
         self._state: JsonObject | None = None
         self._history: Sequence[Message] | None = None
+        self._whole = True
         self._inputs: list[InputMessage] = []
         self._open: dict[str, tuple[bytes, ...]] = {}  # what ends each stream that is open, oldest first
         self._told: set[str] = set()  # ids of what the client has seen whole, or the beginning of
@@ -103,9 +106,10 @@ class Projection:
         """Take the shared state as it is stored now."""
         self._state = state
 
-    def knows_history(self, messages: Sequence[Message]) -> None:
-        """Take the conversation's messages as they are stored now, oldest first."""
+    def knows_history(self, messages: Sequence[Message], *, whole: bool = True) -> None:
+        """Take the conversation's messages as they are stored now, oldest first; all of them if `whole`."""
         self._history = messages
+        self._whole = whole
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -174,21 +178,27 @@ class Projection:
     def _snapshot(self, out: list[bytes]) -> None:
         """Show the conversation as it was at this place of the stream, however late that is read.
 
-        What comes after this place comes as events: a message is never in both.
+        What comes after this place comes as events: a message is never in both. Of a long conversation it
+        is the newest part, from a message of the user on; its metadata says so, and where the rest is.
         """
         stored, self._history = self._history, None
         if stored is None:
             return
         first = min((m.position for m in stored if m.run_id in self._runs), default=None)
         before = [m for m in stored if m.id in self._committed or first is None or m.position < first]
-        shown = agui_messages.show_all(before, thoughts=self._thoughts)
-        known = {message["id"] for message in shown}
+        told = [(m, one) for m in before for one in agui_messages.show(m, thoughts=self._thoughts)]
+        known = {one["id"] for _, one in told}
+        shown = [one for _, one in told]
         shown += [
             agui_messages.show_input(message, "")
             for message in self._inputs
             if message.otid is not None and message.otid not in known
         ]
-        out.append(_encode({"type": "MESSAGES_SNAPSHOT", "messages": shown}))
+        begin = agui_messages.newest(shown, SNAPSHOT_BYTES, whole=self._whole)
+        event: JsonObject = {"type": "MESSAGES_SNAPSHOT", "messages": shown[begin:]}
+        if told and (begin or not self._whole):
+            event["metadata"] = {"wakeful": _left_out([message for message, _ in told], begin)}
+        out.append(_encode(event))
 
     def _run_finished(self, event: RunFinished, out: list[bytes]) -> None:
         self.finished = True
@@ -323,6 +333,15 @@ class Projection:
         BlockCreated: _remembers,
         BlockDetached: _remembers,
     }
+
+
+def _left_out(messages: Sequence[Message], begin: int) -> JsonObject:
+    """Return what is said of a snapshot that begins in the middle, or after the last, of these messages."""
+    see = f"/v1/conversations/{messages[-1].conversation_id}/messages"
+    if begin == len(messages):
+        return {"truncated": True, "see": see}
+    before = messages[begin].id
+    return {"truncated": True, "before": before, "see": f"{see}?order=desc&after={before}"}
 
 
 def _span(kind: str, message_id: str) -> bytes:

@@ -10,7 +10,7 @@ from actors.channels import Channel
 from actors.errors import ActorError, LogTrimmedError
 from actors.events import Event, RunFinished, RunStarted, RunSteered
 from actors.host import Host
-from gateway import errors
+from gateway import errors, expiring
 from gateway.agui import source
 from gateway.agui.projection import Ids, Projection
 from gateway.agui.source import WHOLE, Place
@@ -26,18 +26,22 @@ from storage.records import JsonObject, Message, Run
 log = logging.getLogger("wakeful.gateway")
 
 KEEPALIVE_SECONDS = 15.0
-HISTORY_MESSAGES = 1000  # a longer conversation is not shown whole: clients would lose what is left out
+HISTORY_MESSAGES = 1000  # the newest ones of a longer conversation are shown; `history` has the others
 KEEPALIVE = b": keepalive\n\n"
 
 
 class Stream(Struct, frozen=True, kw_only=True):
-    """What one client follows: a run, under the names it has for it, after what it has seen."""
+    """What one client follows: a run, under the names it has for it, after what it has seen.
+
+    `expires_at` is the end of its token, in seconds since the epoch.
+    """
 
     run: Following
     ids: Ids
     thoughts: bool
     answering: bool = False
     after: Place | None = None
+    expires_at: float | None = None
 
 
 def response(host: Host, stream: Stream) -> EventStream:
@@ -50,15 +54,18 @@ def response(host: Host, stream: Stream) -> EventStream:
         resuming=stream.after is not None,
     )
 
-    def give_up() -> bytes:
-        ended = projection.broken_off("the run said nothing for too long", "stream_incomplete")
-        return b"".join(_frame(one) for one in ended)
+    def broken_off(message: str, code: str) -> bytes:
+        return b"".join(_frame(one) for one in projection.broken_off(message, code))
 
     return EventStream(
-        _chunks(host, stream, projection),
+        expiring.until(
+            _chunks(host, stream, projection),
+            stream.expires_at,
+            last=lambda: b"" if projection.finished else broken_off(expiring.MESSAGE, expiring.CODE),
+        ),
         ping=lambda: KEEPALIVE,
         ping_seconds=KEEPALIVE_SECONDS,
-        give_up=give_up,
+        give_up=lambda: broken_off("the run said nothing for too long", "stream_incomplete"),
         headers=((b"x-wakeful-run-id", stream.run.run_id.encode()),),
     )
 
@@ -140,8 +147,7 @@ async def _prepare(host: Host, stream: Stream, projection: Projection, event: Ev
         projection.knows_state(await _state(host, stream))
     if projection.wants_history(event):
         stored = await _history(host, stream.run.conversation_id)
-        if stored is not None:
-            projection.knows_history(stored)
+        projection.knows_history(stored[-HISTORY_MESSAGES:], whole=len(stored) <= HISTORY_MESSAGES)
 
 
 def _frames(shown: list[bytes], place: Place | None, after: Place | None) -> list[bytes]:
@@ -165,11 +171,11 @@ def _frame(shown: bytes, place: Place | None = None) -> bytes:
     return b"id: %b:%d.%d\ndata: %b\n\n" % (place.epoch.encode(), place.offset, place.part, shown)
 
 
-async def _history(host: Host, conversation_id: str) -> list[Message] | None:
-    """Return a conversation's messages, oldest first; None where there are too many to show."""
+async def _history(host: Host, conversation_id: str) -> list[Message]:
+    """Return a conversation's messages, oldest first: the newest ones, and one more that are shown."""
     async with connection(host.pool) as conn:
         found = await messages.list_newest(conn, conversation_id, limit=HISTORY_MESSAGES + 1)
-    return None if len(found) > HISTORY_MESSAGES else found[::-1]
+    return found[::-1]
 
 
 async def _state(host: Host, stream: Stream) -> JsonObject:

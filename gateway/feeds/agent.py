@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable
 
 from actors.channels import Channel, Logs
 from actors.events import Event, Position
-from gateway.feeds import frames, shown_events
-from gateway.feeds.agent_log import AgentLog, Entry
+from gateway.feeds import catching_up, frames, shown_events
+from gateway.feeds.agent_log import AgentLog, Begun, Entry
 from gateway.feeds.channel_access import Place
 from gateway.feeds.choices import Choice
-from gateway.feeds.conversation import CONFLATE_ABOVE, RECOVERY_BYTES, since
+from gateway.feeds.conversation import place_of
 from gateway.feeds.frames import publication
 from gateway.feeds.subscriptions import Audience, Subscribed, Subscription, fail
 from gateway.realtime.protocol import Subscribe
@@ -40,32 +40,12 @@ class AgentFeed:
     def join(self, member: Subscription, request: Subscribe) -> Subscribed:
         """Subscribe, and return what was missed: one step, so nothing falls between the two."""
         self.audience.join(member)
-        found = self._found(self._missed(request), member)
-        return Subscribed(
-            epoch=self.log.epoch,
-            offset=self.log.next - 1,
-            recoverable=True,
-            positioned=True,
-            was_recovering=request.recover,
-            recovered=request.recover and found is not None,
-            publications=found or [],
-            close=member.close,
-        )
-
-    def _missed(self, request: Subscribe) -> list[Entry] | None:
-        if not request.recover:
-            return self.log.running()
-        if request.epoch != self.log.epoch:
-            return None
-        return since(request.offset, self.log.next, self.log.since)
-
-    def _found(self, entries: list[Entry] | None, member: Subscription) -> list[bytes] | None:
-        if entries is None:
-            return None
-        if member.pace is not None or len(entries) > CONFLATE_ABOVE:
-            entries = conflated(entries)
-        found = self.publications(entries, member.choice)
-        return None if sum(map(len, found)) > RECOVERY_BYTES else found
+        begun = None if request.recover else self.log.begun()
+        first = None if begun is None else min(begun.starts.values(), default=None)
+        after = place_of(self.position, request, first)
+        if after is not None and begun is None and not self.log.holds(after):
+            after = None
+        return catching_up.answer(_Reader(self, begun), member, request, after=after)
 
     def publications(self, entries: Iterable[Entry], choice: Choice) -> list[bytes]:
         """Return the publications of these events that `choice` wants."""
@@ -107,6 +87,30 @@ class AgentFeed:
     def end(self, code: int, reason: str) -> None:
         """End every subscription."""
         self.audience.end(self.name, code, reason)
+
+
+class _Reader:
+    """An agent's log as one subscriber reads it: from a place on, or of the past only the runs that run."""
+
+    def __init__(self, feed: AgentFeed, begun: Begun | None) -> None:
+        self._log = feed.log
+        self._begun = begun
+        self.publications = feed.publications
+
+    @property
+    def position(self) -> Position:
+        """Where the log stands."""
+        return self._log.position
+
+    def read(self, after: int, most: int) -> list[Entry] | None:
+        """Return the first events after an offset; None where one is forgotten."""
+        if self._begun is None:
+            return self._log.since(after, most)
+        return self._log.told(self._begun, after, most)
+
+    def conflated(self, entries: list[Entry]) -> list[Entry]:
+        """Return entries with adjacent fragments of one stream joined."""
+        return conflated(entries)
 
 
 def _thread(channel: Channel | None) -> str:

@@ -3,6 +3,8 @@
 from collections import deque
 from collections.abc import Iterable
 
+from msgspec import Struct
+
 from actors import clock
 from actors.channels import Channel
 from actors.events import Event, Position
@@ -10,6 +12,13 @@ from actors.events import Event, Position
 MAX_SLICES = 20_000  # of one agent, about 100 bytes each; then the oldest are forgotten
 
 Entry = tuple[int, Channel | None, Event]  # the offset here, the conversation's log, the event
+
+
+class Begun(Struct, frozen=True, gc=False):
+    """Where each conversation's run that runs began, in the agent's order, and where that stood then."""
+
+    starts: dict[Channel, int]
+    top: int
 
 
 class Slice:
@@ -104,25 +113,53 @@ class AgentLog:
         end = self.next if most is None else min(self.next, begin + most)
         return self._read([s.within(begin, end) for s in self._slices if s.start < end and s.end > begin])
 
-    def running(self) -> list[Entry]:
-        """Return what the running runs said so far, each from its start, in the order of the log.
+    def holds(self, offset: int) -> bool:
+        """Say whether everything after `offset` is still here; without reading it."""
+        begin = offset + 1
+        if not 0 < begin <= self.next:
+            return False
+        if begin == self.next:
+            return True
+        if not self._slices or self._slices[0].start > begin:
+            return False
+        wanted = (part.within(begin, self.next) for part in self._slices if part.end > begin)
+        return all(part.channel is None or _oldest(part.channel) <= part.first for part in wanted)
 
-        A run of which the start is forgotten here is left out whole.
-        """
-        begun: set[Channel] = set()
-        wanted: list[Slice] = []
+    def begun(self) -> Begun:
+        """Return where the runs that run began. One of which the start is forgotten here is left out."""
+        starts: dict[Channel, int] = {}
+        passed: set[Channel] = set()
         for part in self._slices:
             channel = part.channel
-            if channel is None or channel.running is None:
+            if channel is None or channel.running is None or channel in passed:
                 continue
-            skip = 0
-            if channel not in begun:
-                skip = channel.running.start - part.first
-                if not 0 <= skip < part.count:
-                    continue
-                begun.add(channel)
-            wanted.append(part.without(skip))
-        return self._read(wanted) or []
+            skip = channel.running.start - part.first
+            if skip < part.count:
+                passed.add(channel)
+                if skip >= 0:
+                    starts[channel] = part.start + skip
+        return Begun(starts, self.next - 1)
+
+    def told(self, begun: Begun, after: int, most: int | None = None) -> list[Entry] | None:
+        """Return, after a place, what those runs said until then and everything that was said since.
+
+        With `most` the first ones alone. None where part of it is forgotten.
+        """
+        wanted: list[Slice] = []
+        count = 0
+        for part in self._slices:
+            first = begun.top + 1
+            if part.channel is not None:
+                first = min(first, begun.starts.get(part.channel, first))
+            first = max(first, after + 1)
+            if first >= part.end:
+                continue
+            wanted.append(part.within(first, part.end))
+            count += wanted[-1].count
+            if most is not None and count >= most:
+                wanted[-1].count -= count - most
+                break
+        return self._read(wanted)
 
     def kept(self, before: int | None = None, most: int | None = None) -> list[Entry]:
         """Return everything that is still here, without what is older than something forgotten.

@@ -1,23 +1,19 @@
 """The channel of one conversation: its log, event for event, encoded once for all who follow it."""
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
 
 from actors.channels import Channel
 from actors.events import Event, Position
-from gateway.feeds import frames, shown_events
+from gateway.feeds import catching_up, frames, shown_events
 from gateway.feeds.channel_access import Place
 from gateway.feeds.choices import Choice
 from gateway.feeds.frames import publication
 from gateway.feeds.subscriptions import Audience, Subscribed, Subscription, fail
 from gateway.realtime.protocol import Subscribe
 
-CONFLATE_ABOVE = 2000  # missed events; more are sent with their adjacent fragments joined
-READ_EVENTS = 50_000  # for one answer: reading them takes about 0.1 s; a gap of more is not recovered
-RECOVERY_BYTES = 4 << 20  # of the publications in one answer; a larger gap is not recovered
+READ_EVENTS = 50_000  # reading them takes about 0.1 s in all; a gap of more is not recovered
 
 Missed = list[tuple[int, Event]]
-E = TypeVar("E")
 
 
 class ConversationFeed:
@@ -50,7 +46,17 @@ class ConversationFeed:
         if self._stop is None:
             self._stop = self.channel.listen(self._hear)
         self.audience.join(member)
-        return answer(self.position, missed(self.channel, request), request, member, self.publications)
+        running = self.channel.running
+        after = place_of(self.position, request, None if running is None else running.start)
+        return catching_up.answer(self, member, request, after=after)
+
+    def read(self, after: int, most: int) -> Missed | None:
+        """Return the first events after an offset; None where one is forgotten."""
+        return self.channel.since(after, most)
+
+    def conflated(self, entries: Missed) -> Missed:
+        """Return events with adjacent fragments of one stream joined; see `frames.conflated`."""
+        return frames.conflated(entries)
 
     def publications(self, events: Iterable[tuple[int, Event]], choice: Choice) -> list[bytes]:
         """Return the publications of these events that `choice` wants."""
@@ -93,49 +99,15 @@ class ConversationFeed:
         self.audience.end(self.name, code, reason)
 
 
-def missed(channel: Channel, request: Subscribe) -> Missed | None:
-    """Return what a subscriber has to be sent first; None where not all of it is here any more.
+def place_of(position: Position, request: Subscribe, running: int | None) -> int | None:
+    """Return the offset after which a subscriber is to be sent everything; None where that is not possible.
 
-    Without `recover` that is what the running run said so far.
+    Without `recover` that is where the running run begins, if there is one.
     """
-    if request.recover and request.epoch != channel.epoch:
+    if not request.recover:
+        after = position.offset if running is None else running - 1
+    elif request.epoch == position.epoch:
+        after = request.offset
+    else:
         return None
-    if request.recover:
-        return since(request.offset, channel.next, channel.since)
-    running = channel.running
-    return [] if running is None else since(running.start - 1, channel.next, channel.since)
-
-
-def since(offset: int, end: int, read: Callable[[int], list[E] | None]) -> list[E] | None:
-    """Return what `read` finds after an offset; None where that is more than one answer may cost."""
-    return None if end - offset > READ_EVENTS else read(offset)
-
-
-def answer(
-    position: Position,
-    events: Missed | None,
-    request: Subscribe,
-    member: Subscription,
-    publications: Callable[[Missed, Choice], list[bytes]],
-) -> Subscribed:
-    """Return the answer to a subscriber of a log: everything it missed, or nothing of it.
-
-    Many events, and those of a subscriber with a rate, come with adjacent fragments joined.
-    """
-    found: list[bytes] | None = None
-    if events is not None:
-        if member.pace is not None or len(events) > CONFLATE_ABOVE:
-            events = frames.conflated(events)
-        found = publications(events, member.choice)
-        if sum(map(len, found)) > RECOVERY_BYTES:
-            found = None
-    return Subscribed(
-        epoch=position.epoch,
-        offset=position.offset,
-        recoverable=True,
-        positioned=True,
-        was_recovering=request.recover,
-        recovered=request.recover and found is not None,
-        publications=found or [],
-        close=member.close,
-    )
+    return after if 0 <= position.offset - after <= READ_EVENTS else None

@@ -1,7 +1,10 @@
 """The channel of the fleet: how every agent is doing that the subscriber may see, twice a second at most."""
 
+import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
+from itertools import islice
+from typing import TypeVar
+from weakref import WeakSet
 
 import anyio
 
@@ -13,16 +16,17 @@ from actors.status import AgentFigures
 from gateway.auth import Caller
 from gateway.feeds import frames, json_patch
 from gateway.feeds.choices import Choice
-from gateway.feeds.subscriptions import Audience, Subscribed, Subscription, joined_state
+from gateway.feeds.fleet_pieces import AGENTS_PER_PUBLICATION, Doing, FleetPieces, path_of, shown
+from gateway.feeds.subscriptions import Audience, Subscribed, Subscription, joined_state, seen
 from gateway.realtime.protocol import Subscribe
 from storage import agents
 from storage.pool import connection
 
 MAX_AGENTS = 1000  # that are shown though they sleep; those that live are all shown
-AGENTS_PER_PUBLICATION = 500  # about 150 bytes each
 READ_SECONDS = 10.0
+READ_AGENTS = 100  # looked at at once, some 20 µs each
 
-Doing = dict[str, Any]
+T = TypeVar("T")
 Key = tuple[str, frozenset[str] | None]  # the organisation, and which of its agents; None: all
 
 
@@ -36,6 +40,7 @@ class Activity:
 
     def __init__(self, host: Host) -> None:
         self._touched: set[str] = set()
+        self._waiting: dict[str, None] = {}  # to be looked at, in the order in which they are
         self._restless: set[str] = set()  # those of which figures change by the passing of time alone
         self._host = host
         self._stop = host.logs.watch_all(self._hear)
@@ -44,16 +49,26 @@ class Activity:
         if channel is not None:
             self._touched.add(channel.agent_id)
 
-    def look(self) -> dict[str, AgentFigures | None]:
-        """Return the figures of agents that may have changed; None of those that do not live any more."""
-        looked, self._touched = self._touched | self._restless, set()
+    def gather(self) -> None:
+        """Let the next looks be at everything that may have changed until now."""
+        self._waiting |= dict.fromkeys(self._touched | self._restless)
+        self._touched, self._restless = set(), set()
+
+    @property
+    def waits(self) -> bool:
+        """Whether there is more to look at."""
+        return bool(self._waiting)
+
+    def look(self, most: int) -> dict[str, AgentFigures | None]:
+        """Return the figures of so many agents that may have changed; None of those that do not live any
+        more."""
         found: dict[str, AgentFigures | None] = {}
-        for agent_id in looked:
+        for agent_id in tuple(islice(self._waiting, most)):
+            del self._waiting[agent_id]
             actor = self._host.alive(agent_id)
-            found[agent_id] = None if actor is None else status.figures(actor)
-        self._restless = {
-            agent_id for agent_id, doing in found.items() if doing is not None and doing.status != "idle"
-        }
+            doing = found[agent_id] = None if actor is None else status.figures(actor)
+            if doing is not None and doing.status != "idle":
+                self._restless.add(agent_id)
         return found
 
     def stop(self) -> None:
@@ -62,18 +77,21 @@ class Activity:
 
 
 class FleetFeed:
-    """Shows one fleet. Its log is the last state alone: who missed a change gets it whole."""
+    """Shows one fleet. Its log is the last state alone: who missed a change gets it whole, in pieces."""
 
     def __init__(self, host: Host, key: Key, *, left: Callable[["FleetFeed"], None]) -> None:
         self.name = "fleet"
         self.key = key
         self.waiting = 0  # subscribers that are about to join
         self.audience = Audience(lambda: left(self))
+        self.agents: dict[str, Doing] = {}
         self._host = host
         self._epoch = clock.new_id("e")[2:10]
-        self._offset = 0
-        self._agents: dict[str, Doing] | None = None
+        self._offset = 1
+        self._known = False
+        self._finding_out = asyncio.Lock()
         self._gone: set[str] = set()  # deleted while the database was asked
+        self._shown: WeakSet[FleetPieces] = WeakSet()  # to those who are not told of changes yet
 
     def __len__(self) -> int:
         return len(self.audience) + self.waiting
@@ -84,41 +102,59 @@ class FleetFeed:
         return Position(self._epoch, self._offset)
 
     async def ready(self) -> None:
-        """Return when it is known which agents there are.
+        """Return when it is known which agents there are. Lets others work between two parts of many.
 
         Raises:
             UnavailableError, TimeoutError
         """
-        if self._agents is not None:
-            return
+        with anyio.fail_after(READ_SECONDS):
+            async with self._finding_out:
+                if not self._known:
+                    await self._find_out()
+
+    async def _find_out(self) -> None:
         organization_id, among = self.key
         wanted = None if among is None else sorted(among)
-        with anyio.fail_after(READ_SECONDS):
-            async with connection(self._host.pool) as conn:
-                names = await agents.names(
-                    conn, organization_id=organization_id, among=wanted, limit=MAX_AGENTS
-                )
-        if self._agents is None:
-            resting = {agent_id: _resting(name) for agent_id, name in names if agent_id not in self._gone}
-            alive = (a for a in self._host.fleet(organization_id) if self._sees(a.agent_id))
-            self._agents = resting | {a.agent_id: _doing(a) for a in alive}
-            self._offset = 1
+        async with connection(self._host.pool) as conn:
+            names = await agents.names(conn, organization_id=organization_id, among=wanted, limit=MAX_AGENTS)
+        for count, agent_id in enumerate(self._host.living()):
+            if count % READ_AGENTS == 0:
+                await asyncio.sleep(0)
+            actor = self._host.alive(agent_id)
+            if actor is not None and self._sees(agent_id):
+                self.agents[agent_id] = _doing(status.figures(actor))
+        for agent_id, name in names:
+            if agent_id not in self._gone:
+                self.agents.setdefault(agent_id, _resting(name))
+        self._known = True
+        self._gone.clear()
 
     def join(self, member: Subscription, request: Subscribe) -> Subscribed:
-        """Subscribe, and return the fleet unless it was seen already: one step. Call it when `ready`."""
+        """Subscribe, and return the fleet unless it was seen already: one step. Call it when `ready`.
+
+        Of a large one the first part is in the answer, which stands before the state as it is now.
+        """
+        assert self._known
         self.audience.join(member)
-        at = Position(self._epoch, self._offset)
-        return joined_state(member, request, at=at, snapshot=self.snapshot)
+        at = self.position
+        if seen(request, at):
+            return joined_state(member, request, at=at, publications=None)
+        pieces = FleetPieces(self, member, before=at.offset - 1)
+        self._shown.add(pieces)
+        publications = pieces.piece()
+        if not pieces.behind:
+            return joined_state(member, request, at=at, publications=publications)
+        begun = Position(at.epoch, at.offset - 1)
+        return joined_state(member, request, at=begun, publications=publications, rest=pieces)
 
     def snapshot(self, choice: Choice) -> list[bytes]:
-        """Return the fleet as publications: a snapshot, and patches with what is too much for one."""
-        assert self._agents is not None
-        first, *rest = _parts(list(self._agents.items())) or [[]]
-        shown = [frames.of_snapshot(self.name, self._offset, {"agents": dict(first)})]
-        for part in rest:
-            patch = [_operation(agent_id, doing) for agent_id, doing in part]
-            shown.append(frames.of_patch(self.name, self._offset, patch))
-        return [frame.pub for frame in shown if choice.takes(frame)]
+        """Return the fleet as one publication; of a large one a part, which says so."""
+        part = dict(islice(self.agents.items(), AGENTS_PER_PUBLICATION))
+        told = None
+        if len(part) < len(self.agents):
+            told = {"truncated": True, "agents": len(self.agents), "see": "agent.list"}
+        frame = frames.of_snapshot(self.name, self._offset, {"agents": part}, told=told)
+        return [frame.pub] if choice.takes(frame) else []
 
     def _sees(self, agent_id: str) -> bool:
         organization_id, among = self.key
@@ -129,11 +165,9 @@ class FleetFeed:
 
     def look(self, looked: dict[str, AgentFigures | None]) -> None:
         """Show what changed of these agents."""
-        if self._agents is None:
-            return
         changed: dict[str, Doing] = {}
         for agent_id, figures in looked.items():
-            before = self._agents.get(agent_id)
+            before = self.agents.get(agent_id)
             if figures is not None and self._sees(agent_id):
                 doing = _doing(figures)
             elif figures is None and before is not None:  # it sleeps
@@ -142,17 +176,19 @@ class FleetFeed:
                 continue
             if doing != before:
                 changed[agent_id] = doing
-        self._agents |= changed
-        self._publish([_operation(agent_id, doing) for agent_id, doing in changed.items()])
+        self.agents |= changed
+        self._publish([shown(agent_id, doing) for agent_id, doing in changed.items()], changed)
 
     def gone(self, agent_id: str) -> None:
         """An agent was deleted."""
-        if self._agents is None:
+        if not self._known:
             self._gone.add(agent_id)
-        elif self._agents.pop(agent_id, None) is not None:
-            self._publish([{"op": "remove", "path": f"/agents/{agent_id}"}])
+        if self.agents.pop(agent_id, None) is not None:
+            self._publish([{"op": "remove", "path": path_of(agent_id)}], [agent_id])
 
-    def _publish(self, patch: list[json_patch.Operation]) -> None:
+    def _publish(self, patch: list[json_patch.Operation], changed: Iterable[str]) -> None:
+        for pieces in self._shown:
+            pieces.changed(changed)
         for part in _parts(patch):
             self._offset += 1
             self.audience.send(frames.of_patch(self.name, self._offset, part))
@@ -194,11 +230,6 @@ def _asleep(host: Host, agent_id: str) -> str:
     return "waiting_for_approval" if host.is_asking(agent_id) else "idle"
 
 
-def _operation(agent_id: str, doing: Doing) -> json_patch.Operation:
-    """Return the operation that shows an agent, whether it was shown before or not."""
-    return {"op": "add", "path": f"/agents/{agent_id}", "value": doing}
-
-
-def _parts(items: list[Any]) -> Iterable[Any]:
+def _parts(items: list[T]) -> Iterable[list[T]]:
     size = AGENTS_PER_PUBLICATION
     return [items[i : i + size] for i in range(0, len(items), size)]

@@ -74,10 +74,19 @@ def of_event(channel: str, head: bytes, offset: int, event: Event, *, thread: st
 
 
 def of_snapshot(
-    channel: str, offset: int, state: object, *, tags: bytes = b"", thought: bool = False
+    channel: str,
+    offset: int,
+    state: object,
+    *,
+    tags: bytes = b"",
+    thought: bool = False,
+    told: object = None,
 ) -> Frame:
-    """Return the frame that says all of a channel's state."""
-    pub = publication(offset, _encode({"type": "STATE_SNAPSHOT", "snapshot": state}), tags)
+    """Return the frame that says all of a channel's state. `told` goes into its metadata."""
+    event: dict[str, object] = {"type": "STATE_SNAPSHOT", "snapshot": state}
+    if told is not None:
+        event["metadata"] = {"wakeful": told}
+    pub = publication(offset, _encode(event), tags)
     push = b"%b%b}}" % (head_of(channel), pub)
     return Frame(channel, offset, push, pub, None, "STATE_SNAPSHOT", channel, thought, "", tags)
 

@@ -15,7 +15,7 @@ from gateway.feeds import agent_state, frames, json_patch, state_reading
 from gateway.feeds.agent_state import Document
 from gateway.feeds.choices import Choice
 from gateway.feeds.state_reading import HotReader, Signature
-from gateway.feeds.subscriptions import Audience, Subscribed, Subscription, joined_state
+from gateway.feeds.subscriptions import Audience, Subscribed, Subscription, joined_state, seen
 from gateway.realtime.protocol import PERMISSION_REVOKED, Subscribe
 from storage.errors import NotFoundError, StorageError
 
@@ -81,7 +81,8 @@ class StateFeed:
         assert self._state is not None
         (self._trusted if member.choice.thoughts else self._others).join(member)
         at = Position(self._epoch, self._offset)
-        return joined_state(member, request, at=at, snapshot=self.snapshot)
+        state = None if seen(request, at) else self.snapshot(member.choice)
+        return joined_state(member, request, at=at, publications=state)
 
     def snapshot(self, choice: Choice) -> list[bytes]:
         """Return the state as a publication, as far as `choice` sees and wants it. Only when `ready`."""

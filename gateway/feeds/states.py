@@ -18,6 +18,8 @@ from gateway.realtime.protocol import PERMISSION_DENIED, PERMISSION_REVOKED, Pro
 from storage.errors import NotFoundError
 
 LOOK_EVERY = 0.5  # seconds
+LOOK_AGENTS = 200  # looked at at once, some 20 µs each; ten thousand that all work are shown every 2.5 s
+LOOK_PAUSE = 0.05
 
 _UserKey = tuple[str, Key]  # the channel, and which agents it shows
 
@@ -36,6 +38,7 @@ class StateFeeds:
         self._host = host
         self._look_every = look_every
         self._timer: asyncio.TimerHandle | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._places: dict[str, Place] = {}
         self._states: dict[str, StateFeed] = {}
         self._fleets: dict[Key, FleetFeed] = {}
@@ -135,11 +138,22 @@ class StateFeeds:
         if self._fleets or self._states:
             self._keep_looking()
         if self._activity is not None:
-            looked = self._activity.look()
-            for fleet in tuple(self._fleets.values()):
-                fleet.look(looked)
+            self._activity.gather()
+            if self._looking is None:
+                self._look_at_some()
         for state in tuple(self._states.values()):
             state.look()
+
+    def _look_at_some(self) -> None:
+        """Show what some agents do, and a moment later what others do: nobody waits for a large fleet."""
+        self._looking = None
+        if self._activity is None:
+            return
+        looked = self._activity.look(LOOK_AGENTS)
+        for fleet in tuple(self._fleets.values()):
+            fleet.look(looked)
+        if self._activity.waits:
+            self._looking = asyncio.get_running_loop().call_later(LOOK_PAUSE, self._look_at_some)
 
     async def last(self, caller: Caller, place: Place, choice: Choice) -> tuple[Position, list[bytes]]:
         """Return the last state of an agent, or of the fleet, and where its channel stands.
@@ -208,9 +222,10 @@ class StateFeeds:
         """Stop listening."""
         if self._block_changed in self._host.on_block:
             self._host.on_block.remove(self._block_changed)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._looking):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._looking = None
         for feed in tuple(self._states.values()):
             feed.stop()
         if self._activity is not None:

@@ -33,8 +33,28 @@ class Sink(Protocol):
         ...
 
 
+class Rest(Protocol):
+    """What a subscriber still has to be sent before it follows live."""
+
+    @property
+    def behind(self) -> bool:
+        """Whether there is a further piece."""
+        ...
+
+    def piece(self) -> list[bytes]:
+        """Return the next publications, in order; after the last ones the subscriber is live.
+
+        Raises:
+            ForgottenError: They are not there any more; the subscription is to be ended.
+        """
+        ...
+
+
 class Subscribed(Struct):
-    """A subscription that is live: where the channel stands, what was missed, and how to end it."""
+    """A subscription: where it stands, what was missed until there, and how to end it.
+
+    Without a `rest` it is live.
+    """
 
     epoch: str
     offset: int
@@ -44,16 +64,18 @@ class Subscribed(Struct):
     recovered: bool
     publications: list[bytes]
     close: Callable[[], None]
+    rest: Rest | None = None
 
 
 class Subscription:
-    """One subscriber of one channel."""
+    """One subscriber of one channel. One that is `behind` hears nothing: it still gets what it missed."""
 
-    __slots__ = ("audience", "choice", "pace", "sink")
+    __slots__ = ("audience", "behind", "choice", "pace", "sink")
 
     def __init__(self, sink: Sink, choice: Choice) -> None:
         self.sink = sink
         self.choice = choice
+        self.behind = False
         self.audience: Audience | None = None
         self.pace = None if choice.rate is None else Pace(sink, 1 / choice.rate)
 
@@ -65,6 +87,12 @@ class Subscription:
             self.sink.send(frame)
         else:
             self.pace.take(frame)
+
+    def caught_up(self) -> None:
+        """It has been given everything: from the next frame on it hears what is said."""
+        self.behind = False
+        if self.audience is not None:
+            self.audience.sort_anew()
 
     def close(self) -> None:
         """Leave the channel. Closing twice is no error; what waits for its time is dropped."""
@@ -162,20 +190,30 @@ def fail(error: Exception, end: Callable[[int, str], None]) -> None:
     end(INSUFFICIENT_STATE, "insufficient state")
 
 
+def seen(request: Subscribe, at: Position) -> bool:
+    """Say whether a subscriber of state has seen the state `at`."""
+    return request.recover and (request.epoch, request.offset) == (at.epoch, at.offset)
+
+
 def joined_state(
-    member: Subscription, request: Subscribe, *, at: Position, snapshot: Callable[[Choice], list[bytes]]
+    member: Subscription,
+    request: Subscribe,
+    *,
+    at: Position,
+    publications: list[bytes] | None,
+    rest: Rest | None = None,
 ) -> Subscribed:
-    """Return what a subscriber of state gets: `snapshot`, or nothing where it has seen the state `at`."""
-    seen = request.recover and (request.epoch, request.offset) == (at.epoch, at.offset)
+    """Return what a subscriber of state gets: the state `at`, or None where it has `seen` that."""
     return Subscribed(
         epoch=at.epoch,
         offset=at.offset,
         recoverable=True,
         positioned=True,
         was_recovering=request.recover,
-        recovered=seen,
-        publications=[] if seen else snapshot(member.choice),
+        recovered=publications is None,
+        publications=publications or [],
         close=member.close,
+        rest=rest,
     )
 
 
@@ -221,11 +259,16 @@ class Audience:
             if member.audience is self:
                 member.offer(frame)
 
+    def sort_anew(self) -> None:
+        """Look at the subscribers again before the next frame: one of them changed."""
+        self._stale = True
+
     def _sort(self) -> None:
-        plain = [member for member in self._members if not member.choice.filters]
+        hearing = [member for member in self._members if not member.behind]
+        plain = [member for member in hearing if not member.choice.filters]
         self._open = tuple([member.sink.send for member in plain])
         self._trusted = tuple([member.sink.send for member in plain if member.choice.thoughts])
-        self._choosy = tuple([member for member in self._members if member.choice.filters])
+        self._choosy = tuple([member for member in hearing if member.choice.filters])
         self._stale = False
 
     def end(self, channel: str, code: int, reason: str) -> None:

@@ -6,8 +6,7 @@ own group, with a deadline, and ends with it. The order of what is sent is the s
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, assert_never
 
 import anyio
@@ -17,9 +16,10 @@ from actors import clock
 from gateway import errors
 from gateway.auth import THOUGHTS, Caller
 from gateway.errors import TokenExpiredError, TooManyRequestsError, UnauthorizedError
+from gateway.feeds.catching_up import ForgottenError
 from gateway.feeds.feeds import Feeds
 from gateway.feeds.frames import Frame
-from gateway.feeds.subscriptions import Subscribed
+from gateway.feeds.subscriptions import Rest, Subscribed, fail
 from gateway.realtime import protocol
 from gateway.realtime.outbound import Outbound
 from gateway.realtime.places import Place, Places
@@ -42,6 +42,7 @@ from gateway.realtime.session_outputs import (
     Work,
 )
 from gateway.realtime.sockets import Socket
+from gateway.realtime.turns import Turns, catch_up
 from gateway.tokens import Identity, Tokens
 
 log = logging.getLogger("wakeful.realtime")
@@ -77,13 +78,14 @@ class Services(msgspec.Struct, frozen=True):
 class Subscriber:
     """Takes a channel's publications for a connection."""
 
-    __slots__ = ("_connection", "_following", "_push", "close")
+    __slots__ = ("_connection", "_following", "_push", "close", "rest")
 
     def __init__(self, connection: "Connection", following: Following) -> None:
         self._connection = connection
         self._following = following
         self._push = connection.outbound.push
         self.close: Callable[[], None] | None = None
+        self.rest: Rest | None = None
 
     def send(self, frame: Frame) -> None:
         """Send a frame, or keep it until the subscription's reply is out."""
@@ -124,12 +126,11 @@ class Connection:
         self._joining: dict[Following, asyncio.Task[None]] = {}
         self._subscribers: dict[Following, Subscriber] = {}
         self._order: asyncio.Lock | None = None
-        self._turns: asyncio.Lock | None = None
-        self._room: asyncio.Event | None = None
         self.session = Session(client=clock.new_id("cl"), node=services.node, now=self._loop.time())
         self.outbound = Outbound(
             socket, later=self._loop.call_later, slow=self._slow, budget=services.places.budget
         )
+        self._turns = Turns(self.outbound, unsent=socket.unsent, slow=self._slow)
         self._timer = self._loop.call_at(self.session.due(), self._tick)
 
     # --- the socket's side ----------------------------------------------------------------------
@@ -141,8 +142,7 @@ class Connection:
     def writable(self) -> None:
         """Send what waits."""
         self.outbound.writable()
-        if self._room is not None and self.outbound.free:
-            self._room.set()
+        self._turns.writable()
 
     def lost(self) -> None:
         """The connection is gone; everything of it ends."""
@@ -167,12 +167,16 @@ class Connection:
                     self._leave(following)
                 case Close(code, reason):
                     self._close(code, reason)
+                case Follow():
+                    self._joining[output.following] = self._begin(self._follow(output))
                 case _:
-                    task = self._tasks.create_task(self._work(output))
-                    self._under_way.add(task)
-                    task.add_done_callback(self._under_way.discard)
-                    if isinstance(output, Follow):
-                        self._joining[output.following] = task
+                    self._begin(self._work(output))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
 
     def _slow(self) -> None:
         log.info("slow client", extra={"client": self.session.client})
@@ -193,7 +197,8 @@ class Connection:
                 task.cancel()
 
     def _leave(self, following: Following) -> None:
-        if (task := self._joining.pop(following, None)) is not None:
+        task = self._joining.pop(following, None)
+        if task is not None and task is not asyncio.current_task():
             task.cancel()
         subscriber = self._subscribers.pop(following, None)
         if subscriber is not None and subscriber.close is not None:
@@ -229,10 +234,13 @@ class Connection:
                 await self._authenticate(work)
             case Renew(command_id, request):
                 await self._renew(command_id, request.token)
-            case Follow():
-                await self._follow(work)
+            case Follow(following=following):
+                async with self._turns.turn():
+                    result = await self._join(following, work.request)
+                    # Nothing was awaited since the channel was joined: no publication is ahead of the reply.
+                    self.perform(self.session.subscribed(following, result))
             case Read(command_id, request):
-                async with self._in_turn():
+                async with self._turns.turn():
                     found = await self._services.feeds.history(self._known(), request)
                     reply = protocol.history(
                         command_id, publications=found.publications, epoch=found.epoch, offset=found.offset
@@ -276,7 +284,7 @@ class Connection:
         identity = self._identity
         if work.request.token or identity is None:
             identity = self._services.tokens.identify(work.request.token or None, loopback=self._loopback)
-        ttl = _ttl(identity)
+        ttl = identity.ttl()
         caller = identity.caller
         try:
             self._services.places.name(self._place, caller.user_id)
@@ -309,7 +317,7 @@ class Connection:
         """Go on as whom the new token names, with what it may still do."""
         before = self._known()
         identity = self._services.tokens.identify(token or None, loopback=self._loopback)
-        ttl = _ttl(identity)
+        ttl = identity.ttl()
         after = identity.caller
         if (after.user_id, after.organization_id) != (before.user_id, before.organization_id):
             raise UnauthorizedError  # somebody else; the connection is not theirs
@@ -341,27 +349,25 @@ class Connection:
     # --- channels -------------------------------------------------------------------------------
 
     async def _follow(self, work: Follow) -> None:
+        """Join a channel; then send what is missed of it, for as long as that takes its client."""
         following = work.following
         try:
-            async with self._in_turn():
-                result = await self._join(following, work.request)
-                # Nothing was awaited since the channel was joined: no publication is ahead of the reply.
-                self.perform(self.session.subscribed(following, result))
+            await self._work(work)
+            subscriber = self._subscribers.get(following)
+            if subscriber is not None and subscriber.rest is not None:
+                await catch_up(self.outbound, self._turns, following.channel, subscriber.rest)
+                subscriber.rest = None
+        except ForgottenError:
+            self._cut_short(following)
+        except Exception as error:  # noqa: BLE001 - the boundary of a subscription: it ends, nothing else
+            fail(error, lambda _code, _reason: self._cut_short(following))
         finally:
             self._joining.pop(following, None)
 
-    @asynccontextmanager
-    async def _in_turn(self) -> AsyncGenerator[None]:
-        """Let answers that hold publications go out one after the other, each when what was sent is taken.
-
-        Several at once would fill the queue of a client that reads as fast as it can.
-        """
-        self._turns = self._turns or asyncio.Lock()
-        async with self._turns:
-            while not self.outbound.free:
-                self._room = asyncio.Event()
-                await self._room.wait()
-            yield
+    def _cut_short(self, following: Following) -> None:
+        """End a subscription that cannot go on; its client comes back from where it is."""
+        code, reason = protocol.INSUFFICIENT_STATE, "insufficient state"
+        self.perform(self.session.ended(following, code=code, reason=reason))
 
     async def _join(self, following: Following, request: protocol.Subscribe) -> SubscribeResult:
         subscriber = Subscriber(self, following)
@@ -369,7 +375,7 @@ class Connection:
         if following.state is OVER or self.over.is_set():
             joined.close()
         else:
-            subscriber.close = joined.close
+            subscriber.close, subscriber.rest = joined.close, joined.rest
             self._subscribers[following] = subscriber
         return _result(joined)
 
@@ -384,17 +390,3 @@ def _result(joined: Subscribed) -> SubscribeResult:
         recovered=joined.recovered,
         publications=[msgspec.Raw(publication) for publication in joined.publications],
     )
-
-
-def _ttl(identity: Identity) -> float | None:
-    """Return the seconds until an identity ends, None where it does not.
-
-    Raises:
-        TokenExpiredError: It has ended.
-    """
-    if identity.expires_at is None:
-        return None
-    ttl = identity.expires_at - clock.now().timestamp()
-    if ttl <= 0:
-        raise TokenExpiredError
-    return ttl

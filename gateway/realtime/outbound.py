@@ -13,7 +13,7 @@ from gateway.feeds.frames import Frame, merge, merged
 from gateway.realtime.places import Budget
 
 MAX_ITEMS = 512
-MAX_BYTES = 896 * 1024  # with the transport's own buffer less than 1 MiB
+MAX_BYTES = 1024 * 1024  # that wait, and that the transport holds
 CONDENSE_ITEMS = MAX_ITEMS // 4
 CONDENSE_BYTES = MAX_BYTES // 4
 MORE_ITEMS = 32  # by which it grows before it is condensed anew, so that this costs little per message
@@ -180,7 +180,7 @@ class Outbound:
         self._count(sum(map(_cost, items)) - self._bytes)
         self._condense_items = max(CONDENSE_ITEMS, len(queue) + MORE_ITEMS)
         self._condense_bytes = max(CONDENSE_BYTES, self._bytes + MORE_BYTES)
-        if self._condense_items > MAX_ITEMS or self._condense_bytes > MAX_BYTES:
+        if self._condense_items > MAX_ITEMS or self._condense_bytes + self._wire.unsent() > MAX_BYTES:
             self._give_up()
 
     def _check(self) -> None:

@@ -17,6 +17,7 @@ ABORT_SECONDS = 1.0  # what a peer gets to take what was sent and to answer our 
 SEND_BUFFER_BYTES = 128 * 1024  # the kernel's; it would grow to megabytes for a peer that reads nothing
 MAX_FRAGMENTS = 1024
 PING_SECONDS = 20.0
+PONG = b"\x8a"  # the first byte of a whole pong
 EXTENSION = "wakeful.socket"  # the key of the socket in an ASGI scope's extensions
 
 
@@ -93,11 +94,14 @@ class Socket(WebSocketsSansIOProtocol):
             self.handle_parser_exception()
 
     def handle_ping(self) -> None:
-        """Answer a ping, unless the peer does not take the answers."""
+        """Answer a ping, unless the peer does not take the answers.
+
+        The answer to a close that was read together with it waits until what came before it is answered.
+        """
+        writes = self.conn.data_to_send()
+        self.conn.writes += [one for one in writes if one[:1] != PONG]
         if self.ready:
-            super().handle_ping()
-        else:
-            self.conn.data_to_send()  # the pong, which nobody waits for
+            self.transport.write(b"".join([one for one in writes if one[:1] == PONG]))
         if self.listener is not None:
             self.listener.received(b"")
 

@@ -74,6 +74,14 @@ def offsets_of(subscribed: Subscribed) -> list[int]:
     return [published(pub)["offset"] for pub in subscribed.publications]
 
 
+def rest_of(subscribed: Subscribed) -> list[list[bytes]]:
+    """Return what a subscriber still has to be sent, piece by piece; after that it is live."""
+    pieces: list[list[bytes]] = []
+    while subscribed.rest is not None and subscribed.rest.behind:
+        pieces.append(subscribed.rest.piece())
+    return pieces
+
+
 def data_of(publications: list[bytes]) -> list[dict[str, Any]]:
     return [published(pub)["data"] for pub in publications]
 

@@ -9,7 +9,7 @@ import jsonpatch
 from gateway.auth import LOOPBACK, Caller
 from gateway.feeds.feeds import Feeds, Frame, Subscribed
 from gateway.realtime.protocol import Subscribe, SubscribeData
-from tests.gateway.feeding import published
+from tests.gateway.feeding import published, rest_of
 
 SECONDS = 10.0
 
@@ -33,6 +33,9 @@ class Viewer:
         for pub in subscribed.publications:
             self._take(pub)
         self.offset = subscribed.offset
+        for piece in rest_of(subscribed):
+            for pub in piece:
+                self._take(pub)
 
     def _take(self, pub: bytes) -> None:
         publication = published(pub)

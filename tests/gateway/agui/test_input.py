@@ -133,6 +133,18 @@ def test_a_result_of_parts_is_their_text() -> None:
     )
 
 
+def test_a_result_may_hold_images_that_a_provider_can_be_sent() -> None:
+    def shown(source: dict[str, Any]) -> Any:
+        parts = [{"type": "text", "text": "see"}, {"type": "image", "source": source}]
+        return agui_input.answers_of(given(told("x", "c2", parts)), WAITING)
+
+    image = ImagePart({"type": "url", "url": "https://x.example/a.png"})
+    taken = shown({"type": "url", "value": "https://x.example/a.png"})
+    assert taken == (ToolReturnPart("c2", "", "success", "see", images=(image,)),)
+    with pytest.raises(InvalidRequestError):
+        shown({"type": "url", "value": "file:///etc/passwd"})
+
+
 def test_edited_arguments_go_with_the_approval() -> None:
     asked = given(resume=[resume("c1", {"approved": True, "editedArgs": {"sum": 2}})])
     assert agui_input.answers_of(asked, WAITING) == (ApprovalPart("c1", True, None, '{"sum":2}'),)

@@ -1,5 +1,8 @@
 """Stored messages as AG-UI shows them, under the ids of their streams."""
 
+from typing import Any
+
+import pytest
 from ag_ui.core import Message as AguiMessage
 from pydantic import TypeAdapter
 
@@ -30,6 +33,34 @@ def test_results_stand_alone_and_say_what_failed() -> None:
     fine, bad = agui_messages.show(both, thoughts=True)
     assert (fine["toolCallId"], fine["content"], "error" in fine) == ("a", "fine", False)
     assert (bad["id"], bad["error"]) == ("result-b", "bad")
+
+
+def listed(*roles: str, size: int = 100) -> list[dict[str, Any]]:
+    return [{"id": str(place), "role": role, "content": "x" * size} for place, role in enumerate(roles)]
+
+
+def test_of_a_list_that_fits_nothing_is_left_out() -> None:
+    shown = listed("assistant", "user", "tool", "assistant")
+    assert agui_messages.newest(shown, 10_000, whole=True) == 0
+    assert agui_messages.newest([], 10, whole=True) == agui_messages.newest([], 10, whole=False) == 0
+
+
+@pytest.mark.parametrize(
+    ("roles", "fitting", "whole", "begin"),
+    [
+        (["user", "assistant", "user", "assistant"], 3, True, 2),
+        (["user", "assistant", "tool", "assistant"], 2, True, 3),
+        (["user", "assistant", "tool", "tool"], 2, True, 2),
+        (["assistant", "user", "assistant"], 9, False, 1),
+        (["user", "assistant"], 9, False, 0),
+        (["user", "assistant"], 0, True, 1),
+    ],
+)
+def test_a_part_begins_with_a_message_of_the_user_if_it_has_one(
+    roles: list[str], fitting: int, whole: bool, begin: int
+) -> None:
+    shown = listed(*roles)
+    assert agui_messages.newest(shown, fitting * 150, whole=whole) == begin
 
 
 def test_neither_the_system_prompt_nor_answers_to_requests_are_shown() -> None:

@@ -75,7 +75,7 @@ def test_a_fleet_that_is_known_remembers_no_deleted_agents() -> None:
     feed = FleetFeed(cast("Host", None), ("org", None), left=lambda _: None)
     feed.gone("agent-1")
     assert feed._gone == {"agent-1"}, "it may be in what the database says"
-    feed._agents = {}
+    feed._known = True
     feed.gone("agent-2")
     assert "agent-2" not in feed._gone
 

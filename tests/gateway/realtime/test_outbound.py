@@ -192,6 +192,16 @@ def test_large_messages_fill_the_queue_by_their_size() -> None:
     assert most > MAX_BYTES // 2
 
 
+def test_what_the_transport_holds_counts_as_well() -> None:
+    peer = Peer(room=0)
+    peer.wire.held = 512 * 1024  # one large answer that is being taken
+    most = 0
+    while not peer.slow:
+        peer.out.say(b"p" * 10_000)
+        most = max(most, peer.out.waiting_bytes)
+    assert most + peer.wire.held <= MAX_BYTES + 10_000
+
+
 def test_a_peer_that_takes_nothing_is_given_up() -> None:
     peer = Peer(room=0)
     peer.out.push(token(1))

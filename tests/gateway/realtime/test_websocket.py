@@ -14,14 +14,15 @@ import jwt
 import pytest
 
 from actors import clock
-from actors.events import RunStarted, StepStarted, ToolReturned
+from actors.events import RunFinished, RunStarted, StepStarted, ToolReturned
 from bench.provider import Provider
 from gateway.config import Settings
 from gateway.realtime import connection as realtime
-from gateway.realtime import session, websocket
+from gateway.realtime import protocol, session, turns, websocket
 from gateway.realtime.places import CONNECTION_BYTES
 from gateway.tokens import Identity
 from storage.pool import Pool
+from storage.records import Usage
 from tests.gateway.feeding import AT
 from tests.gateway.processes import Process
 from tests.gateway.raw_websocket import Peer, deflate_frame, dialled, frame, upgraded
@@ -294,9 +295,93 @@ async def test_a_client_that_missed_much_of_many_channels_gets_all_of_it_at_once
         peer.say(
             *[{"id": n, "history": {"channel": f"conv:{a}", "limit": -1}} for n, a in enumerate(agents, 6)]
         )
-        replies = await peer.replies(8)
-        assert [len(replies[n]["subscribe"]["publications"]) for n in range(2, 6)] == [9] * 4
-        assert all(replies[n]["history"]["publications"] for n in range(6, 10))
+        seen: dict[str, list[int]] = {f"conv:{agent}": [] for agent in agents}
+        histories = 0
+        with anyio.fail_after(60):
+            while histories < 4 or any(len(offsets) < 9 for offsets in seen.values()):
+                for said in await peer.next():
+                    if "push" in said:
+                        seen[said["push"]["channel"]].append(said["push"]["pub"]["offset"])
+                    elif "subscribe" in said:
+                        missed = said["subscribe"]["publications"]
+                        seen[f"conv:{agents[said['id'] - 2]}"] += [pub["offset"] for pub in missed]
+                        assert said["subscribe"]["offset"] == missed[-1]["offset"]
+                    else:
+                        histories += 1
+                        assert said["history"]["publications"]
+        assert list(seen.values()) == [list(range(1, 10))] * 4
+
+
+async def test_a_stalled_client_that_comes_back_to_much_holds_little_of_it(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "STUCK_SECONDS", 0.5)
+    async with served_at(pool) as (served, url):
+        agent = (await served.agent())["id"]
+        log = served.host.logs.channel(agent, agent)
+        returned = [ToolReturned("run", f"call-{n}", "look", "success", "x" * 100_000) for n in range(60)]
+        log.publish(RunStarted("run", agent, 1, ()), *returned)
+        assert log.epoch is not None
+        recover = {"recover": True, "epoch": log.epoch, "offset": 0}
+        async with upgraded(url, receive_bytes=4096) as peer:
+            await peer.connect()
+            (connection,) = served.websockets.connections
+            peer.say(sub(2, f"conv:{agent}", **recover))
+            most = 0
+            with anyio.fail_after(30):
+                while not connection.over.is_set():
+                    most = max(most, connection.outbound.waiting_bytes + connection.socket.unsent())
+                    log.publish(ToolReturned("run", "call", "look", "success", "live"))
+                    await asyncio.sleep(0.01)
+            assert 100_000 < most <= 1024 * 1024
+            assert await peer.end() in (protocol.CLOSE_SLOW, 1006)
+        async with upgraded(url) as peer:  # one that reads gets all of it
+            await peer.connect()
+            peer.say(sub(2, f"conv:{agent}", **recover))
+            (answer,) = (await peer.replies(1)).values()
+            offsets = [pub["offset"] for pub in answer["subscribe"]["publications"]]
+            top = log.position.offset
+            while offsets[-1] < top:
+                offsets += [said["push"]["pub"]["offset"] for said in await peer.next() if "push" in said]
+            assert answer["subscribe"]["recovered"]
+            assert offsets == list(range(1, top + 1))
+
+
+async def test_a_log_that_is_trimmed_under_a_slow_recovery_ends_the_subscription(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served_at(pool) as (served, url), upgraded(url, receive_bytes=4096) as peer:
+        agent = (await served.agent())["id"]
+        log = served.host.logs.channel(agent, agent)
+        said = [ToolReturned("run", f"call-{n}", "look", "success", "x" * 100_000) for n in range(30)]
+        log.publish(
+            RunStarted("run", agent, 1, ()), *said, RunFinished("run", "completed", "end_turn", Usage())
+        )
+        await peer.connect()
+        peer.say(sub(2, f"conv:{agent}", recover=True, epoch=log.epoch, offset=0))
+        (connection,) = served.websockets.connections
+        with anyio.fail_after(10):
+            while not connection.socket.unsent():
+                await asyncio.sleep(0.01)
+        served.host.logs.budget_bytes = 0
+        served.host.logs.trim()
+        offsets: list[int] = []
+        ended: dict[str, Any] | None = None
+        while ended is None:
+            for one in await peer.next():
+                if "subscribe" in one:
+                    offsets += [pub["offset"] for pub in one["subscribe"]["publications"]]
+                elif "pub" in one.get("push", {}):
+                    offsets.append(one["push"]["pub"]["offset"])
+                elif "unsubscribe" in one.get("push", {}):
+                    ended = one["push"]["unsubscribe"]
+        assert ended["code"] == protocol.INSUFFICIENT_STATE
+        assert offsets == list(range(1, len(offsets) + 1))
+        assert len(offsets) < 32
+        peer.say(sub(3, f"conv:{agent}", recover=True, epoch=log.epoch, offset=offsets[-1]))
+        (answer,) = (await peer.replies(1)).values()
+        assert not answer["subscribe"].get("recovered")
+        assert not answer["subscribe"].get("publications")
 
 
 async def test_a_refresh_takes_away_what_the_new_token_does_not_allow(pool: Pool) -> None:
