@@ -13,9 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from actors.clock import new_id
 from actors.host import Host
-from gateway import decode, errors
+from gateway import absent, cors, decode, errors
 from gateway.auth import Caller, Gate
 from gateway.config import Settings
+from gateway.cors import Cors
 from gateway.errors import GatewayError, SlowBodyError, TooLargeError, UnsupportedMediaError
 from gateway.router import Router
 from gateway.tokens import Tokens
@@ -196,6 +197,7 @@ class App:
         self._router = Router(routes)
         self.tokens = tokens or Tokens(settings)
         self._gate = Gate(settings.api_key)
+        self._cors = Cors(settings.cors_origins)
         self._websocket = websocket
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -211,18 +213,18 @@ class App:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = new_id("req")
-        mark = (b"x-request-id", request_id.encode())
+        marks: cors.Marks = [(b"x-request-id", request_id.encode())]
         started = False
 
         async def marked(message: Message) -> None:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"].append(mark)
+                message["headers"] += marks
             await send(message)
 
         try:
-            response = await self._respond(scope, receive, marked, request_id)
+            response = await self._respond(scope, receive, marked, request_id=request_id, marks=marks)
             await response(scope, receive, marked)
         except ClientDisconnect:
             log.info("client left", extra={"request_id": request_id})
@@ -232,15 +234,24 @@ class App:
                 return
             await errors.answer(error, request_id)(scope, receive, marked)
 
-    async def _respond(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> Response:
+    async def _respond(
+        self, scope: Scope, receive: Receive, send: Send, *, request_id: str, marks: cors.Marks
+    ) -> Response:
         raw = scope["headers"]
         headers = dict(raw)
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         try:
             route, found = self._router.find(scope["method"], path)
         except GatewayError:
+            if self._asks_for_page(scope["method"], path, headers):
+                self._gate.admit(raw, headers, public=True)
+                marks += self._cors.marks(headers)
+                return self._cors.preflight(headers)
             self._gate.admit(raw, headers, public=False)  # strangers do not learn which routes exist
+            absent.check(scope["method"], path)
             raise
+        if route.tokens:
+            marks += self._cors.marks(headers)
         forms = route.body_media == "multipart/form-data"
         identity = self.tokens.of_request(headers, scope["query_string"]) if route.tokens else None
         known = None if identity is None else identity.caller
@@ -262,6 +273,17 @@ class App:
             return await route.endpoint(context)
         async with asyncio.timeout(route.deadline_seconds):
             return await route.endpoint(context)
+
+    def _asks_for_page(self, method: str, path: bytes, headers: dict[bytes, bytes]) -> bool:
+        """Say whether a browser asks for a page of another origin if it may call a route for such pages."""
+        wanted = headers.get(b"access-control-request-method")
+        if method != "OPTIONS" or wanted is None or not self._cors.enabled:
+            return False
+        try:
+            route, _ = self._router.find(wanted.decode("latin-1"), path)
+        except GatewayError:
+            return False
+        return route.tokens
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta, Struct
 
+from gateway import cors
+
 PREFIX = "WAKEFUL_"
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -56,6 +58,14 @@ class Settings(Struct, frozen=True, kw_only=True):
         _says(
             "Secret of at least 32 bytes with which JWTs (HS256) are signed that open the websocket, AG-UI "
             "and AI SDK endpoints beside the API key. Unset: only the key does."
+        ),
+    ] = None
+    cors_origins: Annotated[
+        str | None,
+        _says(
+            "Origins like `https://app.example`, separated by commas, or `*`: their pages may call the "
+            "AG-UI, AI SDK and ticket routes. Without an API key only those of this machine may. "
+            "Unset: none."
         ),
     ] = None
     model: Annotated[
@@ -316,6 +326,11 @@ def _check(settings: Settings, source: Mapping[str, str]) -> None:
             f"HS256 needs at least {SECRET_BYTES} bytes; make one with "
             "python -c 'import secrets; print(secrets.token_urlsafe(48))'",
         )
+    if settings.cors_origins is not None:
+        try:
+            cors.origins(settings.cors_origins)
+        except ValueError as error:
+            raise refuse("cors_origins", str(error)) from error
     if settings.model is not None and not all(settings.model.partition("/")):
         raise refuse("model", "a model handle is written provider/name")
     if settings.embedding not in (None, "off") and not all(settings.embedding.partition("/")):

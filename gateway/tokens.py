@@ -56,6 +56,19 @@ class Identity(Struct, frozen=True):
     caller: Caller
     expires_at: float | None = None
 
+    def ttl(self) -> float | None:
+        """Return the seconds until it ends, None where it does not.
+
+        Raises:
+            TokenExpiredError: It has ended.
+        """
+        if self.expires_at is None:
+            return None
+        left = self.expires_at - clock.now().timestamp()
+        if left <= 0:
+            raise TokenExpiredError
+        return left
+
 
 class Tokens:
     """Says who calls. Tickets live in this process and are forgotten with it."""

@@ -38,12 +38,14 @@ def show(
 ) -> list[ShownMessage]:
     """Return stored messages, oldest first, as a client's list; `waiting` is what the conversation asks.
 
-    Everything between two messages of the user is one message, named as the run that began it.
+    Everything between two messages of the user is one message, named as the run that began it. Of an answer
+    that was given anew the last one is shown.
     """
     shown: list[ShownMessage] = []
     answer: _Answer | None = None
+    replaced = _replaced(messages)
     for message in messages:
-        if message.role == "system":
+        if message.role == "system" or message.id in replaced:
             continue
         if message.role == "user":
             answer = None
@@ -61,6 +63,20 @@ def show(
             )
         answer.add(heard(message, DEFAULT_VOICE))
     return [one for one in shown if one.parts]
+
+
+def _replaced(messages: Sequence[Message]) -> set[str]:
+    """Return the ids of what models see no more because a later run answered the same message."""
+    found: set[str] = set()
+    last: str | None = None  # the run that answered last
+    for message in reversed(messages):
+        if message.role == "user":
+            last = None
+        elif not message.excluded:
+            last = last or message.run_id
+        elif last not in (None, message.run_id):
+            found.add(message.id)
+    return found
 
 
 def _user(message: Message) -> ShownMessage:

@@ -192,11 +192,15 @@ def step(event: StepTimed) -> bytes:
 
 def _millis(timing: Timing) -> JsonObject:
     return {
+        "accept": timing.accept / _NANOSECONDS,
+        "claim": timing.claim / _NANOSECONDS,
         "queue": timing.queue / _NANOSECONDS,
         "prompt": timing.prompt / _NANOSECONDS,
+        "send": timing.send / _NANOSECONDS,
         "firstToken": timing.first_token / _NANOSECONDS,
         "stream": timing.stream / _NANOSECONDS,
         "tools": timing.tools / _NANOSECONDS,
         "checkpoint": timing.checkpoint / _NANOSECONDS,
         "compaction": timing.compaction / _NANOSECONDS,
+        "delivery": timing.delivery / _NANOSECONDS,
     }

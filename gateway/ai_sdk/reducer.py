@@ -6,8 +6,7 @@ shows in the end is what the history holds. Deltas go out as they come; a commit
 where its deltas were never seen, so a run that is read from storage gives the same message.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 from msgspec import Struct
@@ -18,8 +17,6 @@ from actors.events import (
     BlockCreated,
     BlockDetached,
     Compacted,
-    Event,
-    Logged,
     MessageCommitted,
     ReasoningDelta,
     ReasoningEnded,
@@ -44,6 +41,7 @@ from gateway.ai_sdk.parts import DONE
 from gateway.letta import messages as letta_messages
 from gateway.letta.runs import failure_of
 from gateway.letta.speech import DEFAULT_VOICE, Speech, heard
+from gateway.reducing import Reducing, Table
 from storage.records import (
     ApprovalPart,
     Message,
@@ -55,8 +53,6 @@ from storage.records import (
 )
 
 _encode = msgspec.json.Encoder().encode
-
-_Table = dict[type[Event], Callable[["Reducer", Any, list[bytes]], None]]
 
 
 class Mode(Struct, frozen=True, kw_only=True):
@@ -77,10 +73,11 @@ class Mode(Struct, frozen=True, kw_only=True):
     thoughts: bool = True
 
 
-class Reducer:
+class Reducer(Reducing):
     """One stream. Feed it the runs' events from the first; it is finished after the last `RunFinished`."""
 
     def __init__(self, run_id: str, mode: Mode) -> None:
+        super().__init__(self._TABLE)
         self.run_id = run_id
         self.finished = False
         self._mode = mode
@@ -98,25 +95,6 @@ class Reducer:
         """Return the first chunk of the stream."""
         message_id = self._mode.message_id or self.run_id
         return parts.start(message_id, run_id=self.run_id, conversation_id=self._mode.conversation_id)
-
-    def feed(self, batch: Sequence[Logged]) -> list[bytes]:
-        """Return the chunks that these events become, each a whole server-sent event."""
-        out: list[bytes] = []
-        find = self._TABLE.get
-        for logged in batch:
-            event = logged.event
-            reduce = find(type(event))
-            if reduce is not None:
-                reduce(self, event, out)
-        return out
-
-    def say(self, event: Event) -> list[bytes]:
-        """Return the chunks that one event becomes, as `feed` does."""
-        out: list[bytes] = []
-        reduce = self._TABLE.get(type(event))
-        if reduce is not None:
-            reduce(self, event, out)
-        return out
 
     def broken_off(self, error: RunError) -> bytes:
         """Return the end of a stream that cannot go on although its run may."""
@@ -326,7 +304,7 @@ class Reducer:
 
     # Events without an entry have no image: starts of text and reasoning (their first delta opens them),
     # answers to requests (told by their messages) and the queue (nobody who follows a run sees it).
-    _TABLE: ClassVar[_Table] = {
+    _TABLE: ClassVar[Table] = {
         RunStarted: _run_started,
         RunSteered: _run_steered,
         RunFinished: _run_finished,

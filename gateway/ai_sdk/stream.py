@@ -7,9 +7,8 @@ from contextlib import aclosing
 from msgspec.structs import replace
 
 from actors.errors import ActorError
-from actors.events import Event
 from actors.host import Host
-from gateway import answers, errors
+from gateway import answers, errors, expiring
 from gateway.ai_sdk import requests
 from gateway.ai_sdk.reducer import Mode, Reducer
 from gateway.ai_sdk.requests import Continued, UIMessage
@@ -69,9 +68,14 @@ def response(ctx: Context, mode: Mode, wanted: Sequence[Following]) -> EventStre
     def give_up() -> bytes:
         return reducer.broken_off(RunError("stream_incomplete", "the run said nothing for too long"))
 
+    def expire() -> bytes:
+        error = RunError(expiring.CODE, expiring.MESSAGE)
+        return b"" if reducer.finished else reducer.broken_off(error)
+
     direct = Direct()
+    chunks = _chunks(ctx.host, wanted, reducer, direct)
     return EventStream(
-        _chunks(ctx.host, wanted, reducer, direct),
+        expiring.until(chunks, ctx.expires_at, last=expire),
         direct=direct,
         ping=lambda: PING,
         ping_seconds=ctx.settings.keepalive_interval,
@@ -83,18 +87,9 @@ def response(ctx: Context, mode: Mode, wanted: Sequence[Following]) -> EventStre
 async def _chunks(
     host: Host, wanted: Sequence[Following], reducer: Reducer, direct: Direct
 ) -> AsyncGenerator[list[bytes], None]:
-    """Yield a stream's chunks. After its first byte a failure can only be told in the stream itself.
+    """Yield a stream's chunks. After its first byte a failure can only be told in the stream itself."""
 
-    A delta is written `direct` where that is possible, which saves it a switch of tasks.
-    """
-
-    def hand(event: Event) -> bool:
-        if not direct.ready():
-            return False
-        if chunks := reducer.say(event):
-            direct.write(b"".join(chunks))
-        return True
-
+    hand = answers.hand_to(reducer, direct)
     yield [reducer.begin()]
     try:
         for run in wanted:

@@ -162,7 +162,14 @@ def _of_run(ctx: Context, found: Run, ids: Ids | None, **more: Any) -> Stream:
         organization_id=found.organization_id,
     )
     thoughts = THOUGHTS in ctx.caller.scopes
-    return Stream(run=following, ids=named, thoughts=thoughts, answering=answering, **more)
+    return Stream(
+        run=following,
+        ids=named,
+        thoughts=thoughts,
+        answering=answering,
+        expires_at=ctx.expires_at,
+        **more,
+    )
 
 
 def _stream(
@@ -174,7 +181,13 @@ def _stream(
         conversation_id=conversation.id,
         organization_id=conversation.organization_id,
     )
-    return Stream(run=following, ids=ids, thoughts=THOUGHTS in ctx.caller.scopes, answering=answering)
+    return Stream(
+        run=following,
+        ids=ids,
+        thoughts=THOUGHTS in ctx.caller.scopes,
+        answering=answering,
+        expires_at=ctx.expires_at,
+    )
 
 
 async def retrieve_capabilities(_: Context) -> Response:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import takewhile
 
 from msgspec import Struct, to_builtins
 from starlette.responses import Response
@@ -28,9 +29,8 @@ from storage.pending_records import PendingRequest
 from storage.pool import connection
 from storage.records import Conversation, Run
 
-NOT_AGAIN = (
-    "the conversation keeps what was said: a message that was answered is neither changed nor answered anew"
-)
+NOT_AGAIN = "only the last message of a conversation is answered anew, and none that was said is changed"
+ANSWER_MESSAGES = 1000  # stored messages of one answer that is given anew
 
 
 class _Planned(Struct, frozen=True, kw_only=True):
@@ -38,6 +38,7 @@ class _Planned(Struct, frozen=True, kw_only=True):
 
     command: SendMessages
     mode: Mode
+    key: str | None = None
 
 
 async def chat(ctx: Context) -> Response:
@@ -57,7 +58,7 @@ async def chat(ctx: Context) -> Response:
             ctx.caller,
             command,
             agent_id=agent_id,
-            key=ai_sdk_requests.key_of(command),
+            key=planned.key or ai_sdk_requests.key_of(command),
             request_hash=inputs.hash_of(agent_id, command),
         )
     return ai_sdk_stream.response(
@@ -122,6 +123,8 @@ async def _plan(ctx: Context, request: ChatRequest, conversation: Conversation) 
     waiting = await _waiting(conversation, ctx.host)
     decisions = () if waiting is None else ai_sdk_requests.answers_of(request.messages, waiting)
     if not new and not decisions:
+        if request.trigger == "regenerate-message":
+            return await _anew(ctx, request, conversation, waiting)
         return await _earlier(ctx, request, conversation, known, waiting)
     into = ai_sdk_requests.target(request)
     tools = ai_sdk_requests.client_tools(request.tools)
@@ -153,6 +156,48 @@ async def _plan(ctx: Context, request: ChatRequest, conversation: Conversation) 
     return _Planned(command=command, mode=mode)
 
 
+async def _anew(
+    ctx: Context, request: ChatRequest, conversation: Conversation, waiting: PendingRequest | None
+) -> _Planned | Run:
+    """Return the command that answers the last message anew, or the run that answers it now.
+
+    What answered it before stays in the history, but models are shown it no more.
+
+    Raises:
+        NotSupportedError: It is not the last message of the conversation, or models are not shown it.
+        PendingApprovalError: The answer waits for one itself.
+    """
+    if waiting is not None:
+        raise PendingApprovalError(conversation.id, waiting.message_id)
+    if (active := await threads.active_run(ctx, conversation)) is not None:
+        return active
+    async with connection(ctx.host.pool) as conn:
+        stored = await messages.list_newest(conn, conversation.id, limit=ANSWER_MESSAGES)
+    answer = list(takewhile(lambda message: message.role != "user", stored))
+    asked = stored[len(answer)] if len(answer) < len(stored) else None
+    if asked is None or not request.messages or asked.otid != request.messages[-1].id:
+        raise NotSupportedError(NOT_AGAIN, param="/messages")
+    if asked.excluded:
+        raise NotSupportedError("a message that no model takes is not answered anew", param="/messages")
+    tools = ai_sdk_requests.client_tools(request.tools)
+    continued = Continued(client_tools=tuple(tool.name for tool in tools or ()))
+    command = SendMessages(
+        conversation_id=conversation.id,
+        messages=(),
+        client_tools=tools,
+        max_steps=request.max_steps,
+        request_config={"run_type": "ai_sdk", "ai_sdk": to_builtins(continued)},
+        withdraws={m.id: m.position for m in answer if m.position and not m.excluded},
+    )
+    mode = Mode(
+        message_id=None,
+        conversation_id=conversation.id,
+        client_tools=frozenset(continued.client_tools),
+        thoughts=THOUGHTS in ctx.caller.scopes,
+    )
+    return _Planned(command=command, mode=mode, key=f"again-{conversation.id}-{stored[0].id}")
+
+
 async def _waiting(conversation: Conversation, host: Host) -> PendingRequest | None:
     async with connection(host.pool) as conn:
         return (await pending.of_conversations(conn, [conversation.id])).get(conversation.id)
@@ -176,7 +221,7 @@ async def _earlier(
     last = request.messages[-1] if request.messages else None
     async with connection(ctx.host.pool) as conn:
         if last is not None and last.id in known:
-            if request.trigger == "regenerate-message" or request.message_id == last.id:
+            if request.message_id == last.id:
                 raise NotSupportedError(NOT_AGAIN, param="/trigger")
             return await runs.get(conn, known[last.id], organization_id=ctx.caller.organization_id)
         into = ai_sdk_requests.target(request)

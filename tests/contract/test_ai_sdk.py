@@ -382,8 +382,38 @@ async def test_a_request_that_is_sent_twice_is_answered_once(
         assert answers == [["hello", "once"]] * 2
 
 
-async def test_an_answer_is_not_made_anew(pool: Pool, provider: Provider, node: Node) -> None:
+async def test_an_answer_is_made_anew_and_the_one_before_is_shown_to_nobody(
+    pool: Pool, provider: Provider, node: Node
+) -> None:
+    await provider.script([{"text": "one"}, {"text": "two"}, {"text": "three"}, {"text": "four"}])
     async with connected(pool, provider) as c, chatting(node, c.url, c.agent_id, "chat") as chat:
         await chat.send("hello")
         again = await chat.do("regenerate")
+        assert again["error"] is None
+        assert texts(again) == ["hello", "two"]
+        assert texts(await chat.do("regenerate")) == ["hello", "three"]
+        seen = await chat.send("more")
+        assert texts(seen) == ["hello", "three", "more", "four"]
+        requests = await provider.log()
+        for request in requests[1:3]:
+            assert [m["content"] for m in request.body["messages"][1:]] == ["hello"]
+        asked = requests[-1].body["messages"]
+        assert [m["content"] for m in asked if m["role"] != "system"] == ["hello", "three", "more"]
+        kept = ["user_message", *["assistant_message"] * 3, "user_message", "assistant_message"]
+        assert await history(c, seen) == kept
+        assert [m["id"] for m in await stored(c)] == [m["id"] for m in seen["messages"]]
+        older = [m for m in seen["messages"] if m["role"] == "user"][:1]
+        body = {"id": "chat", "messages": older, "trigger": "regenerate-message"}
+        refused = await c.served.http.post(f"/v1/ai-sdk/agents/{c.agent_id}/chat", json=body)
+        assert refused.status_code == 501
+
+
+async def test_a_message_that_no_model_takes_is_not_answered_anew(
+    pool: Pool, provider: Provider, node: Node
+) -> None:
+    await provider.script([{"status": 400}, {"text": "to what?"}])
+    async with connected(pool, provider) as c, chatting(node, c.url, c.agent_id, "chat") as chat:
+        assert (await chat.send("hello"))["error"]
+        again = await chat.do("regenerate")
         assert again["responses"][-1]["status"] == 501
+        assert len(await provider.log()) == 1

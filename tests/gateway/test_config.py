@@ -46,6 +46,7 @@ def test_every_field_can_be_set_by_variable_and_by_flag() -> None:
         "default_base_url": "http://h/v1",
         "embedding_base_url": "http://h/v1",
         "jwt_secret": "s" * 32,
+        "cors_origins": "https://h",
     }
     expected = Settings(**values)
     env = {field.env: str(values[field.name]) for field in config.fields()}

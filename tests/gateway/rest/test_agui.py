@@ -259,6 +259,24 @@ async def test_a_token_opens_what_its_scopes_say(pool: Pool, provider: Provider)
             assert answer.status_code == status
 
 
+async def test_a_stream_ends_with_its_token_and_the_run_goes_on(pool: Pool, provider: Provider) -> None:
+    await provider.script([{"text": "one two three", "gate": "open", "gate_after": 1}])
+    settings = Settings(api_key="key", jwt_secret=SECRET)
+    async with talking(pool, provider, settings=settings) as served:
+        served.http.headers["authorization"] = "Bearer key"
+        agent = await runner(served)
+        answer = await agent.post(agent.body("count"), headers=token(exp=clock.now().timestamp() + 1.5))
+        found = agui_streams.events(answer.text)
+        assert found[0]["type"] == "RUN_STARTED"
+        assert (found[-1]["type"], found[-1]["code"]) == ("RUN_ERROR", "token_expired")
+        seen = [line[4:] for line in answer.text.splitlines() if line.startswith("id: ")]
+        await provider.open("open")
+        rest = await agent.resume(answer.headers["x-wakeful-run-id"], seen[-1])
+        whole = "".join(e["delta"] for e in found + agui_streams.events(rest) if "CONTENT" in e["type"])
+        assert whole == "one two three"
+        assert agui_streams.events(rest)[-1]["type"] == "RUN_FINISHED"
+
+
 async def test_capabilities_are_what_the_official_type_says(pool: Pool, provider: Provider) -> None:
     async with talking(pool, provider) as served:
         given = await served.json("GET", "/v1/capabilities")

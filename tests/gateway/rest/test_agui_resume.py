@@ -7,6 +7,7 @@ import pytest
 
 from actors import clock
 from bench.provider import Provider
+from gateway.agui import projection
 from gateway.agui import stream as agui_stream
 from storage.pool import Pool, connection
 from tests.gateway import agui_streams
@@ -142,6 +143,39 @@ async def test_a_thread_without_news_is_shown_as_it_stands(pool: Pool, provider:
         assert [m["role"] for m in history["messages"]] == ["user", "assistant"]
         assert len(await provider.log()) == 1
         assert history["messages"][1]["content"] == text(found)
+
+
+async def test_of_a_long_thread_the_newest_part_is_shown_and_where_the_rest_is(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agui_stream, "HISTORY_MESSAGES", 5)
+    async with talking(pool, provider) as served:
+        agent = await runner(served)
+        for number in range(4):
+            await agent.run(f"question {number}")
+        (history,) = of(await agent.run(), "MESSAGES_SNAPSHOT")
+        shown = history["messages"]
+        assert [one["role"] for one in shown] == ["user", "assistant"] * 2
+        assert shown[0]["content"] == "question 2"
+        told = history["metadata"]["wakeful"]
+        assert told["truncated"]
+        older = await served.json("GET", told["see"])
+        texts = [one["content"] for one in older if one["message_type"] == "user_message"]
+        assert sorted(texts) == ["question 0", "question 1"]
+        assert not {one["id"] for one in older} & {one["id"] for one in shown}
+
+
+async def test_a_thread_of_much_text_is_shown_as_far_as_fits(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projection, "SNAPSHOT_BYTES", 3000)
+    async with talking(pool, provider) as served:
+        agent = await runner(served)
+        for letter in "abc":
+            await agent.run(letter * 1000)
+        (history,) = of(await agent.run(), "MESSAGES_SNAPSHOT")
+        assert history["messages"][0]["content"] == "b" * 1000
+        assert history["metadata"]["wakeful"]["before"]
 
 
 # --- whatever happens -----------------------------------------------------------------------------

@@ -108,6 +108,21 @@ async def test_thoughts_need_a_scope_of_their_own(pool: Pool, provider: Provider
                 assert ("secret" in answer) == shown
 
 
+async def test_a_stream_ends_with_its_token_and_the_run_goes_on(pool: Pool, provider: Provider) -> None:
+    await provider.script([{"text": "one two three", "gate": "open", "gate_after": 1}])
+    async with talking(pool, provider, settings=SETTINGS) as served:
+        agent = await served.json("POST", "/v1/agents/", json={"name": "a", "model": "openai/x"}, headers=KEY)
+        short = token(READ, SEND, exp=clock.now().timestamp() + 1.5)
+        answer = await served.http.post(path(agent["id"]), json=body(user("hi")), headers=short)
+        found = chunks(answer.text)
+        assert "error" in [chunk["type"] for chunk in found]
+        assert "token has expired" in answer.text
+        await provider.open("open")
+        again = await served.http.post(path(agent["id"]), json=body(user("hi")), headers=token(READ, SEND))
+        told = [chunk["delta"] for chunk in chunks(again.text) if chunk["type"] == "text-delta"]
+        assert "".join(told) == "one two three"
+
+
 async def test_a_ticket_opens_a_stream_once(pool: Pool, provider: Provider) -> None:
     async with talking(pool, provider, settings=SETTINGS) as served:
         agent = await served.json("POST", "/v1/agents/", json={"name": "a", "model": "openai/x"}, headers=KEY)
