@@ -24,10 +24,18 @@ from gateway.client import events as client_events
 from gateway.client import frames
 from gateway.client.errors import DeniedError
 from gateway.client.frames import Connected
-from gateway.client.keeper import Keeper, OnAway, Patience, Token
+from gateway.client.keeper import Keeper, OnAway, Patience
+from gateway.client.notices import OWN, Notices
 from gateway.client.results import Answered, Block, Sent
 from gateway.client.subscription import Publication, Subscription
-from gateway.realtime.protocol import History, Rpc, StreamPosition, SubscribeData
+from gateway.client.tokens import Token
+from gateway.realtime.protocol import (
+    PERMISSION_DENIED,
+    History,
+    Rpc,
+    StreamPosition,
+    SubscribeData,
+)
 
 T = TypeVar("T")
 
@@ -72,6 +80,23 @@ class Client(Keeper):
             yield subscription
         finally:
             await self.forget(subscription)
+
+    @asynccontextmanager
+    async def notices(self) -> AsyncGenerator[Notices]:
+        """Follow what agents ask of this client's user, and what became of it, until the block ends.
+
+        It begins now; what waits already is listed by `GET /v1/agents/{agent_id}/pending-requests`.
+
+        Raises:
+            DeniedError: This client's token opens no channel of its own.
+            EndedError: The client has ended.
+            ValueError: They are followed already.
+        """
+        own = [channel for channel in (await self.hello()).subs if channel.startswith(OWN)]
+        if not own:
+            raise DeniedError(PERMISSION_DENIED, "the token needs the scope agent:read to follow notices")
+        async with self.subscribe(own[0]) as subscription:
+            yield Notices(subscription)
 
     async def history(
         self, channel: str, *, limit: int, since: StreamPosition | None = None, reverse: bool = False
@@ -212,7 +237,8 @@ async def connect(
     """Yield a client of the server at `url` (`http://host:port`) that stays connected until the block ends.
 
     It is usable at once: what is asked waits for the connection. `token` is an API key or a token, or makes
-    a new one whenever one is needed. `on_away` is told of every attempt that failed, and why.
+    a new one whenever one is needed; see `tokens.made` for one that fails. `on_away` is told of every attempt
+    to connect that failed, and why.
 
     Raises:
         ValueError: `url` is no such address.

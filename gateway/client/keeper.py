@@ -1,21 +1,21 @@
 """Keeps a client of the realtime protocol connected, and its subscriptions with it."""
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import anyio
 import anyio.lowlevel
 from anyio.abc import TaskGroup
 from msgspec import Struct
 
-from gateway.client import frames
+from gateway.client import frames, tokens
 from gateway.client.errors import ClientError, DeniedError, EndedError, LostError
-from gateway.client.frames import Message, Push, Request, Subscribed
+from gateway.client.frames import Message, Push, Refreshed, Request, Subscribed
 from gateway.client.link import Link, connected
 from gateway.client.subscription import Subscription
+from gateway.client.tokens import Token
 from gateway.realtime.protocol import TOKEN_EXPIRED, Connect, Refresh, Unsubscribe
 
-Token = str | None | Callable[[], Awaitable[str]]
 OnAway = Callable[[LostError], None]
 
 PART_SECONDS = 2.0  # what a server may take to acknowledge the end of a subscription
@@ -59,19 +59,21 @@ class Keeper:
     async def call(self, request: Request, *, repeat: bool = False) -> Message:
         """Send a command as soon as there is a connection, and return its reply.
 
-        `repeat` says that it may be done twice: it is sent again when the connection was lost.
+        `repeat` says that it may be done twice: it is sent again when the connection was lost, for as long
+        as the patience lasts.
 
         Raises:
             DeniedError: The reply is an error.
             LostError: The connection was lost, and the server may have acted.
             EndedError: There will be no connection.
         """
+        give_up_at = anyio.current_time() + self._patience.away_seconds
         while True:
             link = await self.connection()
             try:
                 return await link.call(request)
             except LostError:
-                if not repeat:
+                if not repeat or anyio.current_time() >= give_up_at:
                     raise
                 await anyio.lowlevel.checkpoint()  # whoever reads notices as well
 
@@ -145,8 +147,7 @@ class Keeper:
             return self._refused(error)
 
     async def _hello(self) -> Connect:
-        token = await self._token() if callable(self._token) else self._token
-        return Connect(token=token or "", name=self._name, version="1")
+        return Connect(token=await tokens.made(self._token), name=self._name, version="1")
 
     def _refused(self, error: DeniedError) -> LostError:
         """The server does not accept the connection; it may do so later, or with another token."""
@@ -166,7 +167,7 @@ class Keeper:
             for subscription in self._subscriptions.values():
                 tasks.start_soon(self._keep, link, subscription)
             if link.accepted.expires and callable(self._token):
-                tasks.start_soon(self._renew, link, link.accepted.ttl, self._token)
+                tasks.start_soon(self._renew, link, link.accepted.ttl)
             self._tell()
             try:
                 await link.run(self._pushed)
@@ -187,9 +188,13 @@ class Keeper:
             subscription.join(message.subscribe or Subscribed())
 
         tries = 0
+        served = subscription.channel in link.accepted.subs  # delivered, but not from where it stands
         while not subscription.over:
             await subscription.room()
             try:
+                if served:
+                    await link.call(Unsubscribe(subscription.channel))
+                    served = False
                 if not subscription.over:
                     subscription.asking()
                     await link.call(subscription.request, join)
@@ -209,17 +214,34 @@ class Keeper:
                 await link.close()  # whether the server delivers is not known where it did not answer
                 return  # the next connection takes over
 
-    async def _renew(self, link: Link, ttl: int, token: Callable[[], Awaitable[str]]) -> None:
+    async def _renew(self, link: Link, ttl: int) -> None:
         """Hand in a new token before the old one ends; where that fails the server ends the connection."""
         while True:
             await anyio.sleep(ttl * RENEW_AT)
             try:
-                reply = await link.call(Refresh(await token()))
-            except ClientError:
+                renewed = await self._refresh(link)
+            except (DeniedError, EndedError):
                 return
-            if reply.refresh is None or not reply.refresh.expires:
+            if not renewed.expires:
                 return
-            ttl = reply.refresh.ttl
+            ttl = renewed.ttl
+
+    async def _refresh(self, link: Link) -> Refreshed:
+        """Hand in a new token, however often it takes while the connection lasts.
+
+        Raises:
+            DeniedError: The server refuses it.
+            EndedError: There will be none.
+        """
+        tries = 0
+        while True:
+            try:
+                reply = await link.call(Refresh(await tokens.made(self._token)))
+            except LostError:
+                await anyio.sleep(self._patience.delay(tries))
+                tries += 1
+            else:
+                return reply.refresh or Refreshed()
 
     def _pushed(self, push: Push) -> None:
         subscription = self._subscriptions.get(push.channel)

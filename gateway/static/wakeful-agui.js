@@ -12,6 +12,7 @@
 
 const FINISHED = new Set(["completed", "failed", "cancelled"]);
 const ENDS = new Set(["RUN_FINISHED", "RUN_ERROR"]);
+const STARTED = { type: "RUN_STARTED", protocolVersion: "1.0" };
 const STARTS = {
   TEXT_MESSAGE_START: (event) => ({ type: "TEXT_MESSAGE_END", messageId: event.messageId }),
   REASONING_START: (event) => ({ type: "REASONING_END", messageId: event.messageId }),
@@ -57,6 +58,7 @@ class Telling {
   }
 
   end(event) {
+    if (!this.begun && event.type === "RUN_FINISHED") this.start(STARTED); // it ended before it began
     this.close();
     this.over = true;
     const { threadId, runId } = this.input;
@@ -176,20 +178,29 @@ export function wakefulAgent(AbstractAgent, Observable) {
       this.agent = agent;
       this.conversation = conversation;
       this.activeRun = null;
+      this.abort = null; // ends what `follow` shows
+      this.aborted = false; // before that began
+    }
+
+    runAgent(...args) {
+      this.aborted = false;
+      return super.runAgent(...args);
     }
 
     run(input) {
       return new Observable((observer) => this.follow(input, observer));
     }
 
-    /** End the run that is under way. */
+    /** End the run that is under way; one that was asked for and has no id yet ends as soon as it has one. */
     abortRun() {
-      if (this.activeRun) this.client.cancel(this.activeRun).catch(() => {}); // it may be over
+      if (this.abort) this.abort();
+      else this.aborted = true;
     }
 
     clone() {
       const made = super.clone();
-      return Object.assign(made, { client: this.client, agent: this.agent, conversation: this.conversation });
+      const { client, agent, conversation } = this;
+      return Object.assign(made, { client, agent, conversation, activeRun: null, abort: null, aborted: false });
     }
 
     follow(input, observer) {
@@ -198,11 +209,31 @@ export function wakefulAgent(AbstractAgent, Observable) {
       const telling = new Telling(input, (event) => observer.next(event));
       let early = []; // what came before the run's id did
       let following = null;
+      let asked = false; // the agent was told what the user wants
+      let aborted = false;
       const stop = () => {
         following?.unsubscribe();
         following = null;
         this.activeRun = null;
+        this.abort = null;
       };
+      const finish = () => {
+        stop();
+        observer.complete();
+      };
+      const cancel = () => client.cancel(this.activeRun).catch(() => {}); // it may be over
+      this.abort = () => {
+        aborted = true;
+        if (this.activeRun) cancel();
+        else if (!asked) {
+          telling.take({ type: "RUN_FINISHED", outcome: { type: "cancelled" } });
+          finish();
+        }
+      };
+      if (this.aborted) {
+        this.abort();
+        return undefined;
+      }
       const fail = (error) => {
         if (following) observer.error(error);
         stop();
@@ -214,10 +245,7 @@ export function wakefulAgent(AbstractAgent, Observable) {
         if (name === "wakeful.queue" && value.change === "joined" && value.runId === this.activeRun) {
           this.activeRun = value.into;
         }
-        if (telling.over) {
-          stop();
-          observer.complete();
-        }
+        if (telling.over) finish();
       };
       const onEvent = (event, { tags, offset }) =>
         early ? early.push([event, tags, offset]) : take(event, tags);
@@ -240,21 +268,25 @@ export function wakefulAgent(AbstractAgent, Observable) {
           for (const { data, tags } of known.slice(begins)) take(data, tags);
         } else if (FINISHED.has(status)) {
           for (const event of await stored(client, this.agent, this.activeRun)) telling.take(event);
-          if (telling.over) {
-            stop();
-            observer.complete();
-          }
+          if (telling.over) finish();
         }
         flush();
       };
       following = client.subscribe(channel, { onEvent, onGap: () => onGap().catch(fail), onError: fail });
-      following.ready
-        .then(() => this.start(input))
-        .then(({ run }) => {
-          this.activeRun = run;
-          flush();
-        })
-        .catch(fail);
+      const begin = async () => {
+        await following.ready;
+        if (!following) return; // nobody wants it any more
+        asked = true;
+        const { run } = await this.start(input);
+        if (!following) {
+          if (aborted) await client.cancel(run);
+          return;
+        }
+        this.activeRun = run;
+        if (aborted) cancel();
+        flush();
+      };
+      begin().catch(fail);
       return stop;
     }
 

@@ -93,7 +93,7 @@ class Running:
                 self._script, f"did not end within {timeout} s", f"{self.stderr}\n{rest}"
             ) from None
         if code != 0:
-            raise NodeError(self._script, f"failed ({code})", self.stderr)
+            raise NodeError(self._script, f"failed ({code})", f"{self.stderr}\n{rest[-STDERR_BYTES:]}")
         return rest
 
 

@@ -157,6 +157,21 @@ async def test_what_the_agent_asks_is_answered_over_the_websocket(
     assert said[-1][1] == "It is done."
 
 
+@pytest.mark.parametrize(
+    ("moment", "runs"), [("at once", []), ("asked", ["cancelled"]), ("streaming", ["cancelled"])]
+)
+async def test_a_run_that_is_aborted_ends_whether_or_not_its_id_is_known(
+    pool: Pool, provider: Provider, node: Node, moment: str, runs: list[str]
+) -> None:
+    await provider.script([{"text": "It never ends by itself.", "gate": "never", "gate_after": 2}])
+    async with proxied(pool, provider) as (proxy, served):
+        agent = await new_agent(served)
+        said = json.loads(await node.run("agui_abort.mjs", proxy.url, agent, moment))
+        listed = await served.json("GET", f"/v1/runs/?agent_id={agent}")
+    assert said == ["RUN_STARTED", "RUN_FINISHED", "cancelled"]
+    assert [run["status"] for run in listed] == runs
+
+
 async def test_what_the_user_says_beside_a_result_is_heard_as_well(
     pool: Pool, provider: Provider, node: Node
 ) -> None:

@@ -6,11 +6,21 @@ import anyio
 import pytest
 
 from bench.provider import Provider
-from gateway.client import DeniedError, Gap, Patience, Publication, Subscription, connect
+from gateway.client import (
+    Answered,
+    Asked,
+    DeniedError,
+    Gap,
+    Patience,
+    Publication,
+    Settled,
+    Subscription,
+    connect,
+)
 from gateway.client.events import RunFinished, RunStarted, StateDelta, StateSnapshot, TextDelta
 from storage.pool import Pool
 from tests.contract.cutting import cutting
-from tests.gateway.rest.talking import MODEL, talking
+from tests.gateway.rest.talking import MODEL, new_agent, talking
 from tests.serving import listening
 
 pytestmark = pytest.mark.timeout(90)
@@ -104,6 +114,35 @@ async def test_the_state_of_an_agent_is_followed(pool: Pool, provider: Provider)
                 while b"rye" not in _json(changed := await _next(items)):
                     pass
             assert isinstance(changed.event, StateSnapshot | StateDelta)
+
+
+async def test_what_is_asked_of_a_user_is_answered_and_seen_once_over_a_cut(
+    pool: Pool, provider: Provider
+) -> None:
+    call = {"name": "memory_insert", "arguments": {"label": "human", "new_string": "Likes rye."}}
+    await provider.script([{"tool_calls": [call]}, {"text": "Noted."}])
+    async with (
+        talking(pool, provider) as served,
+        listening(served.app) as url,
+        cutting(url) as proxy,
+        connect(proxy.url, patience=QUICK) as client,
+        client.notices() as notices,
+    ):
+        agent = await new_agent(served, memory_blocks=[{"label": "human", "value": ""}])
+        gate = f"/v1/agents/{agent}/tools/approval/memory_insert"
+        await served.json("PATCH", gate, json={"requires_approval": True})
+        with anyio.fail_after(30):
+            sent = await client.send(agent, "I like rye.")
+            asked = await anext(notices)
+            assert isinstance(asked, Asked)
+            assert (asked.agent, asked.conversation, asked.run) == (agent, agent, sent.run)
+            assert asked.interrupts[0].metadata["name"] == "memory_insert"
+            proxy.cut()
+            yes = Answered(interrupt_id=asked.interrupts[0].id, payload={"approved": True})
+            await client.resume(asked.conversation, [yes])
+            settled = await anext(notices)
+        assert isinstance(settled, Settled)
+        assert [one.approved for one in settled.decisions] == [True]
 
 
 async def _next(items: Subscription) -> Publication:

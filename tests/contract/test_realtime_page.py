@@ -33,8 +33,8 @@ def here(example: str, url: str, agent: str) -> str:
 
 
 def test_there_are_examples_of_every_client() -> None:
-    assert len(examples("js")) == 3
-    assert len(examples("python")) == 2
+    assert len(examples("js")) == 4
+    assert len(examples("python")) == 3
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -64,6 +64,44 @@ async def test_the_examples_in_python_run(pool: Pool, number: int) -> None:
         assert process.returncode == 0, errors.decode()
         assert out.decode().strip()
         await _answered(served.http, agent)
+
+
+@pytest.mark.parametrize("language", ["js", "python"])
+async def test_the_examples_that_answer_what_is_asked_run(pool: Pool, node: Node, language: str) -> None:
+    async with serving(pool) as served, listening(served.app) as url:
+        blocks = [{"label": "human", "value": ""}]
+        agent = (await served.agent(model="demo/scripted", memory_blocks=blocks))["id"]
+        gate = f"/v1/agents/{agent}/tools/approval/memory_insert"
+        await served.json("PATCH", gate, json={"requires_approval": True})
+        source = here(examples(language)[-1], url, agent)
+        said = {"messages": [{"role": "user", "content": "I like tea."}]}
+        script = FOLDER / f".example-{uuid4().hex}.mjs"
+        if language == "js":
+            script.write_text(BEFORE + source + 'console.log("ready");\n')
+            command = ["node", str(script)]
+        else:
+            begin = "        async for notice in notices:\n"
+            source = source.replace(begin, f'        print("ready", flush=True)\n{begin}')
+            command = [sys.executable, "-c", source]
+        try:
+            with anyio.fail_after(60):
+                process = await asyncio.create_subprocess_exec(
+                    *command, cwd=FOLDER if language == "js" else None, stdout=asyncio.subprocess.PIPE
+                )
+                assert process.stdout is not None
+                assert await process.stdout.readline() == b"ready\n"
+                await served.json("POST", f"/v1/agents/{agent}/messages", json=said)
+                out, _ = await process.communicate()
+        finally:
+            script.unlink(missing_ok=True)
+        assert process.returncode == 0
+        assert b"memory_insert" in out
+        path = f"/v1/agents/{agent}/messages?limit=10"
+        with anyio.fail_after(20):  # the program ends when it has answered, the run goes on
+            while '"assistant_message"' not in (await served.http.get(path)).text:
+                await anyio.sleep(0.05)
+        block = await served.http.get(f"/v1/agents/{agent}/core-memory/blocks/human")
+        assert "I like tea." in block.text
 
 
 async def _answered(http: httpx.AsyncClient, agent: str) -> None:

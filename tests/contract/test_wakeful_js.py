@@ -1,6 +1,7 @@
 """Our own ES module under Node against a real server."""
 
 import json
+import re
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -12,6 +13,7 @@ from storage.pool import Pool
 from tests.contract.cutting import at, cutting, never
 from tests.contract.node import Node, Running
 from tests.contract.programs import lines, named, proxied
+from tests.gateway.client.test_notices import CHANNEL, OWN, asked, joins, settled
 from tests.gateway.rest.talking import MODEL, talking
 from tests.gateway.scripted_server import Peer, scripted
 from tests.serving import listening, serving
@@ -137,6 +139,86 @@ async def test_a_token_that_outlives_what_timers_hold_is_not_renewed_at_once(nod
     assert wrong == []
 
 
+async def test_a_token_that_cannot_be_made_is_asked_for_again_and_the_reason_is_told(node: Node) -> None:
+    async def talk(peer: Peer) -> None:
+        assert (await peer.greet())["token"] == "good"
+        await peer.reply(await peer.next("rpc"), rpc={"data": {}})
+        await peer.gone()
+
+    async with scripted(talk) as (url, wrong):
+        said = lines(await node.run(WAITS, "token", url))
+    assert [text for (text,) in named(said, "away")] == [
+        "no token could be made: no route",
+        "no token could be made: no answer",
+    ]
+    assert said[-2:] == [["open", None], ["ended", "the client was closed"]]
+    assert wrong == []
+
+
+async def test_a_token_that_is_denied_ends_the_client(node: Node) -> None:
+    said = lines(await node.run(WAITS, "denied", NOWHERE))
+    assert said == [["connecting", None], ["ended", 401], ["failed", "sign in again"]]
+
+
+async def test_a_token_that_never_comes_is_given_up(node: Node) -> None:
+    said = lines(await node.run(WAITS, "late", NOWHERE))
+    assert named(said, "away") == [["no token could be made: no token came in time"]]
+
+
+async def test_a_token_that_cannot_be_renewed_at_once_is_renewed_later(node: Node) -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.greet(expires=True, ttl=1)
+        call = await peer.next("rpc")
+        command = await peer.next("refresh")
+        assert command["refresh"]["token"] == "second"
+        await peer.reply(command, refresh={"expires": False})
+        await peer.reply(call, rpc={"data": {}})
+        await peer.gone()
+
+    async with scripted(talk) as (url, wrong):
+        assert lines(await node.run(WAITS, "renews", url)) == [["held"]]
+    assert wrong == []
+
+
+async def test_what_is_asked_of_a_user_is_told_once_over_a_cut(node: Node) -> None:
+    async def first(peer: Peer) -> None:
+        await peer.greet(**OWN)
+        await joins(peer)
+        await peer.say({"push": {"channel": CHANNEL, "pub": asked(1)}})
+        await peer.close(1012)
+
+    async def second(peer: Peer) -> None:
+        await peer.greet(**OWN)
+        request = await joins(peer, offset=2, publications=[settled(2)], was_recovering=True, recovered=True)
+        assert (request["epoch"], request["offset"]) == ("e1", 1)
+        await peer.close(1012)
+
+    async def third(peer: Peer) -> None:
+        await peer.greet(**OWN)
+        await joins(peer, epoch="e2", offset=7, was_recovering=True, recovered=False)
+        await peer.gone()
+
+    async with scripted(first, second, third) as (url, wrong):
+        said = lines(await node.run(WAITS, "notices", url))
+    assert said == [
+        ["requested", "agent-1", "conv-1", "run-1", 1, 0],
+        ["answered", "agent-1", "conv-1", "run-1", 0, 1],
+        ["gap", 7],
+        ["error", 0],  # it was closed
+    ]
+    assert wrong == []
+
+
+async def test_a_token_without_a_channel_of_its_own_is_told_so(node: Node) -> None:
+    async def talk(peer: Peer) -> None:
+        await peer.greet()
+        await peer.gone()
+
+    async with scripted(talk) as (url, wrong):
+        assert lines(await node.run(WAITS, "notices", url)) == [["error", 103]]
+    assert wrong == []
+
+
 async def test_routes_are_fetched_from_where_the_server_is(node: Node) -> None:
     found = named(lines(await node.run(WAITS, "fetches")), "fetched")
     assert found == [["/v1/capabilities"], ["/deep/v1/capabilities"], ["/deep/v1/capabilities"]]
@@ -147,7 +229,13 @@ async def test_what_is_served_is_a_module_that_browsers_keep(pool: Pool) -> None
         first = await served.http.get("/static/wakeful.js")
         again = await served.http.get("/static/wakeful.js", headers={"if-none-match": first.headers["etag"]})
         other = await served.http.get("/static/docs.js")
+        types = await served.http.get("/static/wakeful.d.ts")
+        imported = re.findall(r'from "\./([\w.-]+)"', first.text)
+        parts = [await served.http.get(f"/static/{name}") for name in imported]
     assert first.headers["content-type"] == "text/javascript; charset=utf-8"
     assert first.headers["cache-control"] == "public, no-cache"
     assert (again.status_code, again.content) == (304, b"")
     assert other.status_code == 404
+    assert types.headers["content-type"] == "text/plain; charset=utf-8"
+    assert len(parts) > 2
+    assert {part.headers["content-type"] for part in parts} == {"text/javascript; charset=utf-8"}

@@ -1,7 +1,7 @@
 // Our own module against a server that keeps it waiting, and behind a path; prints what comes of it.
 import { createServer } from "node:http";
 import WebSocket from "ws";
-import { Wakeful } from "./wakeful_module.mjs";
+import { Wakeful, WakefulError } from "./wakeful_module.mjs";
 
 const [what, url] = process.argv.slice(2);
 const say = (...words) => console.log(JSON.stringify(words));
@@ -49,4 +49,65 @@ async function fetches() {
   server.closeAllConnections();
 }
 
-await { follow, ask, hold, fetches }[what]();
+/** Make tokens by a function that fails twice, then succeeds; tell what the client says of it. */
+async function token() {
+  const failures = ["no route", "no answer"];
+  const make = () => {
+    if (failures.length) throw new Error(failures.shift());
+    return "good";
+  };
+  const onState = (state, error) => say(state, error?.message ?? null);
+  const client = new Wakeful({ url, ...SETTINGS, token: make, onState });
+  await client.rpc("first");
+  client.close();
+}
+
+/** Make no token: it is denied. */
+async function denied() {
+  const make = () => {
+    throw new WakefulError("sign in again", { code: 401 });
+  };
+  const onState = (state, error) => say(state, error?.code ?? null);
+  const client = new Wakeful({ url, ...SETTINGS, token: make, onState });
+  await client.rpc("first").catch((error) => say("failed", error.message));
+}
+
+/** Wait for a token that never comes. */
+async function late() {
+  const onState = (state, error) => {
+    say(state, error?.message ?? null);
+    if (state === "away") client.close();
+  };
+  const client = new Wakeful({ url, ...SETTINGS, timeout: 50, token: () => new Promise(() => {}), onState });
+}
+
+/** Renew a token by a function that fails in between. */
+async function renews() {
+  const made = ["first", null, "second"];
+  const make = () => {
+    const text = made.shift();
+    if (!text) throw new Error("not now");
+    return text;
+  };
+  const client = new Wakeful({ url, ...SETTINGS, token: make });
+  await client.rpc("after");
+  say("held");
+  client.close();
+}
+
+/** Follow what needs a person. */
+async function notices() {
+  const client = new Wakeful({ url, ...SETTINGS });
+  const following = client.notices({
+    onNotice: ({ change, agent, conversation, run, interrupts, decisions }) =>
+      say(change, agent, conversation, run, interrupts.length, decisions.length),
+    onGap: ({ offset }) => {
+      say("gap", offset);
+      client.close();
+    },
+    onError: (error) => say("error", error.code),
+  });
+  await following.ready.catch(() => client.close());
+}
+
+await { follow, ask, hold, fetches, token, denied, late, renews, notices }[what]();

@@ -1,6 +1,7 @@
 """The client against a server that follows a script, over real sockets."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -10,6 +11,7 @@ import anyio
 import pytest
 from websockets.asyncio.server import Response
 from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed
 
 from gateway.client import (
     Client,
@@ -265,6 +267,25 @@ async def test_what_may_be_repeated_is_asked_again_after_a_cut_and_what_may_not_
         with pytest.raises(LostError):
             await client.rpc("add", {"n": 2}, dict[str, int])
         await client.hello()
+
+
+async def test_what_may_be_repeated_is_given_up_when_the_patience_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_link, "REPLY_SECONDS", 0.1)
+    asked: list[dict[str, Any]] = []
+
+    async def deaf(peer: Peer) -> None:
+        await peer.greet()
+        with contextlib.suppress(ConnectionClosed):
+            while True:
+                asked.append(await peer.next("rpc"))
+
+    patience = Patience(first_seconds=0.01, longest_seconds=0.05, away_seconds=0.3)
+    async with client_of(deaf, patience=patience) as client:
+        with pytest.raises(LostError, match="did not answer in time"):
+            await client.rpc("any", {}, dict, repeat=True)
+    assert len(asked) > 1
 
 
 async def test_a_message_is_sent_under_one_id_however_often() -> None:
