@@ -22,7 +22,8 @@ FAILED, MISUSED = 1, 2  # exit codes
 
 app = typer.Typer(
     name="wakeful",
-    help="A server for LLM agents that stay alive, and a chat to talk to them.",
+    help="A server for LLM agents that stay alive, and a chat to talk to them. Start with `wakeful serve`, "
+    "then `wakeful chat` in another terminal.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,  # its tracebacks print local variables, and with them keys
@@ -108,7 +109,7 @@ def serve(**flags: str | None) -> None:
 
 
 def migrate(**flags: str | None) -> None:
-    """Bring the database to this release's schema, which `serve` does as well."""
+    """Update the database to this release. `serve` does so as well."""
     settings = config.load(os.environ, flags)
     from gateway import database
 
@@ -119,13 +120,19 @@ def migrate(**flags: str | None) -> None:
 def chat(
     agent: Annotated[
         str | None,
-        typer.Argument(help="Name or id of an agent. Left out: a new one is created.", show_default=False),
+        typer.Argument(
+            help="Name or id of an agent; `wakeful agents` lists them. Left out: a new one is created.",
+            show_default=False,
+        ),
     ] = None,
     *,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Talk to an agent. Ctrl-C stops an answer, Ctrl-D leaves; the agent remembers."""
+    """Talk to an agent. Ctrl-C stops an answer, Ctrl-D leaves; the agent remembers.
+
+    Where the agent must ask before it uses a tool, you are asked. Through a pipe every line is a message.
+    """
     address, key = server(url, api_key)
     from gateway.chat.chat import chat
 

@@ -40,7 +40,7 @@ PATH_PARAMETERS: dict[str, re.Pattern[str]] = {
     "block_label": LABEL,
     "tool_name": re.compile(r"[A-Za-z0-9_-]{1,64}"),
     "page": re.compile(r"[a-z0-9_-]{1,64}"),
-    "script": re.compile(r"[a-z0-9_-]{1,64}\.js"),
+    "script": re.compile(r"[a-z0-9_-]{1,64}\.(?:js|d\.ts)"),
     "chat_id": re.compile(r"[^\x00-\x1f\x7f]{1,256}"),
 }
 
@@ -61,6 +61,10 @@ def _expected(name: str) -> str:
         return LABEL_RULE
     if name == "tool_name":
         return "1 to 64 letters, digits, _ or -"
+    if name == "page":
+        return "the name of a page that /docs lists"
+    if name == "script":
+        return "the name of a file like wakeful.js"
     if name == "memory_id":
         return "passage-<uuid4>"
     if name == "chat_id":

@@ -1,10 +1,11 @@
-"""One message and its answer, over as many connections as that takes.
+"""One message, or one decision, and its answer, over as many connections as that takes.
 
 The message carries an id of ours, so sending it again after a cut sends nothing twice. A connection that
 breaks goes on where it stood; where the server no longer has what came between, because it was killed, the
 stored messages tell it, and the run from its new start.
 """
 
+from collections.abc import Sequence
 from uuid import uuid4
 
 import anyio
@@ -12,10 +13,10 @@ import msgspec
 from msgspec import Struct
 
 from gateway.chat import client as chat_client
-from gateway.chat.client import Agent, AwayError, ChatError
+from gateway.chat.client import Agent, AwayError, Call, ChatError
 from gateway.chat.transcript import Transcript
 from gateway.chat.view import View
-from gateway.client import Client, ClientError, DeniedError, Gap, LostError, Patience
+from gateway.client import Answered, Client, ClientError, DeniedError, Gap, LostError, Patience, Sent
 from gateway.client import events as client_events
 from gateway.client.events import Custom, Event
 
@@ -23,6 +24,8 @@ AWAY = Patience(first_seconds=0.1, longest_seconds=1.0, away_seconds=600.0)
 RETRY_SECONDS = 0.5
 CANCEL_SECONDS = 5.0
 FINISHED = ("completed", "failed", "cancelled")
+WAITS = ("requires_approval", "interrupt")  # how a run ends that needs a person first
+CONFLICT = 409
 
 GONE = "The server is away; the answer goes on when it is back. Ctrl-C stops waiting."
 
@@ -31,6 +34,13 @@ class _Queue(Struct, frozen=True, rename="camel"):
     change: str = ""
     run_id: str = ""
     into: str = ""
+
+
+class _End(Struct, frozen=True):
+    """How a run ended."""
+
+    stop_reason: str
+    failure: str = ""
 
 
 class Absence:
@@ -53,14 +63,18 @@ class Absence:
 
 
 class Answer:
-    """An exchange with an agent: the message that is sent, and what comes back."""
+    """An exchange with an agent: what is said, a message or decisions, and what comes back.
+
+    `waiting` are the calls that a person has to answer before the agent goes on; `accepted` says whether the
+    agent took what was said.
+    """
 
     def __init__(
         self,
         client: Client,
         stored: chat_client.Client,
         agent: Agent,
-        text: str,
+        said: str | Sequence[Answered],
         *,
         view: View,
         absence: Absence,
@@ -68,13 +82,19 @@ class Answer:
         self._client = client
         self._stored = stored
         self._agent = agent
-        self._text = text
+        self._said = said
         self._view = view
         self._absence = absence
         self._transcript = Transcript(view)
         self._message_id = str(uuid4())
         self._run_id: str | None = None
         self._cancelled = False
+        self.waiting: tuple[Call, ...] = ()
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the agent took what was said."""
+        return self._run_id is not None
 
     async def show(self) -> bool:
         """Show the answer to its end; return whether there was one. What went wrong is shown as well."""
@@ -83,9 +103,20 @@ class Answer:
                 self._transcript.interrupted()
         except (ClientError, ChatError) as error:
             self._transcript.interrupted()
-            self._view.notice(f"No answer: {error}")
+            if not await self._must_wait(error):
+                self._view.notice(f"No answer: {error}")
             return False
         return answered
+
+    async def _must_wait(self, error: Exception) -> bool:
+        """Whether a message was refused because the agent waits for a person; `waiting` says for what."""
+        if self.accepted or not isinstance(error, DeniedError) or error.code != CONFLICT:
+            return False
+        try:
+            self.waiting = await self._stored.waiting(self._agent.id)
+        except ChatError:
+            return False
+        return bool(self.waiting)
 
     async def cancel(self) -> bool:
         """Ask the server, once, to end the answer; return whether it will."""
@@ -113,7 +144,7 @@ class Answer:
                 if isinstance(item, Gap):
                     return None
                 if item.tags.get("run") == self._run_id and (ended := self._take(item.event)) is not None:
-                    return ended
+                    return await self._ended(ended)
         return None
 
     async def _send(self) -> None:
@@ -126,7 +157,7 @@ class Answer:
         give_up_at = anyio.current_time() + AWAY.away_seconds
         while True:
             try:
-                sent = await self._client.send(self._agent.id, self._text, client_message_id=self._message_id)
+                sent = await self._tell()
             except DeniedError as error:
                 if not error.temporary or anyio.current_time() >= give_up_at:
                     raise
@@ -139,15 +170,19 @@ class Answer:
                 self._run_id = sent.run
                 return
 
-    def _take(self, event: Event) -> bool | None:
-        """Show an event of the run; return at its end whether there is an answer."""
+    async def _tell(self) -> Sent:
+        if isinstance(self._said, str):
+            return await self._client.send(self._agent.id, self._said, client_message_id=self._message_id)
+        return await self._client.resume(self._agent.id, self._said)
+
+    def _take(self, event: Event) -> _End | None:
+        """Show an event of the run; return its end, if it is that."""
         self._transcript.feed(event)
         match event:
             case client_events.RunFinished():
-                reason = (event.result or {}).get("stop_reason", event.outcome.type)
-                return self._ended(str(reason), "")
+                return _End(str((event.result or {}).get("stop_reason", event.outcome.type)))
             case client_events.RunError(message):
-                return self._ended("", message)
+                return _End("error", message)
             case Custom("wakeful.queue", value):
                 joined = msgspec.json.decode(value, type=_Queue)
                 if joined.change == "joined" and joined.run_id == self._run_id:
@@ -175,14 +210,16 @@ class Answer:
         if run.status not in FINISHED:
             return None
         failure = "the run failed" if run.status == "failed" else ""
-        return self._ended(run.stop_reason or run.status, failure)
+        return await self._ended(_End(run.stop_reason or run.status, failure))
 
-    def _ended(self, stop_reason: str, failure: str) -> bool:
+    async def _ended(self, end: _End) -> bool:
         self._transcript.finish()
-        if failure:
-            self._view.notice(f"No answer: {failure}")
-        elif stop_reason == "cancelled":
+        if end.failure:
+            self._view.notice(f"No answer: {end.failure}")
+        elif end.stop_reason in WAITS:
+            self.waiting = await self._stored.waiting(self._agent.id)
+        elif end.stop_reason == "cancelled":
             self._view.notice("Stopped.")
-        elif stop_reason not in ("end_turn", "success"):
-            self._view.notice(f"The agent stopped early: {stop_reason}")
-        return not failure
+        elif end.stop_reason not in ("end_turn", "success"):
+            self._view.notice(f"The agent stopped early: {end.stop_reason}")
+        return not end.failure

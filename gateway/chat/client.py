@@ -15,6 +15,7 @@ from storage.records import JsonObject
 
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
+UPLOAD_SECONDS = 300.0  # for a file and what the server makes of it
 READ_BYTES = 64 * 1024
 
 AGAIN = frozenset({408, 429, 502, 503, 504})  # statuses that mean: nothing was done, ask again
@@ -67,12 +68,29 @@ class Run(Struct, frozen=True):
     stop_reason: str | None = None
 
 
+class Call(Struct, frozen=True):
+    """A tool call that waits for a person: for a decision (`approval`), or for its result."""
+
+    tool_call_id: str
+    name: str
+    arguments: str = ""
+    kind: str = "approval"
+
+
+class Pending(Struct, frozen=True):
+    """What one conversation waits for; the agent's own has no id here."""
+
+    calls: tuple[Call, ...]
+    conversation_id: str | None = None
+
+
 class Client:
     """One server. Use it as a context manager inside an event loop."""
 
     def __init__(self, url: str, api_key: str | None) -> None:
         self.url = url.rstrip("/")
-        self._headers = {"content-type": "application/json"}
+        self._has_key = api_key is not None
+        self._headers: dict[str, str] = {}
         if api_key is not None:
             self._headers["authorization"] = f"Bearer {api_key}"
         self._session: aiohttp.ClientSession
@@ -121,6 +139,11 @@ class Client:
         types = "&".join(f"include_return_message_types={name}" for name in SHOWN)
         return await self.ask("GET", f"/v1/runs/{run_id}/messages?limit=1000&{types}", list[Stored])
 
+    async def waiting(self, agent_id: str) -> tuple[Call, ...]:
+        """Return the calls for which an agent's own conversation waits."""
+        found = await self.ask("GET", f"/v1/agents/{agent_id}/pending-requests", list[Pending])
+        return tuple(call for one in found if one.conversation_id is None for call in one.calls)
+
     async def ask(self, method: str, path: str, kind: type[T], body: object = None) -> T:
         """Send a request and return its answer, decoded.
 
@@ -141,7 +164,11 @@ class Client:
         Raises:
             ChatError: As `ask`.
         """
-        limit = aiohttp.ClientTimeout(total=REQUEST_SECONDS, connect=CONNECT_SECONDS)
+        form = isinstance(body, aiohttp.FormData)  # which has a type of its own
+        seconds = UPLOAD_SECONDS if form else REQUEST_SECONDS
+        limit = aiohttp.ClientTimeout(total=seconds, connect=CONNECT_SECONDS)
+        kind = {"x-requested-with": "wakeful"} if form else {"content-type": "application/json"}
+        headers = {**kind, **(headers or {})}
         async with self._answer(method, path, body, timeout=limit, headers=headers) as response:
             return Reply(await response.read(), response.headers.get("etag"))
 
@@ -163,11 +190,11 @@ class Client:
         Raises:
             AwayError, RefusedError, ChatError: It is not, or it ends before its end.
         """
-        data = None if body is None else msgspec.json.encode(body)
+        data = body if isinstance(body, aiohttp.FormData) else _json(body)
         try:
             async with self._session.request(method, self.url + path, data=data, **options) as response:
                 if response.status >= 300:
-                    raise _refusal(response.status, response.headers, await response.read())
+                    raise self._refusal(response.status, response.headers, await response.read())
                 yield response
         except aiohttp.InvalidURL:
             raise ChatError(f"{self.url!r} is no address like http://127.0.0.1:8283") from None
@@ -175,6 +202,24 @@ class Client:
             raise AwayError(f"nothing answers at {self.url}") from error
         except (aiohttp.ClientError, OSError) as error:  # a time-out is an OSError too
             raise AwayError("the connection broke") from error
+
+    def _refusal(self, status: int, headers: Mapping[str, str], body: bytes) -> ChatError:
+        try:
+            reason = msgspec.json.decode(body, type=_ErrorBody).error.message
+        except msgspec.MsgspecError:
+            if status not in AGAIN:
+                return ChatError(
+                    f"what answers at {self.url} is no wakeful server (status {status}); name one by --url"
+                )
+            reason = f"the server answered with status {status}"
+        if status == 401 and self._has_key:
+            return ChatError("the server has another API key: mend --api-key or WAKEFUL_API_KEY")
+        if status == 401:
+            return ChatError("the server wants its API key: use --api-key, or set WAKEFUL_API_KEY")
+        if status in AGAIN:
+            after = headers.get("retry-after", "")
+            return AwayError(reason, retry_after=float(after) if after.isdecimal() else 0.0)
+        return RefusedError(status, reason)
 
 
 class _Problem(Struct, frozen=True):
@@ -185,14 +230,5 @@ class _ErrorBody(Struct, frozen=True):
     error: _Problem
 
 
-def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> ChatError:
-    try:
-        reason = msgspec.json.decode(body, type=_ErrorBody).error.message
-    except msgspec.MsgspecError:
-        reason = f"the server answered with status {status}"
-    if status == 401:
-        return ChatError("the server wants its API key: use --api-key, or set WAKEFUL_API_KEY")
-    if status in AGAIN:
-        after = headers.get("retry-after", "")
-        return AwayError(reason, retry_after=float(after) if after.isdecimal() else 0.0)
-    return RefusedError(status, reason)
+def _json(body: object) -> bytes | None:
+    return None if body is None else msgspec.json.encode(body)

@@ -1,6 +1,7 @@
 """How a chat looks: word by word on a terminal, one message after the other where it is piped."""
 
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
 import msgspec
@@ -109,8 +110,8 @@ class Terminal:
         self._line(f"-> {cut(one_line(text), RESULT_CHARS)}", "dim" if good else "red")
 
     def notice(self, text: str) -> None:
-        """Say something that is no part of the conversation."""
-        self._line(text, "yellow")
+        """Say something that is no part of the conversation, broken between words."""
+        self._line("\n".join(textwrap.wrap(printable(text), self._console.width)), "yellow")
 
     def _line(self, text: str, style: str) -> None:
         self.end()
@@ -134,7 +135,7 @@ def open_view() -> View:
     return Terminal(Console())
 
 
-def shown_call(name: str, arguments: str) -> str:
+def shown_call(name: str, arguments: str, *, limit_chars: int = ARGUMENT_CHARS) -> str:
     """Return a call as one line: `name(argument="value", …)`."""
     try:
         decoded = msgspec.json.decode(arguments or "{}", type=dict[str, Any])
@@ -142,7 +143,7 @@ def shown_call(name: str, arguments: str) -> str:
         shown = arguments
     else:
         shown = ", ".join(f"{key}={msgspec.json.encode(value).decode()}" for key, value in decoded.items())
-    return f"{one_line(name)}({cut(one_line(shown), ARGUMENT_CHARS)})"
+    return f"{one_line(name)}({cut(one_line(shown), limit_chars)})"
 
 
 def one_line(text: str) -> str:

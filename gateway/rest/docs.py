@@ -3,6 +3,7 @@
 import html
 from collections.abc import Callable, Sequence
 from hashlib import sha256
+from pathlib import Path
 
 import msgspec
 from markdown_it import MarkdownIt
@@ -20,12 +21,17 @@ _HEADERS = {"content-security-policy": "default-src 'none'; style-src 'unsafe-in
 _FRAME = """\
 <!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta name="viewport" content="width=device-width">
+<meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
+:root {{ color-scheme: light dark }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem }}
-table {{ border-collapse: collapse }}
-td, th {{ border: 1px solid #ccc; padding: .2rem .5rem; text-align: left }}
-pre {{ overflow: auto }}
+p, li {{ overflow-wrap: anywhere }}
+table {{ border-collapse: collapse; display: block; overflow-x: auto }}
+td, th {{ border: 1px solid #8888; padding: .2rem .5rem; text-align: left; vertical-align: top }}
+td:last-child {{ min-width: 12rem }}
+pre, code {{ background: #8882; border-radius: .2rem }}
+pre {{ overflow: auto; padding: .6rem .8rem }}
+pre code {{ background: none }}
 </style></head><body>
 {body}
 </body></html>
@@ -35,12 +41,19 @@ _markdown = MarkdownIt("js-default")  # tables, no raw HTML
 
 
 async def index(ctx: Context) -> Response:
-    """List the pages."""
+    """List the pages, each with its first sentence."""
     del ctx
-    names = sorted(path.stem for path in FOLDER.glob("*.md"))
-    items = "\n".join(f'<li><a href="/docs/{name}">{html.escape(name)}</a></li>' for name in names)
-    body = f'<h1>wakeful</h1>\n<ul>\n{items}\n<li><a href="/openapi.json">openapi.json</a></li>\n</ul>'
-    return _page("wakeful", body)
+    items = "\n".join(_entry(path) for path in sorted(FOLDER.glob("*.md")))
+    document = '<li><a href="/openapi.json">openapi.json</a>: every route with its exact types.</li>'
+    return _page("wakeful", f"<h1>wakeful</h1>\n<ul>\n{items}\n{document}\n</ul>")
+
+
+def _entry(path: Path) -> str:
+    """Return the entry of a page, which begins with its title and a paragraph."""
+    title, _, text = path.read_text(encoding="utf-8").partition("\n\n")
+    sentence = " ".join(text.partition("\n\n")[0].split()).partition(". ")[0].rstrip(".:")
+    link = f'<a href="/docs/{path.stem}">{_markdown.renderInline(title.removeprefix("# "))}</a>'
+    return f"<li>{link}: {_markdown.renderInline(sentence)}.</li>"
 
 
 async def page(ctx: Context) -> Response:
@@ -49,7 +62,9 @@ async def page(ctx: Context) -> Response:
     path = FOLDER / f"{name}.md"
     if not path.is_file():
         raise NotFoundError("page", name)
-    return _page(name, _markdown.render(path.read_text(encoding="utf-8")))
+    text = path.read_text(encoding="utf-8")
+    title = text.partition("\n")[0].removeprefix("# ").replace("`", "")
+    return _page(title, f'<p><a href="/docs">wakeful</a></p>\n{_markdown.render(text)}')
 
 
 def _page(title: str, body: str) -> Response:
@@ -58,7 +73,7 @@ def _page(title: str, body: str) -> Response:
 
 
 async def script(ctx: Context) -> Response:
-    """Return an ES module, to pages of any site: it holds nothing that is not published."""
+    """Return an ES module or its types, to pages of any site: they hold nothing that is not published."""
     name = ctx.params["script"]
     path = FOLDER.parent / name
     if not path.is_file():
@@ -69,7 +84,8 @@ async def script(ctx: Context) -> Response:
     known = ctx.headers.get(b"if-none-match", b"").decode("latin-1")
     if tag in known:
         return Response(status_code=304, headers=headers)
-    return Response(content, media_type="text/javascript", headers=headers)
+    kind = "text/javascript" if path.suffix == ".js" else "text/plain"
+    return Response(content, media_type=kind, headers=headers)
 
 
 def routes_of(routes: Callable[[], Sequence[Route]]) -> tuple[Route, ...]:
@@ -104,7 +120,7 @@ def routes_of(routes: Callable[[], Sequence[Route]]) -> tuple[Route, ...]:
             path="/static/{script}",
             endpoint=script,
             operation_id="retrieve_script",
-            summary="An ES module for browsers: wakeful.js",
+            summary="An ES module for browsers, wakeful.js, and its types, wakeful.d.ts",
             tags=("docs",),
             public=True,
         ),

@@ -1,3 +1,4 @@
+import json
 import os
 import pty
 import re
@@ -193,6 +194,96 @@ def test_a_pipe_tells_whole_answers_and_a_failure_by_its_exit_code(
         assert told.stdout == "(thinks) Hm.\nTwo\nlines.\n"
         assert "No answer: " in told.stderr
         assert told.returncode == 1
+
+
+CALL = {
+    "tool_calls": [{"name": "memory_insert", "arguments": {"label": "human", "new_string": "Has a dog."}}]
+}
+
+
+def recorded(provider: Provider) -> list[str]:
+    """Return the bodies of the requests that the model saw, as JSON."""
+    return [json.dumps(record.body) for record in anyio.run(provider.log) if record.body]
+
+
+def asking(process: Process) -> str:
+    """Create an agent that asks before it writes; return its name."""
+    blocks = [{"label": "human", "value": ""}]
+    agent = process.request("POST", "/v1/agents/", json={"name": "sam", "memory_blocks": blocks}).json()["id"]
+    gate = f"/v1/agents/{agent}/tools/approval/memory_insert"
+    assert process.request("PATCH", gate, json={"requires_approval": True}).status_code == 200
+    return "sam"
+
+
+def test_what_the_agent_asks_is_answered_on_the_terminal(dsn: str, provider_process: Provider) -> None:
+    anyio.run(provider_process.reset)
+    anyio.run(provider_process.script, [CALL, {"text": "Noted."}, CALL, {"text": "As you wish."}])
+    with (
+        on_database(dsn, provider_process, "--model", "openai/echo") as process,
+        Screen(asking(process), "--url", process.url) as screen,
+    ):
+        screen.shows(r"\n> ")
+        screen.press("I have a dog.\n")
+        screen.shows(r'Allow memory_insert\(label="human", new_string="Has a dog\."\)\? y, n, or why not: ')
+        screen.press("y\n")
+        screen.shows(r"Noted\.\n> ")
+        screen.press("Again?\n")
+        screen.shows(r"or why not: ")
+        screen.press("You know that.\n")
+        screen.shows(r"As you wish\.\n> ")
+        screen.press("\x04")
+        assert screen.end() == 0
+        assert "You know that." in recorded(provider_process)[-1]
+
+
+def test_what_waits_is_asked_when_the_chat_begins_and_a_message_waits_for_it(
+    dsn: str, provider_process: Provider
+) -> None:
+    anyio.run(provider_process.reset)
+    anyio.run(provider_process.script, [CALL, {"text": "I let it be."}, {"text": "Good day."}])
+    with on_database(dsn, provider_process, "--model", "openai/echo") as process:
+        name = asking(process)
+        piped = run("chat", name, "--url", process.url, typed="I have a dog.\n")
+        assert piped.returncode == 1
+        assert "A person must decide on memory_insert(" in piped.stderr
+        assert "wakeful chat sam, on a terminal." in piped.stderr
+        with Screen(name, "--url", process.url) as screen:
+            screen.shows(r"or why not: ")
+            screen.press("\x04")
+            screen.shows(r"sam waits\. Answer it with: wakeful chat sam\.\n> ")
+            screen.press("Hello.\n")
+            screen.shows(r"sam waits for an answer; then it hears your message\.\n")
+            screen.shows(r"or why not: ")
+            screen.press("n\n")
+            screen.shows(r"I let it be\.\n")
+            screen.shows(r"Good day\.\n> ")
+            screen.press("\x04")
+            assert screen.end() == 1  # the first question had no answer
+
+
+def test_lines_that_are_pasted_together_are_one_message(dsn: str, provider_process: Provider) -> None:
+    anyio.run(provider_process.reset)
+    anyio.run(provider_process.script, [{"text": "A poem."}])
+    with (
+        on_database(dsn, provider_process, "--model", "openai/echo") as process,
+        Screen("--url", process.url) as screen,
+    ):
+        screen.shows(r"\n> ")
+        screen.press("\x1b[200~Roses are red\nViolets are blue\x1b[201~")
+        screen.shows("blue")
+        screen.press("\n")
+        screen.shows(r"A poem\.\n> ")
+        screen.press("\x04")
+        assert screen.end() == 0
+        (request,) = recorded(provider_process)
+        assert r"Roses are red\nViolets are blue" in request
+
+
+@pytest.mark.parametrize("url", ["{host}", "http://{host}/"])
+def test_an_address_may_be_a_host_and_a_port(dsn: str, url: str) -> None:
+    with on_database(dsn) as process:
+        told = run("chat", "--url", url.format(host=process.url.removeprefix("http://")), typed="Hello.\n")
+    assert told.returncode == 0, told.stderr
 
 
 def test_a_pipe_is_left_with_an_interrupt(dsn: str) -> None:

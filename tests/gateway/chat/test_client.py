@@ -60,7 +60,10 @@ async def test_a_wrong_key_is_told_with_its_remedy(pool: Pool) -> None:
         async with Client(url, "right") as client:
             await client.create_agent({})
         async with Client(url, "wrong") as client:
-            with pytest.raises(ChatError, match="WAKEFUL_API_KEY"):
+            with pytest.raises(ChatError, match="the server has another API key: mend --api-key"):
+                await client.create_agent({})
+        async with Client(url, None) as client:
+            with pytest.raises(ChatError, match="the server wants its API key: use --api-key"):
                 await client.create_agent({})
 
 
@@ -106,6 +109,13 @@ async def test_another_kind_of_server_is_noticed() -> None:
     async with answering(page) as url, Client(url, None) as client:
         with pytest.raises(ChatError, match="does not answer like a wakeful server"):
             await client.run("run-1")
+
+
+async def test_a_refusal_that_is_not_of_this_kind_of_server_names_the_address() -> None:
+    page = aiohttp.web.Response(text="<html>", content_type="text/html", status=404)
+    async with answering(page) as url, Client(url, None) as client:
+        with pytest.raises(ChatError, match=rf"what answers at {url} is no wakeful server \(status 404\)"):
+            await client.find_agent("ada")
 
 
 async def test_a_list_is_read_page_by_page_to_its_end(pool: Pool, provider: Provider) -> None:
