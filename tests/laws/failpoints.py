@@ -33,6 +33,8 @@ TRANSACTION = "edits.commit"
 
 # Who calls storage inside a step or an edit: the actors, and the parts of storage that write a step.
 CALLERS = ("actors.", "storage.checkpoints", "storage.extras")
+# Not among them: what is written beside steps and edits, by a clock, and may be lost with a crash.
+BESIDE = ("calibrations.save",)
 STATEMENTS = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
 
 
@@ -80,7 +82,8 @@ def arm(failpoint: Failpoint | None, on_stray: Callable[[str], None]) -> None:
 
 def points() -> list[str]:
     """Return every point there is: a crossing that somebody adds to the actors is in it at once."""
-    found = [f"{name_of(*c)}:{moment}" for c in crossings() for moment in ("before", "sent", "after")]
+    names = [name for name in (name_of(*crossing) for crossing in crossings()) if name not in BESIDE]
+    found = [f"{name}:{moment}" for name in names for moment in ("before", "sent", "after")]
     found += [f"{TRANSACTION}:{moment}" for moment in ("before", "inside", "closing", "after")]
     return sorted(found + [f"{STREAM}:{moment}" for moment in ("before", "piece", "after")])
 
