@@ -4,7 +4,12 @@
     python -m bench --only ws_tokens --runs 1 --quick        a look at one case
     python -m bench --html page.html                         a page with plots beside the table and the JSON
     python -m bench --read bench/out/….json --html page.html the page of an earlier run
+    python -m bench --profile --only crowd                   a flame graph of the server in one case
     python -m bench explain RUN_ID --url http://127.0.0.1:8283   where the time of one run went
+    python -m bench scale --agents 10000 --messages-per-second 50 --watchers 2000     what a load takes
+    python -m bench scale --check   a small load on this machine beside what the model says of it
+    python -m bench guard           fails where a message has come to cost a fifth more than the baseline
+    python -m bench guard --update  records the baseline of this class of machine
     python -m bench.provider        the scripted model provider alone
     python -m bench.relay           the relay alone
 
@@ -15,7 +20,19 @@ no checks. `targets` starts and speaks to what is measured, `load` is the client
 `readers` is the client of the websocket, whose connections are `peers` and speak in `frames`; `bare` is
 what sending costs without a server behind it. `measure` reads the operating system's accounting, `cases/`
 holds one small file per measurement, and `report` judges and prints; `html` draws. `explain` asks a running
-server where the time of one run went.
+server where the time of one run went. `profiling` has py-spy record the server while a case runs.
+
+Scaling on paper. `scaling` is the model, pure: sums of measured costs times rates, and what a host has only
+so much of. `costs` fits it to the JSON of a sitting, `scale` is the command, and `scale_check` runs a small
+load and sets what it took beside the model's answer. The model knows what was measured and says what was not.
+
+The guard. `probes` are measurements of seconds, each a ratio in pairs: this server beside the relay, or a
+frame beside a bare uvicorn's, at once where the load is paced and in turns where it is not. `baselines` has
+the ratios of each class of machine under `baselines/` and judges; `guard` is the command, the last step of
+.ci/run. The figures are CPU by the kernel's accounting, the highest and the lowest pair of each count for
+nothing, and what is too high is measured up to twice again: a loss is there each time. On 2 cores at a load
+average of 5 to 8 from other work a ratio lay up to a fifth beside its median; six runs of six passed, one of
+them by its third try. Record a baseline when nothing else runs, and commit it with the change it belongs to.
 
 Rules of measuring. A figure counts only beside the relay's in the same sitting, because the machine
 drifts. CPU is what the kernel accounted to the processes, never wall time. All clocks are

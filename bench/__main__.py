@@ -1,4 +1,4 @@
-"""Measures the server beside the relay: `python -m bench`. With `explain` it looks at one run instead."""
+"""Measures the server beside the relay: `python -m bench`. Commands besides: explain, guard, scale."""
 
 import argparse
 import os
@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,14 +17,18 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import explain, html, measure, report, targets
+from bench import explain, guard, html, level_report, measure, phases, profiling, report, scale, targets
 from bench.case import Bench, Case, Effort, Figures
 from bench.cases import CASES
+from bench.levels import Level
+from bench.loaded import SYNTAX, Address, Floor, Foreign, Loaded, address
 from bench.provider import Provider
 from bench.report import Report
 from bench.targets import Relay, Target, Wakeful
 
-KINDS = {"relay": Relay, "ours": Wakeful}
+OWN = {"relay": Relay, "ours": Wakeful}
+KINDS = (Floor.name, *OWN)
+COMMANDS = {"explain": explain.main, "guard": guard.main, "scale": scale.main}
 OUT = Path(__file__).parent / "out"
 
 QUIET_LOAD = 0.5  # a load average above this before the start means that figures are too high
@@ -35,8 +39,9 @@ Measured = dict[str, dict[str, list[Figures]]]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases. Returns 1 if a row failed or could not be measured, else 0."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments[:1] == ["explain"]:
-        return explain.main(arguments[1:])
+    if arguments and arguments[0] in COMMANDS:
+        signal.signal(signal.SIGTERM, _end)
+        return COMMANDS[arguments[0]](arguments[1:])
     parser = _parser()
     args = parser.parse_args(arguments)
     if args.read is not None and args.html is None:
@@ -44,19 +49,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.read is not None:
         args.html.write_text(html.page(args.read.read_bytes()), encoding="utf-8")
         return 0
-    cases = [case for case in CASES if not args.only or case.name in args.only]
+    cases = [c for c in CASES if (c.name in args.only if args.only else args.suite in (c.suite, "all"))]
     if unknown := set(args.only) - {case.name for case in CASES}:
         parser.error(f"no such case: {', '.join(sorted(unknown))}")
+    if args.profile and not args.only:
+        parser.error("--profile records single cases: say which with --only")
     signal.signal(signal.SIGTERM, _end)
-    effort = Effort(runs=args.runs, quick=args.quick)
-    names = [name for name in KINDS if name in args.targets]
+    effort = Effort(runs=1 if args.profile else args.runs, quick=args.quick)
+    names = ["ours"] if args.profile else [name for name in KINDS if name in args.targets]
+    names = [name for name in names if any(name in case.on for case in cases)]
+    foreign = [Foreign(at) for at in args.target]
+    levels: list[Level] = []
+    splits: dict[str, list[phases.Split]] = {}
     load_before = os.getloadavg()[0]
     began, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    measured, calibration, errors = _run(cases, names, effort)
+    path = args.out / f"bench-{started_at.replace(':', '')}.json"
+    profiles = {case.name: path.with_name(f"{path.stem}-{case.name}.svg") for case in cases if args.profile}
+    measured, calibration, errors = _run(
+        cases, names, effort, profiles, foreign=foreign, port=args.provider_port, levels=levels, splits=splits
+    )
     rows = [row for case in cases for row in report.judge(case, measured[case.name])]
     whole = Report(
         machine=measure.machine(),
-        settings={"runs": effort.runs, "quick": effort.quick, "targets": names},
+        settings={"runs": effort.runs, "quick": effort.quick, "targets": names, "profile": args.profile},
         started_at=started_at,
         seconds=time.monotonic() - began,
         load_before=load_before,
@@ -64,9 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows=rows,
         figures=measured,
         errors=errors,
+        levels=levels,
+        phases=splits,
     )
-    path = args.out / f"bench-{started_at.replace(':', '')}.json"
     _show(whole, path)
+    for recorded in profiles.values():
+        profiling.show(recorded)
     if args.html is not None:
         args.html.write_text(html.page(path.read_bytes()), encoding="utf-8")
     return int(bool(errors) or any(row.passed is False for row in rows))
@@ -77,23 +95,58 @@ def _end(signum: int, frame: object) -> None:  # noqa: ARG001 - the signature of
     sys.exit(128 + signum)
 
 
+def _address(text: str) -> Address:
+    """Read a target of the command line, as argparse wants its errors."""
+    try:
+        return address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=2, help="alternating runs of each case (2)")
     parser.add_argument("--quick", action="store_true", help="measure for a shorter time: a look, no verdict")
     names = ", ".join(case.name for case in CASES)
     parser.add_argument("--only", action="append", default=[], metavar="CASE", help=f"one of: {names}")
-    parser.add_argument("--targets", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument(
+        "--suite", choices=("table", "load", "parts", "all"), default="table", help="which cases (table)"
+    )
+    parser.add_argument("--targets", nargs="*", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument(
+        "--target",
+        action="append",
+        default=[],
+        type=_address,
+        metavar="KIND=URL",
+        help=f"load on anyone's server as well: {SYNTAX}; may be repeated",
+    )
+    parser.add_argument(
+        "--provider-port", type=int, default=0, help="where other servers find the scripted provider (any)"
+    )
     parser.add_argument("--out", type=Path, default=OUT, help="directory of the JSON (bench/out)")
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots as well")
+    parser.add_argument("--profile", action="store_true", help="record this server in each case of --only")
     parser.add_argument("--read", type=Path, metavar="JSON", help="make the page of an earlier run's JSON")
     return parser
 
 
 def _run(
-    cases: Sequence[Case], names: Sequence[str], effort: Effort
+    cases: Sequence[Case],
+    names: Sequence[str],
+    effort: Effort,
+    profiles: Mapping[str, Path],
+    *,
+    foreign: Sequence[Foreign],
+    port: int,
+    levels: list[Level],
+    splits: dict[str, list[phases.Split]],
 ) -> tuple[Measured, list[float], list[str]]:
-    """Start everything, run each case as often as asked with the targets taking turns, stop everything."""
+    """Start everything, run each case as often as asked with the targets taking turns, stop everything.
+
+    A case of `profiles` is recorded there. What the load suite finds is appended to `levels`, and to `splits`
+    where the time of this server's messages went.
+    """
     measured: Measured = {case.name: {} for case in cases}
     calibration: list[float] = []
     errors: list[str] = []
@@ -101,34 +154,63 @@ def _run(
         home = Path(tempfile.mkdtemp(prefix="wakeful-bench-"))
         stack.callback(shutil.rmtree, home, ignore_errors=True)
         targets.make_home(home)
-        provider = stack.enter_context(Provider(bodies=False))
+        provider = stack.enter_context(Provider(bodies=False, port=port))
         progress = stack.enter_context(_progress())
         task = progress.add_task("starting", total=sum(_runs(case, effort) for case in cases))
-        ready: list[Target] = []
+        ready: list[Target | Loaded] = []
         for name in names:
-            target = KINDS[name](home / name, provider)
+            if name == Floor.name:
+                ready.append(Floor(provider))
+                continue
+            target = OWN[name](home / name, provider)
             stack.callback(target.stop)
             target.start()
             targets.warm(target)
             ready.append(target)
+        for server in foreign:
+            stack.callback(server.stop)
+            ready.append(server)
         bench = Bench(provider, home, effort)
+        bench.levels, bench.tell = levels, lambda text: progress.update(task, description=text)
         for case in cases:
             broken: set[str] = set()
             for run in range(_runs(case, effort)):
                 for target in ready:
-                    if target.name not in case.on or target.name in broken:
+                    if not _takes(case, target) or target.name in broken:
                         continue
                     progress.update(task, description=f"{case.name} {run + 1}, {target.name}")
                     calibration.append(measure.calibration_ms())
+                    since = phases.now()
                     try:
-                        figures = case.measure(target, bench)
+                        if case.name in profiles and target.name == Wakeful.name:
+                            figures = profiling.measure(case, target, bench, path=profiles[case.name])
+                        else:
+                            figures = case.measure(target, bench)
+                    except profiling.ProfileError as error:
+                        errors.append(f"{case.name} was not recorded: {error}")
                     except Exception:  # noqa: BLE001 - a case that fails must not take the others' figures along
                         broken.add(target.name)
                         errors.append(f"{case.name} on {target.name}:\n{traceback.format_exc()}")
                     else:
                         measured[case.name].setdefault(target.name, []).append(figures)
+                        if isinstance(target, Wakeful):
+                            _split(target, since, splits.setdefault(case.name, []), errors)
                 progress.advance(task)
     return measured, calibration, errors
+
+
+def _split(target: Wakeful, since: datetime, splits: list[phases.Split], errors: list[str]) -> None:
+    """Note where the time of the messages went that were sent since, if there were any."""
+    try:
+        if split := phases.split(target, since):
+            splits.append(split)
+    except RuntimeError as error:
+        errors.append(str(error))
+
+
+def _takes(case: Case, target: Target | Loaded) -> bool:
+    """Whether a case is measured on a target. The load suite is, on anyone's server."""
+    return case.suite == "load" if isinstance(target, Foreign) else target.name in case.on
 
 
 def _runs(case: Case, effort: Effort) -> int:
@@ -149,6 +231,8 @@ def _show(whole: Report, path: Path) -> None:
     console.print(f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, ", end="")
     console.print(f"Python {machine['python']}, commit {machine['commit']}")
     console.print(report.table(whole.rows))
+    for table in level_report.tables(whole.levels):
+        console.print(table)
     slow, fast = max(whole.calibration_ms, default=0), min(whole.calibration_ms, default=0)
     console.print(f"{whole.seconds:.0f} s; a fixed piece of work took {fast:.1f} to {slow:.1f} ms meanwhile")
     if whole.load_before > QUIET_LOAD:

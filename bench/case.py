@@ -3,16 +3,17 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from msgspec import Struct
 
+from bench.levels import Level
 from bench.load import Outcome
 from bench.provider import Provider
-from bench.targets import Target
 
 T = TypeVar("T")
 Figures = Mapping[str, float]
+Suite = Literal["table", "load", "parts"]
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -57,12 +58,17 @@ class FirstTokens(Struct, frozen=True):
 
 
 class Bench:
-    """What the cases share: the provider, a directory, and what was prepared once for all runs."""
+    """What the cases share: the provider, a directory, and what was prepared once for all runs.
+
+    Cases of load append to `levels`, and say by `tell` what they are at.
+    """
 
     def __init__(self, provider: Provider, home: Path, effort: Effort) -> None:
         self.provider = provider
         self.home = home
         self.effort = effort
+        self.levels: list[Level] = []
+        self.tell: Callable[[str], None] = _unheard
         self._kept: dict[tuple[str, ...], Any] = {}
 
     def once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
@@ -94,15 +100,23 @@ class Bench:
         return FirstTokens(added, back)
 
 
+def _unheard(_: str) -> None:
+    pass
+
+
 def _number(user_text: str) -> int:
     return int(user_text.split("#")[1])
 
 
 class Case(Struct, frozen=True, kw_only=True):
-    """A measurement and its rows. `on` names the targets it makes sense on; `most_runs` bounds its runs."""
+    """A measurement and its rows. `on` names the targets it makes sense on; `most_runs` bounds its runs.
+
+    What it measures is a `Target`; of the load suite also what `bench.loaded` has: floor and foreign servers.
+    """
 
     name: str
     rows: tuple[Row, ...]
-    measure: Callable[[Target, Bench], Figures]
+    measure: Callable[[Any, Bench], Figures]
     on: tuple[str, ...] = ("relay", "ours")
     most_runs: int | None = None
+    suite: Suite = "table"

@@ -22,14 +22,18 @@ SECONDS = 30.0  # of silence until a request is given up
 WIDTH = 36  # characters of the longest bar
 # As a step goes through them: name, field, colour.
 PHASES = (
+    ("accept", "accept", "white"),
+    ("claim", "claim", "bright_magenta"),
     ("queue", "queue", "bright_black"),
     ("compaction", "compaction", "magenta"),
     ("prompt", "prompt", "cyan"),
+    ("request sent", "send", "bright_yellow"),
     ("first token", "first_token", "yellow"),
     ("stream", "stream", "green"),
     ("tools", "tools", "blue"),
     ("checkpoint", "checkpoint", "red"),
 )
+DELIVERY = ("delivery", "delivery", "bright_green")  # overlaps the stream, with which it begins
 
 
 class ExplainError(Exception):
@@ -37,16 +41,20 @@ class ExplainError(Exception):
 
 
 class Timed(Struct, frozen=True, kw_only=True, rename="camel"):
-    """One step: nanoseconds by phase."""
+    """One step: nanoseconds by phase; see `storage.records.Timing`."""
 
     step_id: str
+    accept: int = 0
+    claim: int = 0
     queue: int = 0
     prompt: int = 0
+    send: int = 0
     first_token: int = 0
     stream: int = 0
     tools: int = 0
     compaction: int = 0
     checkpoint: int = 0
+    delivery: int = 0
 
 
 class Run(Struct, frozen=True):
@@ -122,7 +130,10 @@ def timings(lines: Iterable[bytes]) -> list[Timed]:
 
 
 def spans(steps: Sequence[Timed]) -> list[Span]:
-    """Lay the phases of the steps one after another; those that took no time are left out."""
+    """Lay the phases of the steps one after another; those that took no time are left out.
+
+    Delivery is not among them: it takes no time of its own.
+    """
     laid: list[Span] = []
     at = 0
     for index, step in enumerate(steps, 1):
@@ -135,7 +146,7 @@ def spans(steps: Sequence[Timed]) -> list[Span]:
 
 
 def waterfall(steps: Sequence[Timed]) -> Table:
-    """The phases as bars on one axis of time."""
+    """The phases as bars on one axis of time; delivery is drawn below the stream that it overlaps."""
     laid = spans(steps)
     whole = sum(span.took_ns for span in laid) or 1
     shown = Table(title=f"{len(steps)} steps, {whole / 1e6:,.2f} ms in phases", show_edge=False)
@@ -156,7 +167,16 @@ def waterfall(steps: Sequence[Timed]) -> Table:
             f"{' ' * start}[{span.colour}]{'█' * min(width, WIDTH - start)}[/]",
         )
         before = span.step
+        if span.phase == "stream" and (delivery := steps[span.step - 1].delivery):
+            shown.add_row(*_delivered(delivery, whole, start))
     return shown
+
+
+def _delivered(took_ns: int, whole_ns: int, start: int) -> tuple[str, ...]:
+    """The row of a delivery, whose bar begins with that of the stream."""
+    name, _, colour = DELIVERY
+    width = max(1, min(WIDTH - start, round(took_ns / whole_ns * WIDTH)))
+    return "", f"  {name}", f"{took_ns / 1e6:,.2f}", "", f"{' ' * start}[{colour}]{'░' * width}[/]"
 
 
 def summary(run: Run, steps: Sequence[Timed]) -> str:

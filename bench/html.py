@@ -6,6 +6,8 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bench import plots, stacks
+from bench.levels import Level
 from bench.report import number
 
 WIDTH, LEFT, RIGHT, ROW_HEIGHT = 560, 60, 20, 26
@@ -17,6 +19,8 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #e5e7eb }
 figure { margin: 1rem 0; display: grid; grid-template-columns: 20rem 1fr; gap: 1rem; align-items: center }
 figcaption small, .note { color: #6b7280 } .pass { color: #15803d } .fail { color: #dc2626; font-weight: 600 }
+.key { white-space: nowrap; margin-right: .5em }
+figure.wide { grid-template-columns: 1fr; gap: .25rem; max-width: 50rem }
 svg { width: 100%; height: auto } svg text { font: 11px system-ui, sans-serif; fill: #374151 }
 pre { overflow-x: auto; background: #f3f4f6; padding: 1rem }
 """
@@ -52,6 +56,8 @@ class Sitting(Struct, frozen=True, kw_only=True):
     load_before: float
     rows: list[Shown]
     errors: list[str]
+    levels: list[Level] = []
+    phases: dict[str, list[dict[str, float]]] = {}
 
 
 def page(report: bytes) -> str:
@@ -61,11 +67,14 @@ def page(report: bytes) -> str:
         msgspec.DecodeError: It is no such report.
     """
     sitting = msgspec.json.decode(report, type=Sitting)
-    cases: dict[str, list[Shown]] = {}
+    plotted = plots.figures(sitting.levels)
+    cases: dict[str, list[Shown]] = {case: [] for case in plotted}
     for row in sitting.rows:
         cases.setdefault(row.case, []).append(row)
     sections = "".join(
-        f"<h2>{escape(case)}</h2>{''.join(map(_figure, rows))}" for case, rows in cases.items()
+        f"<h2>{escape(case)}</h2>{''.join(map(_figure, rows))}{plotted.get(case, '')}"
+        f"{stacks.figure(sitting.phases.get(case, []))}"
+        for case, rows in cases.items()
     )
     errors = "".join(f"<h2>What failed</h2><pre>{escape(error)}</pre>" for error in sitting.errors)
     title = f"wakeful bench, {escape(sitting.started_at)}"

@@ -56,6 +56,7 @@ class Peer(asyncio.Protocol):
         self._id = 0
         self._closing = False
         self.hear: Callable[[bytes], None] | None = None  # gets every push
+        self.on_lost: Callable[[Exception], None] | None = None  # is told when the connection is lost
 
     async def open(self, *, small_buffer: bool = False) -> None:
         """Connect, and say who it is. Raises `RuntimeError` where the server refuses."""
@@ -127,7 +128,10 @@ class Peer(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._counts.lost += not self._closing
-        self._fail(exc or ConnectionResetError("the server closed the connection"))
+        error = exc or ConnectionResetError("the server closed the connection")
+        self._fail(error)
+        if self.on_lost is not None:
+            self.on_lost(error)
 
     def _fail(self, error: Exception) -> None:
         for waiting in (self._opened, *self._replies.values()):

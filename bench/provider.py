@@ -74,8 +74,9 @@ class Provider:
     It belongs to no event loop: one may serve tests that each have their own.
     """
 
-    def __init__(self, *, bodies: bool = True) -> None:
+    def __init__(self, *, bodies: bool = True, port: int = 0) -> None:
         self._bodies = bodies
+        self._wanted = port
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
 
@@ -97,7 +98,7 @@ class Provider:
 
     def start(self) -> None:
         """Start the process and wait until it listens."""
-        command = [sys.executable, "-m", "bench.provider", "--port", "0", "--with-parent"]
+        command = [sys.executable, "-m", "bench.provider", "--port", str(self._wanted), "--with-parent"]
         self._process = subprocess.Popen(
             command if self._bodies else [*command, "--no-bodies"],
             stdin=subprocess.PIPE,

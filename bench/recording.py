@@ -15,7 +15,7 @@ class Record(Struct, kw_only=True):
     """One request as the provider saw it. Times are `time.monotonic_ns()`, None until they happened.
 
     `ended_ns` is set when the answer was written whole, when the script cut it, or when the client went
-    away before that, which is `aborted`. `tokens` counts the pieces written.
+    away before that, which is `aborted`. `tokens` counts the pieces written, `wrote_ns` has the time of each.
     """
 
     number: int
@@ -32,6 +32,7 @@ class Record(Struct, kw_only=True):
     first_ns: int | None = None
     ended_ns: int | None = None
     tokens: int = 0
+    wrote_ns: list[int] = []
     aborted: bool = False
 
 

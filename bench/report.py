@@ -8,6 +8,7 @@ from msgspec import Struct
 from rich.table import Table
 
 from bench.case import Case, Figures, Row
+from bench.levels import Level
 
 DIGITS = 3  # significant ones
 
@@ -38,7 +39,11 @@ class Judged(Struct, frozen=True, kw_only=True):
 
 
 class Report(Struct, frozen=True, kw_only=True):
-    """Everything about one sitting. `figures` holds every figure of every run by case and target."""
+    """Everything about one sitting. `figures` holds every figure of every run by case and target.
+
+    `levels` holds what the load suite measured, with its histograms; `phases` where the time of each case's
+    messages to this server went, run by run: see `bench.phases`.
+    """
 
     machine: dict[str, Any]
     settings: dict[str, Any]
@@ -49,6 +54,8 @@ class Report(Struct, frozen=True, kw_only=True):
     rows: list[Judged]
     figures: dict[str, dict[str, list[Figures]]]
     errors: list[str]
+    levels: list[Level] = []
+    phases: dict[str, list[dict[str, float]]] = {}
 
 
 def judge(case: Case, measured: dict[str, list[Figures]]) -> list[Judged]:

@@ -240,9 +240,11 @@ class Connection(asyncio.Protocol):
             data = (answer.head if self._next == 0 else b"") + framing.chunk(data)
             if last:
                 data += framing.LAST_CHUNK
+        now = time.monotonic_ns()
         if record.first_ns is None:
-            record.first_ns = time.monotonic_ns()
+            record.first_ns = now
         record.tokens += upto - self._next
+        record.wrote_ns += [now] * (upto - self._next)
         self._next = upto
         self._transport.write(data)
 

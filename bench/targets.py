@@ -9,29 +9,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 from msgspec import Struct
 
-from bench import load, measure
+from bench import load, measure, seeding
+from bench.doors import HISTORY_TEXT
 from bench.load import NUMBER, Job, Slot
 from bench.provider import Provider
 from storage import embedded
-from storage.pool import connect
-from storage.records import TextPart
 
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.005
 PORTS = range(20_000, 30_000)
-HISTORY_TOKENS = 40
-HISTORY_TEXT = (
-    "We spoke about the garden and the long way round the lake, the weather that week, what the "
-    "neighbours had planted along the fence, and when the next train would leave."
-)
 FAST = "fixed-t20-d0-g0"  # a model with no latency and an answer of twenty tokens
 
 Request = tuple[str, str]  # path and JSON body
@@ -93,6 +87,11 @@ class Process:
             time.sleep(POLL_SECONDS)
         self.stop()
         raise RuntimeError(f"the server did not start:\n{self._log.read_text()[-3000:]}")
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self._process.kill()
+        self._process.wait()
 
     def stop(self) -> None:
         """End it: politely, then not."""
@@ -156,13 +155,14 @@ class Relay:
 
 
 class Wakeful:
-    """This server, from this checkout, at default settings."""
+    """This server, from this checkout, at default settings but for those given, as variables."""
 
     name = "ours"
 
-    def __init__(self, home: Path, provider: Provider) -> None:
+    def __init__(self, home: Path, provider: Provider, settings: Mapping[str, str] | None = None) -> None:
         self._home = home
         self._provider = provider
+        self._settings = settings or {}
         self._database: embedded.Embedded | None = None
         self._process: Process | None = None
         self.port = 0
@@ -176,6 +176,12 @@ class Wakeful:
     def postgres_pid(self) -> int:
         return _postgres_pid(self._database)
 
+    @property
+    def dsn(self) -> str:
+        """Its database, for rows that would take too long to make through the API, and for its statistics."""
+        assert self._database is not None
+        return self._database.dsn
+
     def start(self) -> None:
         make_home(self._home)
         self._database = embedded.start(self._home / "database")
@@ -183,10 +189,30 @@ class Wakeful:
         self._serve()
 
     def _serve(self) -> None:
+        self.begin()
+        self.wait_ready()
+
+    def begin(self) -> None:
+        """Start the server on its database and port, without waiting until it answers."""
         assert self._database is not None
-        env = environment(self._provider) | {"DATABASE_URL": self._database.dsn}
+        env = environment(self._provider) | {"DATABASE_URL": self._database.dsn} | self._settings
         log = self._home / "server.log"
         self._process = Process(serve_command(self.port, self._home / "server"), env, log)
+
+    def restart(self) -> None:
+        """End the server, not its database, and start it again: every agent is out of memory then."""
+        assert self._process is not None
+        self._process.stop()
+        self._serve()
+
+    def kill(self) -> None:
+        """End the server by SIGKILL. Its database goes on."""
+        assert self._process is not None
+        self._process.kill()
+
+    def wait_ready(self) -> None:
+        """Wait until it answers. Raises `RuntimeError` where it does not."""
+        assert self._process is not None
         self._process.wait_ready(self.port, "/v1/health/")
 
     def stop(self) -> None:
@@ -215,7 +241,7 @@ class Wakeful:
         body = {"name": f"bench-{NUMBER}", "model": f"openai/{FAST}", "context_window_limit": 1_000_000}
         agent_ids = create(self, [("/v1/agents/", _json(body))] * count)
         self._process.stop()
-        asyncio.run(seed(self._database.dsn, agent_ids, messages))
+        asyncio.run(seeding.histories(self._database.dsn, agent_ids, messages))
         self._serve()
         warm(self)
         return agent_ids
@@ -223,30 +249,9 @@ class Wakeful:
     def another(self, home: Path) -> Target:
         return Wakeful(home, self._provider)
 
-
-# The rows that `messages` turns would have left: see storage/schema.sql.
-_SEED = """
-insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, tokens)
-select 'message-' || gen_random_uuid(), c.id, c.end_position - 1 + i, c.agent_id, c.organization_id,
-       case i % 2 when 1 then 'user' else 'assistant' end, $3, $4
-  from conversations c, generate_series(1, $2) i
- where c.id = $1
-"""
-_SEED_END = "update conversations set end_position = end_position + $2 where id = $1"
-
-
-async def seed(dsn: str, agent_ids: list[str], messages: int) -> None:
-    """Give agents that no server holds a history in their default conversation."""
-    content = msgspec.json.encode([TextPart(HISTORY_TEXT)])
-    conn = await connect(dsn)
-    try:
-        for agent_id in agent_ids:
-            async with conn.transaction():
-                await conn.execute(_SEED, agent_id, messages, content, HISTORY_TOKENS)
-                await conn.execute(_SEED_END, agent_id, messages)
-        await conn.execute("vacuum analyze messages")  # now, not in the middle of a measurement
-    finally:
-        await conn.close()
+    def variant(self, home: Path, settings: Mapping[str, str] | None = None) -> "Wakeful":
+        """As `another`, under settings of its own: variables of its environment."""
+        return Wakeful(home, self._provider, settings)
 
 
 class Spent(Struct):

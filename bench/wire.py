@@ -295,12 +295,16 @@ class Embed(Struct, frozen=True):
 
 
 def embeddings(asked: Embed) -> bytes:
-    """Embed texts by hashing their words: one text gives one vector, shared words bring two nearer."""
+    """Embed texts by hashing their words: one text gives one vector, shared words bring two nearer.
+
+    A model `words-384` gives vectors of that length.
+    """
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
-    size = asked.dimensions or DIMENSIONS
+    name, _, length = asked.model.rpartition("-")
+    size = asked.dimensions or (int(length) if name == "words" and length.isdecimal() else DIMENSIONS)
     data: list[dict[str, Any]] = []
     for index, text in enumerate(texts):
-        vector = _embed(text, size)
+        vector = embed(text, size)
         if asked.encoding_format == "base64":
             shown: Any = b64encode(struct.pack(f"<{size}f", *vector)).decode()
         else:
@@ -311,7 +315,8 @@ def embeddings(asked: Embed) -> bytes:
     return _encode({"object": "list", "data": data, "model": asked.model, "usage": counts})
 
 
-def _embed(text: str, size: int) -> list[float]:
+def embed(text: str, size: int) -> list[float]:
+    """Return the vector of a text: each word adds or takes one at a place of its own; of length 1."""
     vector = [0.0] * size
     for word in text.lower().split() or [""]:
         digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest()

@@ -2,11 +2,22 @@
 
 from bench.case import Case
 from bench.cases import (
+    asleep,
+    checkpoint,
+    cold,
     create,
     crowd,
+    fan_out,
     first_token,
     held,
+    idle,
+    killed,
+    load_first_token,
+    load_history,
+    load_messages,
     memory,
+    sdk,
+    search,
     start,
     step,
     tokens,
@@ -20,6 +31,7 @@ from bench.cases import (
 )
 
 CASES: tuple[Case, ...] = (
+    idle.CASE,
     step.CASE,
     tool.CASE,
     crowd.CASE,
@@ -35,4 +47,14 @@ CASES: tuple[Case, ...] = (
     ws_memory.CASE,
     ws_stalled.CASE,
     ws_resume.CASE,
+    load_first_token.CASE,
+    load_messages.CASE,
+    load_history.CASE,
+    asleep.CASE,
+    cold.CASE,
+    checkpoint.CASE,
+    fan_out.CASE,
+    search.CASE,
+    killed.CASE,
+    sdk.CASE,
 )

@@ -1,6 +1,9 @@
 """What tests of the bench share: this server, started as the bench starts it, with a little effort."""
 
+import shutil
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,11 +14,11 @@ from bench.targets import Wakeful
 
 
 @pytest.fixture(scope="session")
-def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Wakeful, Bench]]:
+def ready() -> Iterator[tuple[Wakeful, Bench]]:
     """The server that is measured, warm, and what cases share."""
-    home = tmp_path_factory.mktemp("bench")
-    for above in (home, *home.parents[:2]):
-        targets.make_home(above)
+    # Not below pytest's own directory: whichever run of it begins next closes that to other users.
+    home = Path(tempfile.mkdtemp(prefix="wakeful-bench-tests-"))
+    targets.make_home(home)
     with Provider(bodies=False) as provider:
         target = Wakeful(home / "ours", provider)
         try:
@@ -24,3 +27,4 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Wakeful, B
             yield target, Bench(provider, home, Effort(runs=1, quick=True))
         finally:
             target.stop()
+            shutil.rmtree(home, ignore_errors=True)

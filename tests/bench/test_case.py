@@ -48,6 +48,15 @@ def test_every_row_has_a_name_of_its_own() -> None:
         ("ws_resume", "running", 20, None),
         ("ws_resume", "ended", 20, None),
         ("ws_resume", "inexact", 0, None),
+        ("asleep", "hot", 24, None),
+        ("cold", "cold_p95_20", 50, None),
+        ("cold", "cold_p95_1000", 50, None),
+        ("search", "archival_cpu_10000", 8, None),
+        ("killed", "faults", 0, None),
+        ("load_first_token", "beyond_sse", 1.5, None),
+        ("load_first_token", "p99_websocket_128", 100, None),
+        ("load_messages", "best_rest", 0.5, 1),
+        ("load_history", "ratio_1000", 1.3, 1.2),
     ],
 )
 def test_the_figures_are_those_that_were_asked_for(

@@ -1,6 +1,7 @@
 """One run as a waterfall."""
 
 import http.client
+import io
 
 import msgspec
 import pytest
@@ -76,6 +77,20 @@ def test_what_cannot_be_explained_says_why(capsys: pytest.CaptureFixture[str]) -
 
 def test_bars_stay_within_their_column() -> None:
     steps = [Timed(step_id="a", queue=1, first_token=10**9), Timed(step_id="b", checkpoint=1)]
-    console = Console(width=120, record=True, quiet=True)
+    console = Console(width=120, record=True, file=io.StringIO())
     console.print(explain.waterfall(steps))
-    assert all(line.count("█") <= explain.WIDTH for line in console.export_text().splitlines())
+    bars = [line.count("█") for line in console.export_text().splitlines()]
+    assert 0 < max(bars) <= explain.WIDTH
+
+
+def test_delivery_is_drawn_below_the_stream_and_takes_no_time_of_its_own() -> None:
+    step = Timed(step_id="a", send=10**6, stream=8 * 10**6, checkpoint=10**6, delivery=4 * 10**6)
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(explain.waterfall([step]))
+    shown = console.export_text()
+    assert "10.00 ms in phases" in shown
+    lines = shown.splitlines()
+    (stream,) = [i for i, line in enumerate(lines) if "stream" in line]
+    assert "delivery" in lines[stream + 1]
+    assert lines[stream].index("█") == lines[stream + 1].index("░")
+    assert "request sent" in shown

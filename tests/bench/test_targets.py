@@ -4,19 +4,11 @@ import os
 import time
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from bench import targets
 from bench.load import Outcome, Timing
 from bench.provider import Provider
-
-AGENT = """
-insert into agents (id, organization_id, name, settings, shard)
-select 'agent-1', id, 'a', '{}', 0 from organizations;
-insert into conversations (id, organization_id, agent_id, end_position)
-select agents.id, organization_id, agents.id, 3 from agents;
-"""
 
 
 def outcome(status: int, tokens: int) -> Outcome:
@@ -38,24 +30,6 @@ def test_the_environment_configures_nothing(monkeypatch: pytest.MonkeyPatch, pro
     assert env["PATH"] == os.environ["PATH"]
     assert env["OPENAI_BASE_URL"] == provider.base_url
     assert not {"DATABASE_URL", "WAKEFUL_PORT", "ANTHROPIC_API_KEY", "http_proxy"} & env.keys()
-
-
-async def test_a_seeded_history_continues_the_conversation(dsn: str) -> None:
-    conn = await asyncpg.connect(dsn)
-    try:
-        await conn.execute(AGENT)
-        await targets.seed(dsn, ["agent-1"], 4)
-        found = await conn.fetch("select position, role, tokens from messages order by position")
-        end = await conn.fetchval("select end_position from conversations")
-    finally:
-        await conn.close()
-    assert [(row[0], row[1]) for row in found] == [
-        (3, "user"),
-        (4, "assistant"),
-        (5, "user"),
-        (6, "assistant"),
-    ]
-    assert end == 7
 
 
 def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:

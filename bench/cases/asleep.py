@@ -1,0 +1,78 @@
+"""What an agent costs in memory that nobody speaks to: right after its messages, idle, and passivated."""
+
+import time
+
+from bench import load, targets
+from bench.case import Bench, Case, Figures, Row
+from bench.load import Job, Slot
+from bench.measure import memory
+from bench.targets import Wakeful
+
+CONNECTIONS = 32
+EXCHANGES = 10
+SETTLE_S = 2.0
+IDLE_S = 12.0  # the logs of what was said are packed meanwhile
+SWEEP_S = 3.0  # the server looks more often than that for agents to passivate
+
+
+def measure(target: Wakeful, bench: Bench) -> Figures:
+    """Fill a server of its own with one cohort after another; the first leaves before the second comes.
+
+    What a passivated agent keeps is by how much the server with the second cohort, and the first one
+    passivated, is larger than with the first alone: what was freed counts, however the allocator holds it.
+    """
+    away_s = bench.effort.of(40, 6)  # idle seconds until agents are passivated
+    count = bench.effort.of(500, 30)
+    settings = {"WAKEFUL_PASSIVATE_AFTER": str(away_s)}
+    own = target.variant(bench.home / f"asleep-{time.monotonic_ns()}", settings)
+    own.start()
+    try:
+        targets.warm(own)
+        _talk(own, 2 * CONNECTIONS)
+        time.sleep(SETTLE_S)
+        before = memory(own.pid)
+        _talk(own, count)
+        time.sleep(SETTLE_S)
+        hot = memory(own.pid)
+        time.sleep(min(IDLE_S, away_s / 3))
+        idle = memory(own.pid)
+        time.sleep(away_s + SWEEP_S)
+        away = memory(own.pid)
+        _talk(own, count)
+        time.sleep(SETTLE_S)
+        again = memory(own.pid)
+    finally:
+        own.stop()
+    return {
+        "hot": (hot.rss_kib - before.rss_kib) / count,
+        "idle": (idle.rss_kib - before.rss_kib) / count,
+        "passivated": (again.rss_kib - hot.rss_kib) / count,
+        "given_back": (idle.rss_kib - away.rss_kib) / count,
+        "hot_uss": (hot.uss_kib - before.uss_kib) / count,
+        "passivated_uss": (again.uss_kib - hot.uss_kib) / count,
+    }
+
+
+def _talk(target: Wakeful, count: int) -> None:
+    """Create agents and have ten exchanges with each: 20 messages."""
+    agents = targets.create_agents(target, count)
+    slots = [
+        Slot([target.message(agent) for agent in agents[i::CONNECTIONS] for _ in range(EXCHANGES)])
+        for i in range(min(CONNECTIONS, count))
+    ]
+    targets.check(load.run(Job(port=target.port, slots=slots)))
+
+
+CASE = Case(
+    name="asleep",
+    suite="parts",
+    measure=measure,
+    on=("ours",),
+    most_runs=1,
+    rows=(
+        Row(key="hot", title="memory per agent with 20 messages, just spoken to", unit="KiB", figure=24),
+        Row(key="idle", title="memory per agent, in memory but idle", unit="KiB"),
+        Row(key="passivated", title="memory that a passivated agent keeps", unit="KiB"),
+        Row(key="given_back", title="memory that the system got back at once, per agent", unit="KiB"),
+    ),
+)

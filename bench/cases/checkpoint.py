@@ -1,0 +1,98 @@
+"""How long a step's commit takes under load and how many steps share one, beside a bare commit of one row."""
+
+import asyncio
+import time
+from datetime import datetime
+from statistics import median
+
+from bench import load, phases, targets
+from bench.case import Bench, Case, Figures, Row
+from bench.load import Job, Slot
+from bench.measure import percentile
+from bench.targets import Wakeful
+from storage.pool import connect
+
+LEVELS = (1, 8, 32, 128)  # agents, each with one message under way
+SAMPLE = 200  # runs whose timing is read
+
+
+def measure(target: Wakeful, bench: Bench) -> Figures:
+    """Let so many agents answer at once, then read the timing of their runs and who was committed together.
+
+    Steps that one transaction wrote have the same `xmin`: that is how many shared a commit, as the database
+    itself has it.
+    """
+    figures: dict[str, float] = {"bare": asyncio.run(_bare(target.dsn, bench.effort.of(300, 60)))}
+    seconds = bench.effort.of(4, 1)
+    for level in LEVELS:
+        agents = targets.create_agents(target, level)
+        slots = [Slot([target.message(agent)]) for agent in agents]
+        targets.check(load.run(Job(port=target.port, slots=slots)))
+        since = phases.now()
+        with targets.spending(target) as spent:
+            outcome = load.run(Job(port=target.port, slots=slots, seconds=seconds))
+        targets.check(outcome)
+        took = [step.checkpoint / 1e6 for run in phases.timed(target, since, sample=SAMPLE) for step in run]
+        together = asyncio.run(_together(target.dsn, agents, since))
+        figures |= {
+            f"p50_{level}": percentile(took, 50),
+            f"p99_{level}": percentile(took, 99),
+            f"batch_{level}": sum(together) / len(together),
+            f"most_{level}": max(together),
+            f"postgres_{level}": spent.postgres / len(outcome.timings) * 1e3,
+        }
+    return figures
+
+
+_TOGETHER = """
+select count(*) as steps from steps
+ where agent_id = any ($1) and created_at >= $2
+ group by xmin::text
+"""
+
+
+async def _together(dsn: str, agents: list[str], since: datetime) -> list[int]:
+    """How many steps each commit had."""
+    conn = await connect(dsn)
+    try:
+        return [row["steps"] for row in await conn.fetch(_TOGETHER, agents, since)]
+    finally:
+        await conn.close()
+
+
+async def _bare(dsn: str, count: int) -> float:
+    """The median of commits of one row each, one after another, in milliseconds."""
+    conn = await connect(dsn)
+    try:
+        await conn.execute("create table if not exists bench_commits (id int)")
+        times: list[float] = []
+        for number in range(count):
+            began = time.monotonic()
+            await conn.execute("insert into bench_commits values ($1)", number)
+            times.append((time.monotonic() - began) * 1e3)
+        await conn.execute("drop table bench_commits")
+    finally:
+        await conn.close()
+    return median(times)
+
+
+def _rows(level: int) -> tuple[Row, ...]:
+    agents = f"{level} agents" if level > 1 else "one agent"
+    return (
+        Row(key=f"p50_{level}", title=f"checkpoint of a step, {agents}, p50", unit="ms"),
+        Row(key=f"p99_{level}", title=f"checkpoint of a step, {agents}, p99", unit="ms"),
+        Row(key=f"batch_{level}", title=f"steps in one commit, {agents}, mean"),
+        Row(key=f"most_{level}", title=f"steps in one commit, {agents}, the most"),
+    )
+
+
+CASE = Case(
+    name="checkpoint",
+    suite="parts",
+    measure=measure,
+    on=("ours",),
+    rows=(
+        Row(key="bare", title="a bare commit of one row, p50", unit="ms"),
+        *(row for level in LEVELS for row in _rows(level)),
+    ),
+)

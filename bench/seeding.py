@@ -1,0 +1,149 @@
+"""Rows written straight into a server's database, where making them through its API would take hours.
+
+Texts and vectors come from a seeded generator: the same count gives the same rows on every machine.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, islice
+from uuid import UUID
+
+import msgspec
+
+from bench import wire
+from bench.doors import HISTORY_TEXT
+from storage import archives, passage_indexes
+from storage.pool import Conn, connect, transaction
+from storage.records import DEFAULT_ORGANIZATION, TextPart
+
+HISTORY_TOKENS = 40
+DIMENSIONS = 384  # as many as the local embedding model has
+MODEL = f"openai/words-{DIMENSIONS}"  # handle of the provider's embedding model that the vectors are of
+INDEX = f"passages_by_meaning_{DIMENSIONS}"
+WORDS_A_TEXT = 24
+VOCABULARY = 5000
+ROWS_AT_ONCE = 5000
+SECONDS = 600.0  # of one statement
+SYLLABLES = [a + b for a in "bdfgklmnprstv" for b in ("a", "e", "i", "o", "u")]
+
+
+async def histories(dsn: str, agent_ids: list[str], messages: int) -> None:
+    """Give agents that no server holds a history of equal messages in their default conversation."""
+    content = msgspec.json.encode([TextPart(HISTORY_TEXT)])
+    conn = await connect(dsn)
+    try:
+        for agent_id in agent_ids:
+            async with conn.transaction():
+                await conn.execute(_HISTORY, agent_id, messages, content, HISTORY_TOKENS)
+                await conn.execute(_LONGER, agent_id, messages)
+        await conn.execute("vacuum analyze messages")  # now, not in the middle of a measurement
+    finally:
+        await conn.close()
+
+
+async def conversations(dsn: str, sizes: dict[str, int]) -> None:
+    """Give each agent, which no server holds, so many messages of different words, found by search."""
+    conn = await connect(dsn)
+    try:
+        await conn.execute(_PATIENTLY)
+        for agent_id, count in sizes.items():
+            written = texts(count)
+            while batch := list(islice(written, ROWS_AT_ONCE)):
+                contents = [msgspec.json.encode([TextPart(text)]).decode() for text in batch]
+                async with conn.transaction():
+                    await conn.execute(_CONVERSATION, agent_id, contents, HISTORY_TOKENS, timeout=SECONDS)
+                    await conn.execute(_LONGER, agent_id, len(batch))
+        await conn.execute("vacuum analyze messages", timeout=SECONDS)
+    finally:
+        await conn.close()
+
+
+async def libraries(dsn: str, sizes: dict[str, int]) -> None:
+    """Give each agent an archive of so many passages with their vectors, while no server runs.
+
+    The index of vectors is made anew after all of them: row by row it would take 3 ms each.
+    """
+    conn = await connect(dsn)
+    try:
+        await conn.execute(_PATIENTLY)
+        await conn.execute(f"drop index if exists {INDEX}")
+        for agent_id, count in sizes.items():
+            async with transaction(conn):
+                archive = await archives.ensure_for_agent(
+                    conn, agent_id, embedding=MODEL, dimensions=DIMENSIONS
+                )
+            await _passages(conn, archive.id, count)
+        await conn.execute("set maintenance_work_mem = '1GB'")
+        await passage_indexes.make_missing(conn)
+        await conn.execute("vacuum analyze passages", timeout=SECONDS)
+        await conn.execute("checkpoint", timeout=SECONDS)
+    finally:
+        await conn.close()
+
+
+async def _passages(conn: Conn, archive_id: str, count: int) -> None:
+    written = texts(count)
+    ids = random.Random(archive_id)
+    while batch := list(islice(written, ROWS_AT_ONCE)):
+        rows = [
+            (
+                f"passage-{UUID(int=ids.getrandbits(128), version=4)}",
+                DEFAULT_ORGANIZATION,
+                archive_id,
+                text,
+                MODEL,
+                DIMENSIONS,
+                wire.embed(text, DIMENSIONS),
+            )
+            for text in batch
+        ]
+        await conn.executemany(_PASSAGE, rows, timeout=SECONDS)
+
+
+def texts(count: int, seed: int = 1) -> Iterator[str]:
+    """Yield sentences of made-up words, some of which come often and most of which are rare."""
+    chance = random.Random(seed)
+    words = [_word(number) for number in range(VOCABULARY)]
+    weights = list(accumulate(1 / (rank + 10) for rank in range(VOCABULARY)))
+    for _ in range(count):
+        yield " ".join(chance.choices(words, cum_weights=weights, k=WORDS_A_TEXT))
+
+
+def questions(count: int) -> Sequence[str]:
+    """Return queries of four words that texts have."""
+    return [" ".join(text.split()[:4]) for text in texts(count, seed=2)]
+
+
+def _word(number: int) -> str:
+    """Spell a number in syllables."""
+    number += len(SYLLABLES)  # so that each has two at least
+    spelled = ""
+    while number:
+        number, place = divmod(number, len(SYLLABLES))
+        spelled += SYLLABLES[place]
+    return spelled
+
+
+_PATIENTLY = "set statement_timeout = 0"
+# The rows that turns would have left: see storage/schema.sql.
+_HISTORY = """
+insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, tokens)
+select 'message-' || gen_random_uuid(), c.id, c.end_position - 1 + i, c.agent_id, c.organization_id,
+       case i % 2 when 1 then 'user' else 'assistant' end, $3, $4
+  from conversations c, generate_series(1, $2) i
+ where c.id = $1
+"""
+_CONVERSATION = """
+insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, tokens, search)
+select 'message-' || gen_random_uuid(), m.id, m.end_position - 1 + m.i, m.agent_id, m.organization_id,
+       m.role, m.content, $3, words_of(m.role, m.content, m.agent_id)
+  from (select c.*, t.i, t.content::jsonb as content,
+               case t.i % 2 when 1 then 'user' else 'assistant' end as role
+          from conversations c, unnest($2::text[]) with ordinality as t (content, i)
+         where c.id = $1) m
+"""
+_LONGER = "update conversations set end_position = end_position + $2 where id = $1"
+_PASSAGE = """
+insert into passages (id, organization_id, archive_id, text, embedding_model, dimensions, embedding)
+values ($1, $2, $3, $4, $5, $6, $7)
+"""

@@ -1,0 +1,91 @@
+"""The cases of the load suite, what they ask for and that they measure."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from bench import arrivals
+from bench.case import Bench, Effort
+from bench.cases import load_first_token, load_history, load_messages
+from bench.doors import Door
+from bench.loaded import Floor, Foreign, address
+from bench.provider import Provider
+from storage.pool import Pool
+from tests.gateway.rest.talking import talking
+from tests.serving import listening
+
+
+@pytest.mark.parametrize("level", load_first_token.LEVELS)
+def test_so_many_streams_are_under_way_as_the_level_says(
+    provider: Provider, tmp_path: Path, level: int
+) -> None:
+    bench, door = (
+        Bench(provider, tmp_path, Effort()),
+        Door(name="floor", wire="openai", url="", model="fixed-t1"),
+    )
+    order = load_first_token.order(Floor(provider), bench, door, level)
+    stream_s = load_first_token.SHORT_S if level <= load_first_token.FEW else load_first_token.REAL_S
+    assert order.open_loop is not None
+    starts = arrivals.times(order.open_loop)
+    measured = [start for start in starts if start >= order.warm_s]
+    under_way = [sum(at - stream_s < start <= at for start in starts) for at in measured]
+    assert sum(under_way) / len(under_way) == pytest.approx(level, rel=0.35)
+    assert max(under_way) <= len(order.agents)  # as many lines as Poisson needs
+
+
+def quick(provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setattr(load_first_token, "QUICK", (1, 8))
+    monkeypatch.setattr(load_first_token, "SECONDS", 1.0)
+    monkeypatch.setattr(load_messages, "QUICK", (1, 4))
+    monkeypatch.setattr(load_messages, "CLOSED_S", 0.4)
+    monkeypatch.setattr(load_messages, "OPEN_S", 0.5)
+    monkeypatch.setattr(load_history, "QUICK", (0, 100))
+    monkeypatch.setattr(load_history, "SECONDS", 0.4)
+    return Bench(provider, tmp_path, Effort(quick=True))
+
+
+@pytest.mark.timeout(120)
+def test_the_floor_is_measured_by_every_case(
+    provider_process: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = quick(provider_process, tmp_path, monkeypatch)
+    floor = Floor(provider_process)
+    first = load_first_token.measure(floor, bench)
+    messages = load_messages.measure(floor, bench)
+    history = load_history.measure(floor, bench)
+    assert {"p50_sse_1", "p50_websocket_8", "p99_agui_1"} <= first.keys()
+    assert {"best_rest", "best_websocket", "p99_sse"} <= messages.keys()
+    assert {"p50_0", "p50_100", "ratio_100"} <= history.keys()
+    loops = [(level.case, level.loop, level.level) for level in bench.levels]
+    assert loops[:4] == [
+        ("load_first_token", "open", 1),
+        ("load_first_token", "open", 8),
+        ("load_messages", "closed", 1),
+        ("load_messages", "closed", 4),
+    ]
+    assert loops[4][:2] == ("load_messages", "open")
+    assert not any(level.failed for level in bench.levels if level.loop == "closed")
+
+
+@pytest.mark.timeout(120)
+async def test_anyones_letta_server_is_measured_and_one_with_its_own_model_has_whole_times_only(
+    pool: Pool, provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is this one, spoken to as any other; its provider is not the one that the bench asks."""
+    bench = quick(provider, tmp_path, monkeypatch)
+    with Provider() as elsewhere:
+        async with talking(pool, elsewhere) as served, listening(served.app) as url:
+            foreign = Foreign(address(f"letta={url}"))
+            await asyncio.to_thread(load_first_token.measure, foreign, bench)
+            bench.provider = elsewhere
+            await asyncio.to_thread(load_history.measure, foreign, bench)
+            await asyncio.to_thread(foreign.stop)
+    streams, steps = bench.levels[:-1], bench.levels[-1]
+    assert streams
+    for level in streams:
+        assert level.first is not None
+        assert level.first.p50 >= 99
+        assert (level.first_added, level.gap_added) == (None, None)
+    assert (steps.case, steps.level, steps.failed) == ("load_history", 0, 0)
+    assert steps.whole_added is not None

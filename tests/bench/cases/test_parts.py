@@ -1,0 +1,47 @@
+"""The cases of single parts run, with little effort, against servers of their own, and fill their rows."""
+
+import math
+
+import pytest
+
+from bench.case import Bench, Case
+from bench.cases import CASES, search
+from bench.targets import Wakeful
+
+PARTS = [case for case in CASES if case.suite == "parts"]
+# What no machine does: a figure outside of this is in another unit, or of something else.
+SANE = {"ms": (-500, 60_000), "µs": (-5_000, 20_000), "KiB": (-200, 2_000), "s": (0, 120), "": (0, 10_000)}
+UNMEASURED = set(search.SIZES) - set(search.QUICK_SIZES)  # the larger sizes take minutes
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("case", PARTS, ids=lambda case: case.name)
+def test_a_case_fills_its_rows_in_their_units(case: Case, ready: tuple[Wakeful, Bench]) -> None:
+    figures = case.measure(*ready)
+    assert all(math.isfinite(value) for value in figures.values())
+    left_out = {key for size in UNMEASURED for key in (f"_{size}",)} if case is search.CASE else set[str]()
+    for row in case.rows:
+        if any(row.key.endswith(size) for size in left_out):
+            continue
+        low, high = SANE[row.unit]
+        assert low <= figures[row.key] <= high, (row.key, figures[row.key])
+    for exact in ("faults", "lost_1", "lost_100", "lost_1000"):
+        assert figures.get(exact, 0) == 0
+    if case.name == "checkpoint":
+        assert figures["batch_1"] == figures["most_1"] == 1, "one agent shares its commits with nobody"
+        assert figures["batch_128"] > 1, "many agents share them"
+    if case.name == "cold":
+        assert figures["cold_10000"] > figures["hot_10000"]
+
+
+def test_they_stay_out_of_the_default_table() -> None:
+    assert {case.name for case in PARTS} >= {
+        "asleep",
+        "cold",
+        "checkpoint",
+        "fan_out",
+        "search",
+        "killed",
+        "sdk",
+    }
+    assert all(case.on == ("ours",) for case in PARTS)
