@@ -15,13 +15,14 @@ class Waiting(Struct, frozen=True, kw_only=True):
     """An accepted command in memory. `applied` says that an earlier life stored its input already.
 
     `attempt` is that of the run's row: 0 until an activation found the command waiting, so that each
-    life of it tells its story under a number of its own.
+    life of it tells its story under a number of its own. `accept` is how many seconds its acceptance took.
     """
 
     seq: int
     run_id: str
     command: SendMessages
     since: float
+    accept: float = 0.0
     attempt: int = 0
     applied: bool = False
     usage: Usage = Usage()

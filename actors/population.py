@@ -117,6 +117,7 @@ class Population:
 
     async def _activate(self, agent_id: str) -> Exception | None:
         """Load an agent and deliver what waits for it; return what went wrong instead of raising."""
+        begun = clock.monotonic()
         try:
             with self.commons.hearing() as heard, self.commons.load.ends() as ended:
                 async with self._activations:
@@ -126,7 +127,7 @@ class Population:
                     async with connection(self.commons.commit_pool) as conn:
                         state = await activation.activate(conn, agent_id, fence=fence)
                 actor = Actor(self, state)
-                await self._deliver_pending(actor, state)
+                await self._deliver_pending(actor, state, since=begun)
                 self.hot[agent_id] = actor
                 self.commons.hold(actor, set(), {b.id for b in actor.blocks.values()})
                 for block in heard:
@@ -178,8 +179,8 @@ class Population:
             finished = replace(finished, interrupts=asking.calls, interrupts_expire_at=asking.expires_at)
         channel.publish(*(MessageCommitted(run_id, m) for m in stored), finished)
 
-    async def _deliver_pending(self, actor: Actor, state: Activated) -> None:
-        now = clock.monotonic()
+    async def _deliver_pending(self, actor: Actor, state: Activated, *, since: float) -> None:
+        """Deliver what an agent's inbox holds; its time counts from when the agent was woken for it."""
         heads = {row.conversation_id: row.seq for row in reversed(state.pending) if not row.held}
         for row in state.pending:
             if row.state == "applied" or heads.get(row.conversation_id) == row.seq:
@@ -188,7 +189,7 @@ class Population:
                 seq=row.seq,
                 run_id=row.run_id,
                 command=msgspec.json.decode(row.command, type=SendMessages),
-                since=now,
+                since=since,
                 attempt=row.attempt,
                 applied=row.state == "applied",
                 usage=row.usage,

@@ -305,7 +305,7 @@ def apply(runner: "TurnRunner", draft: Draft, commit_ns: int) -> None:
     if runner.answer is not None and runner.answer.usage is not None and runner.step is not None:
         ours = thread.system_tokens + runner.offer.toolbox.tokens + thread.tokens
         ours += sum(m.tokens for m in runner.inputs)
-        actor.calibration = actor.calibration.observe(reported=runner.answer.usage.prompt, ours=ours)
+        actor.learn(runner.answer.usage.prompt, ours=ours, model=runner.model)
     thread.append(draft.messages)
     for waiting in draft.joined:
         thread.steering.remove(waiting)

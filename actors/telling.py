@@ -31,9 +31,18 @@ def began(runner: "TurnRunner", step: Step, message_id: str) -> None:
     )
     runner.pulse.begin(clock.monotonic(), runner.channel.next)
     first = runner.turn.steps_taken == runner.waiting.usage.steps
-    queued = runner.started - runner.waiting.since if first else 0.0
-    runner.watch = Stopwatch(queue_ns=int(queued * 1e9))
+    runner.watch = _watch(runner) if first else Stopwatch()
     runner.told.clear()
+
+
+def _watch(runner: "TurnRunner") -> Stopwatch:
+    """Return the watch of a run's first step: what was before it is known already."""
+    waiting = runner.waiting
+    claim = max(0.0, runner.thread.woken - waiting.since)
+    queued = max(0.0, runner.started - waiting.since - claim)
+    return Stopwatch(
+        accept_ns=int(waiting.accept * 1e9), claim_ns=int(claim * 1e9), queue_ns=int(queued * 1e9)
+    )
 
 
 def returned(runner: "TurnRunner", results: Sequence[ToolReturnPart]) -> list[Event]:
@@ -72,7 +81,11 @@ def committed(runner: "TurnRunner", draft: Draft) -> list[Event]:
 
 def durable(runner: "TurnRunner", step: Step, commit_ns: int) -> list[Event]:
     """Return the end of a step whose checkpoint took so long, and where its time went."""
-    timing = replace(step.timing, checkpoint=step.timing.checkpoint + commit_ns)
+    timing = replace(
+        step.timing,
+        checkpoint=step.timing.checkpoint + commit_ns,
+        delivery=runner.watch.delivery_ns,  # where all of the answer came at once, only now
+    )
     runner.actor.latest = timing
     return [
         StepFinished(runner.run_id, step.id, step.usage, timing),

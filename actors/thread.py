@@ -58,6 +58,7 @@ class Thread:
         "task",
         "tokens",
         "turn",
+        "woken",
     )
 
     def __init__(self, conversation: Conversation) -> None:
@@ -74,6 +75,7 @@ class Thread:
         self.task: asyncio.Task[None] | None = None
         self.scheduled = False
         self.loaded = False
+        self.woken = 0.0  # when a turn's need had it loaded
         self.entries: list[Entry] = []
         self.summary: Entry | None = None  # stands for what left the window; models see it before the rest
         self.tokens = 0  # of the summary and the entries

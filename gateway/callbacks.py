@@ -20,7 +20,7 @@ from actors.host import Host
 from actors.mailbox import Waiting
 from gateway.config import Settings
 from gateway.errors import InvalidRequestError
-from gateway.inputs import MAX_URL_CHARS, is_web_url
+from gateway.images import MAX_URL_CHARS, is_web_url
 from storage.records import RunStatus
 
 log = logging.getLogger("wakeful.callbacks")

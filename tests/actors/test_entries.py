@@ -4,7 +4,8 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from actors.commands import InputMessage, SendMessages
-from actors.entries import IMAGE_TOKENS, MESSAGE_TOKENS, entries, inputs_of, joined, tokens_of
+from actors.entries import IMAGE_CHARS, IMAGE_TOKENS, MESSAGE_TOKENS, entries, inputs_of, joined, tokens_of
+from actors.llm.dialects import CHAT, Dialect
 from storage.records import (
     ApprovalPart,
     ImagePart,
@@ -47,6 +48,21 @@ def test_the_images_of_a_row_stand_behind_its_last_result() -> None:
         wires = [msgspec.json.decode(b"[%b]" % e.wire) for e in made]
         assert [[item["role"] for item in wire] for wire in wires] == [["tool"], ["tool", "user"]]
         assert all(e.tokens > IMAGE_TOKENS for e in made)
+
+
+def test_of_many_images_a_model_sees_the_first_and_is_told_of_the_others() -> None:
+    images = tuple(ImagePart({"type": "url", "url": f"https://example.org/{i}.png"}) for i in range(30))
+    result = ToolReturnPart("c", "f", "success", "", images=images)
+    row = message(5, "tool", result, tokens=tokens_of((result,), len))
+    for return_chars, most in ((3 * IMAGE_CHARS, 3), (10, 1)):
+        for dialect in (CHAT, Dialect(api="responses")):
+            (entry,) = entries(row, dialect, return_chars=return_chars)
+            assert entry.wire.count(b"https://") == most
+            assert b"/0.png" in entry.wire
+            assert f"[the first {most} of 30 images]".encode() in entry.wire
+            assert IMAGE_TOKENS * most < entry.tokens < IMAGE_TOKENS * (most + 1)
+    (whole,) = entries(row, return_chars=30 * IMAGE_CHARS)
+    assert whole.wire.count(b"https://") == 30
 
 
 def test_an_entry_counts_its_calls() -> None:

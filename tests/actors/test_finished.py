@@ -6,10 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.channels import Channel, Logs
-from actors.events import Event, RunFinished, RunStarted, RunSteered, TextDelta
+from actors.events import Event, MessageCommitted, RunFinished, RunStarted, RunSteered, TextDelta
 from actors.finished import GROUP_BYTES, GROUP_RUNS
 from actors.segments import Segment
-from storage.records import Usage
+from storage.records import ImagePart, Usage
+from tests.actors.pieces import message
 
 
 def run(name: str, words: Sequence[str] = ("a", "b")) -> list[Event]:
@@ -71,6 +72,16 @@ async def test_a_long_run_is_frozen_alone() -> None:
     channel.publish(*run("short"), *run("long", words), *run("last"))
     await cool(logs)
     assert [s.runs for s in channel.segments] == [1, 1, 1]
+
+
+async def test_runs_with_images_are_frozen_alone() -> None:
+    logs, channel = log()
+    image = ImagePart({"type": "base64", "media_type": "image/png", "data": "A" * GROUP_BYTES})
+    for i in range(3):
+        begun, *_, ended = run(f"run-{i}")
+        channel.publish(begun, MessageCommitted(f"run-{i}", message(i, "user", image)), ended)
+    await cool(logs)
+    assert [segment.runs for segment in channel.segments] == [1, 1, 1]
 
 
 async def test_a_run_that_began_again_after_a_crash_is_found_where_it_began_last() -> None:

@@ -2,9 +2,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.channels import Logs
+from actors.commands import InputMessage
 from actors.events import (
     BlockChanged,
     Event,
+    MessageCommitted,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -13,7 +15,8 @@ from actors.events import (
     ToolReturned,
 )
 from actors.segments import EVENT_BYTES, join, size_of
-from storage.records import Timing, Usage
+from storage.records import ImagePart, TextPart, Timing, ToolReturnPart, Usage
+from tests.actors.pieces import message
 
 TIMING = Timing(1_000, 200_000, 300_000_000, 900_000_000, 4_000, 5_000_000)
 USAGE = Usage(1000, 200, 1200, steps=1, context=1000)
@@ -41,6 +44,17 @@ def test_what_an_event_alone_refers_to_is_counted_with_it() -> None:
     edit = BlockChanged("r", "block-1", "human", "after", 2, 100_000, "before " * 100)
     assert size_of(edit) == EVENT_BYTES + 700
     assert size_of(ToolReturned("r", "c", "t", "success", "x" * 50)) == EVENT_BYTES + 50
+
+
+def test_images_count_wherever_an_event_holds_them() -> None:
+    image = ImagePart({"type": "base64", "media_type": "image/png", "data": "A" * 4000})
+    linked = ImagePart({"type": "url", "url": "https://example.com/a.png"})
+    shown = ToolReturnPart("call-1", "look", "success", "", images=(image, image))
+    asked = InputMessage(role="user", content=(TextPart("What is it?"), image))
+    assert size_of(MessageCommitted("r", message(1, "tool", shown))) == EVENT_BYTES + 8000
+    assert size_of(MessageCommitted("r", message(1, "user", image, linked))) == EVENT_BYTES + 4000
+    assert size_of(MessageCommitted("r", message(1, "user", TextPart("hi")))) == EVENT_BYTES
+    assert size_of(RunStarted("r", "c", 1, (asked,))) == EVENT_BYTES + 4000
 
 
 def test_the_timing_of_a_step_is_counted_and_costs_little_once_frozen() -> None:

@@ -37,3 +37,29 @@ def test_a_phase_that_interrupts_another_gives_it_back(at: list[int]) -> None:
     assert (watch.timing().tools, watch.timing().checkpoint) == (5, 3), "what is under way is not in it"
     watch.enter(None)
     assert watch.timing().tools == 7
+
+
+def test_what_came_before_the_request_was_written_was_sending_it(at: list[int]) -> None:
+    watch = Stopwatch()
+    watch.enter("first_token")
+    at[0] += 3
+    watch.sent()
+    at[0] += 50
+    watch.enter("stream")
+    at[0] += 4
+    watch.sent()  # too late to mean anything
+    watch.enter(None)
+    timing = watch.timing()
+    assert (timing.send, timing.first_token, timing.stream) == (3, 50, 4)
+
+
+def test_delivery_overlaps_the_stream_and_takes_nothing_from_it(at: list[int]) -> None:
+    watch = Stopwatch(accept_ns=1, claim_ns=2)
+    watch.enter("stream")
+    begun = at[0]
+    at[0] += 6
+    watch.delivered(begun)
+    at[0] += 10
+    watch.enter(None)
+    timing = watch.timing()
+    assert (timing.delivery, timing.stream, timing.accept, timing.claim) == (6, 16, 1, 2)

@@ -239,3 +239,18 @@ async def test_a_step_that_was_cut_off_says_how_far_it_came(pool: Pool, provider
         assert timed.timing.first_token >= 30e6
         assert timed.timing.stream > 0
         assert timed.timing.tools == 0
+
+
+async def test_the_first_step_says_what_came_before_it(pool: Pool, provider: Provider) -> None:
+    await provider.script([{"text": "a b c", "gap_ms": 5, "delay_ms": 20, "repeat": 2}])
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        (cold,) = [e.timing for e in await w.ask(agent_id) if isinstance(e, StepTimed)]
+        (hot,) = [e.timing for e in await w.ask(agent_id) if isinstance(e, StepTimed)]
+    for timing in (cold, hot):
+        assert 0 < timing.send < timing.first_token
+        assert timing.first_token >= 20e6, "the wait for the model is not the sending"
+        assert timing.delivery > 0
+    assert cold.claim > 0, "the agent was not in memory"
+    assert hot.claim == 0
+    assert hot.accept > 0, "the message was made durable"
