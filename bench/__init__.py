@@ -4,6 +4,8 @@
     python -m bench --only ws_tokens --runs 1 --quick        a look at one case
     python -m bench --html page.html                         a page with plots beside the table and the JSON
     python -m bench --read bench/out/….json --html page.html the page of an earlier run
+    python -m bench --suite load    every door of the server, the relay and the floor under an open loop
+    python -m bench --suite parts   waking, checkpoints, fan-out, search, a kill to the next answer, the SDK
     python -m bench --profile --only crowd                   a flame graph of the server in one case
     python -m bench explain RUN_ID --url http://127.0.0.1:8283   where the time of one run went
     python -m bench scale --agents 10000 --messages-per-second 50 --watchers 2000     what a load takes
@@ -21,6 +23,12 @@ no checks. `targets` starts and speaks to what is measured, `load` is the client
 what sending costs without a server behind it. `measure` reads the operating system's accounting, `cases/`
 holds one small file per measurement, and `report` judges and prints; `html` draws. `explain` asks a running
 server where the time of one run went. `profiling` has py-spy record the server while a case runs.
+
+Load. `generator` sends at the times of `arrivals`, whatever is still under way, through `lines` to `doors` (the
+ways into a server) of `loaded` targets, ours and anyone's; latency counts from the intended time, and a
+generator that was late says so. `levels` takes off what the provider caused, found by a marker in the prompt;
+`histogram` keeps distributions, `level_report` and `plots` show them. `phases` reads where the messages of a
+case spent their time and `stacks` draws it; `seeding` writes rows straight into a database.
 
 Scaling on paper. `scaling` is the model, pure: sums of measured costs times rates, and what a host has only
 so much of. `costs` fits it to the JSON of a sitting, `scale` is the command, and `scale_check` runs a small

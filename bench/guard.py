@@ -32,6 +32,7 @@ from bench.provider import Provider
 from bench.report import number
 from bench.targets import Relay, Target, Wakeful
 
+LOST = 3  # the exit code where something costs more than is allowed; 1 says that nothing could be measured
 AGAIN = 2  # times that a ratio which is too high is measured again
 ROUNDS = 3  # of a baseline
 
@@ -40,7 +41,7 @@ Kind = Callable[[Path, Provider], Target]
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Guard, or record a baseline. Returns 1 where something costs more than is allowed."""
+    """Guard, or record a baseline. Returns `LOST` where something costs more than is allowed."""
     parser = argparse.ArgumentParser(prog="python -m bench guard", description=__doc__)
     parser.add_argument("--update", action="store_true", help="record the baseline of this machine's class")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="of the baselines (bench/baselines)")
@@ -66,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     console.print(table(verdicts, name))
     _note(console, baseline, verdicts)
     console.print(f"{time.monotonic() - began:.0f} s; load average before: {load_before:.1f}")
-    return int(not all(verdict.passed for verdict in verdicts))
+    return 0 if all(verdict.passed for verdict in verdicts) else LOST
 
 
 def this_class() -> str:
