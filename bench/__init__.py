@@ -24,8 +24,8 @@ what sending costs without a server behind it. `measure` reads the operating sys
 holds one small file per measurement, and `report` judges and prints; `html` draws. `explain` asks a running
 server where the time of one run went. `profiling` has py-spy record the server while a case runs.
 
-Load. `generator` sends at the times of `arrivals`, whatever is still under way, through `lines` to `doors` (the
-ways into a server) of `loaded` targets, ours and anyone's; latency counts from the intended time, and a
+Load. `generator` sends at the times of `arrivals`, whatever is still under way, through `lines` to `doors`
+(the ways into a server) of `loaded` targets, ours and anyone's; latency counts from the intended time, and a
 generator that was late says so. `levels` takes off what the provider caused, found by a marker in the prompt;
 `histogram` keeps distributions, `level_report` and `plots` show them. `phases` reads where the messages of a
 case spent their time and `stacks` draws it; `seeding` writes rows straight into a database.
