@@ -24,6 +24,7 @@ from storage.records import (
 )
 
 IMAGE_TOKENS = 800  # about what providers charge for one image of ordinary size
+IMAGE_CHARS = 4 * IMAGE_TOKENS  # characters that cost as much
 MESSAGE_TOKENS = 4  # what the chat format adds to each message
 
 Count = Callable[[str], int]
@@ -32,7 +33,8 @@ Count = Callable[[str], int]
 def entries(message: Message, dialect: Dialect = CHAT, *, return_chars: int | None = None) -> list[Entry]:
     """Return the message as the provider sees it: one entry, or one for each tool result of a row.
 
-    Of a result it sees `return_chars` characters at most: one alone must not fill the window.
+    Of a result it sees `return_chars` characters at most, and no more images than cost as much: one alone
+    must not fill the window.
     """
     if message.excluded:
         return []
@@ -47,17 +49,32 @@ def entries(message: Message, dialect: Dialect = CHAT, *, return_chars: int | No
 def _returned(message: Message, dialect: Dialect, return_chars: int | None) -> list[Entry]:
     returns = [part for part in message.content if isinstance(part, ToolReturnPart)]
     share = -(-message.tokens // max(1, len(returns)))
+    seen = returns if return_chars is None else [_shortened(part, return_chars) for part in returns]
     found: list[Entry] = []
-    for part in returns:
+    for part, whole in zip(seen, returns, strict=True):
         tokens = share
-        if return_chars is not None and len(part.text) > return_chars:
-            part = replace(part, text=f"{part.text[:return_chars]}... [{len(part.text)} characters]")
-            seen = estimate(part.text) + 2 * MESSAGE_TOKENS + IMAGE_TOKENS * len(part.shown)
-            tokens = min(share, seen)
+        if part is not whole:
+            cost = estimate(part.text) + 2 * MESSAGE_TOKENS + IMAGE_TOKENS * len(part.shown)
+            tokens = min(share, cost)
         found.append(Entry(message.position, "tool", tokens, encoding.encode_return(part, message, dialect)))
-    if found and (images := encoding.encode_images(message, dialect)):
+    if found and (images := encoding.encode_images(replace(message, content=tuple(seen)), dialect)):
         found[-1] = replace(found[-1], wire=found[-1].wire + b"," + images)
     return found
+
+
+def _shortened(part: ToolReturnPart, most_chars: int) -> ToolReturnPart:
+    """Return what a model is shown of a result: the beginning of its text, and the first of its images.
+
+    Images cost what the characters of as many tokens do; one is always shown.
+    """
+    text, shown = part.text, part.shown
+    most_images = max(1, most_chars // IMAGE_CHARS)
+    if len(text) > most_chars:
+        text = f"{text[:most_chars]}... [{len(part.text)} characters]"
+    if len(shown) > most_images:
+        text = f"{text}\n[the first {most_images} of {len(shown)} images]".lstrip()
+        return replace(part, text=text, images=shown[:most_images])
+    return part if text is part.text else replace(part, text=text)
 
 
 def as_written(message: Message) -> Message:

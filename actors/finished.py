@@ -75,11 +75,13 @@ class Finished:
         small = _small_before(channel.segments, warm[0])
         if sum(s.runs for s in (*small, *warm)) >= GROUP_RUNS:
             warm = [*small, *warm]
+        runs, groups = sum(s.runs for s in warm), 0
         for group in _groups(warm):
-            joined = join(group)
-            channel.segments = [s for s in channel.segments if s.size_bytes or s is joined]
-            self._sweep_out(len(group) - 1)
-        return sum(s.runs for s in warm)
+            join(group)
+            groups += 1
+        channel.segments = [s for s in channel.segments if s.size_bytes]
+        self._sweep_out(len(warm) - groups)
+        return runs
 
     def _sweep_out(self, more: int) -> None:
         """Count more segments that hold nothing now; drop them when they are the most of all."""

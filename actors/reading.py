@@ -73,7 +73,10 @@ async def recode(actor: "Actor", thread: Thread, dialect: Dialect) -> None:
 
 
 async def stored_window(actor: "Actor", thread: Thread) -> list[Message]:
-    """Read what models see of a conversation, as it is stored: the system message comes first."""
+    """Read what models see of a conversation, as it is stored: the system message comes first.
+
+    What a turn under way withdrew is excluded, whether or not it has committed that already.
+    """
     held = replace(
         thread.conversation,
         from_position=thread.from_position,
@@ -81,4 +84,6 @@ async def stored_window(actor: "Actor", thread: Thread) -> list[Message]:
         summary_position=0 if thread.summary is None else thread.summary.position,
     )
     async with connection(actor.commons.commit_pool) as conn:
-        return await activation.window(conn, held)
+        messages = await activation.window(conn, held)
+    withdrawn = {} if thread.turn is None else thread.turn.waiting.command.withdraws
+    return [replace(m, excluded=True) if m.id in withdrawn else m for m in messages]

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from actors import frozen
-from actors.events import BlockChanged, Event, ToolReturned
+from actors.events import BlockChanged, Event, MessageCommitted, RunStarted, ToolReturned
 from actors.frozen import DELTAS, Item, Packed
+from storage.records import ImagePart, Part, ToolReturnPart
 
 if TYPE_CHECKING:
     from actors.channels import Channel
@@ -29,7 +30,22 @@ def size_of(item: Item) -> int:
         return EVENT_BYTES + len(item.before or "")
     if isinstance(item, ToolReturned):  # as long as its message, which shares the text, may be
         return EVENT_BYTES + len(item.text)
+    if isinstance(item, MessageCommitted):
+        return EVENT_BYTES + _image_bytes(item.message.content)
+    if isinstance(item, RunStarted):  # its messages are committed later, or never
+        return EVENT_BYTES + sum(_image_bytes(message.content) for message in item.messages)
     return EVENT_BYTES
+
+
+def _image_bytes(parts: Sequence[Part]) -> int:
+    """Return what the images in a message cost: nothing else of one is megabytes long."""
+    total = 0
+    for part in parts:
+        if isinstance(part, ImagePart):
+            total += len(part.source.get("data") or "")
+        elif isinstance(part, ToolReturnPart) and part.shown:
+            total += _image_bytes(part.shown)
+    return total
 
 
 class Segment:

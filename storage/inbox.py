@@ -268,13 +268,21 @@ async def recent(
 _PURGE = """
 delete from inbox where seq in (
   select seq
-    from (select seq, state, done_at from inbox order by seq limit 20000) oldest
+    from (select seq, state, done_at from inbox order by seq limit 2 * $2::int) oldest
    where state in ('done', 'dead') and done_at < now() - $1::interval
-   limit 10000)
+   limit $2::int)
 """
+PURGED_AT_ONCE = 10_000  # rows that one statement deletes
 
 
 async def purge(conn: Conn, *, older_than: timedelta) -> int:
-    """Forget finished commands and their keys; return how many. Keys are idempotent until then."""
-    status = await conn.execute(_PURGE, older_than)
-    return int(status.rsplit(" ", 1)[-1])
+    """Forget finished commands and their keys; return how many. Keys are idempotent until then.
+
+    It goes on, statement by statement, until it has caught up with a busy day.
+    """
+    forgotten = 0
+    while True:
+        status = await conn.execute(_PURGE, older_than, PURGED_AT_ONCE)
+        forgotten += (purged := int(status.rsplit(" ", 1)[-1]))
+        if purged < PURGED_AT_ONCE:
+            return forgotten

@@ -158,6 +158,21 @@ async def test_purge_forgets_only_what_ended_long_ago(pool: Pool) -> None:
         assert [row["key"] for row in keys] == ["new", "open"]
 
 
+async def test_purge_catches_up_with_however_much_has_ended(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "PURGED_AT_ONCE", 3)
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        await inbox.accept(conn, [seeds.submission(agent_id, key="waits")])
+        await inbox.accept(conn, [seeds.submission(agent_id) for _ in range(10)])
+        await conn.execute(
+            "update inbox set state = 'done', done_at = now() - interval '25 hours' where key <> 'waits'"
+        )
+        assert await inbox.purge(conn, older_than=timedelta(hours=24)) == 10
+        assert await conn.fetchval("select key from inbox") == "waits"
+
+
 @pytest.mark.parametrize("beside", [0, 1])
 async def test_a_deletion_takes_along_what_was_accepted_before_it(pool: Pool, beside: int) -> None:
     async with connection(pool) as one, connection(pool) as two, connection(pool) as probe:
