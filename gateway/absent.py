@@ -60,7 +60,6 @@ _FORK = (
     "conversations are not forked. Start another with client.conversations.create; it shares the agent's "
     "memory"
 )
-_ACTIVE = "it is deprecated. Use client.runs.list(active=True)"
 _RUN_ROWS = "runs are kept with their agent. Stop one with client.agents.messages.cancel"
 _COMPLETIONS = "send messages with client.agents.messages.create, or stream them"
 
@@ -280,7 +279,6 @@ _BY_NOUN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
             "DELETE /{id} client.access_tokens.delete",
         ),
     ),
-    ("/v1/runs", _ACTIVE, ("GET /active",)),
     ("/v1/runs", _RUN_ROWS, ("DELETE /{id}",)),
     ("/v1/steps", _TRACES, ("PATCH /{id}/transaction/{id}",)),
     ("/v1/agents/messages/search", "it moved. Use client.messages.search", ("POST /",)),

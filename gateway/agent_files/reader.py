@@ -21,6 +21,7 @@ from storage.records import (
     ToolReturnPart,
 )
 
+FILE_BYTES = 64 * 1024 * 1024  # of a file, with the form it comes in
 MAX_AGENTS = 100
 MAX_MESSAGES = 20_000
 COPY_SUFFIX = "_copy"

@@ -6,6 +6,7 @@ from pathlib import Path
 import aiohttp
 from msgspec import Struct
 
+from gateway.agent_files.reader import FILE_BYTES
 from gateway.chat.client import Client
 from gateway.commands.asking import ask, print_json, print_table
 from gateway.commands.errors import CommandError
@@ -63,9 +64,16 @@ def import_agents(url: str, api_key: str | None, path: str, wanted: Wanted, *, a
 
 def _read(path: str) -> bytes:
     try:
-        return sys.stdin.buffer.read() if path == STDIN else Path(path).read_bytes()
+        if path == STDIN:
+            data = sys.stdin.buffer.read(FILE_BYTES + 1)
+        else:
+            with Path(path).open("rb") as file:
+                data = file.read(FILE_BYTES + 1)
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}") from None
+    if len(data) > FILE_BYTES:
+        raise CommandError(f"{path} is no agent file: those have at most {FILE_BYTES >> 20} MiB")
+    return data
 
 
 def _form(data: bytes, wanted: Wanted) -> aiohttp.FormData:

@@ -145,6 +145,9 @@ class AgentLog:
 
         With `most` the first ones alone. None where part of it is forgotten.
         """
+        begin = max(after + 1, min(begun.starts.values(), default=begun.top + 1))
+        if self._slices and self._slices[0].start > begin:
+            return None
         wanted: list[Slice] = []
         count = 0
         for part in self._slices:

@@ -139,7 +139,7 @@ class FleetFeed:
         at = self.position
         if seen(request, at):
             return joined_state(member, request, at=at, publications=None)
-        pieces = FleetPieces(self, member, before=at.offset - 1)
+        pieces = FleetPieces(self, member)
         self._shown.add(pieces)
         publications = pieces.piece()
         if not pieces.behind:

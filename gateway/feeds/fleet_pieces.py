@@ -11,6 +11,7 @@ from gateway.feeds.subscriptions import Subscription
 
 AGENTS_PER_PUBLICATION = 500  # about 250 bytes each
 MAX_CHANGED = 5000  # agents that change while a newcomer is shown the fleet; beyond it has to come again
+NOWHERE = 0  # the offset of what is no place to come back to
 
 Doing = dict[str, Any]
 
@@ -38,14 +39,13 @@ class FleetPieces:
     """What one newcomer still has to be shown: a snapshot with the first agents, then patches with others.
 
     Meanwhile it hears nothing live; agents that change are shown once more at the end. All pieces but the
-    last stand at an offset `before` the state at which it came: whoever is cut off in between has seen no
-    state whole, and gets one when it comes again.
+    last are at no place (offset 0, which clients take without moving): whoever is cut off in between has
+    seen no state whole, and gets one when it comes again.
     """
 
-    def __init__(self, fleet: Fleet, member: Subscription, *, before: int) -> None:
+    def __init__(self, fleet: Fleet, member: Subscription) -> None:
         self._fleet = fleet
         self._member = member
-        self._before = before
         self._agents = list(fleet.agents)
         self._place = 0
         self._changed: dict[str, None] = {}
@@ -79,7 +79,7 @@ class FleetPieces:
             self._agents = []
             self._member.caught_up()
         name, agents = self._fleet.name, self._fleet.agents
-        offset = self._before if self.behind else self._fleet.position.offset
+        offset = NOWHERE if self.behind else self._fleet.position.offset
         if first:
             state = {agent_id: agents[agent_id] for agent_id in part if agent_id in agents}
             frame = frames.of_snapshot(name, offset, {"agents": state})

@@ -44,7 +44,6 @@ PERMISSION_REVOKED = 2501
 
 # Close codes. SDKs connect again after all of them but 3500 to 3999, which are terminal.
 CLOSE_SHUTDOWN = 3001
-CLOSE_INTERNAL = 3004
 CLOSE_EXPIRED = 3005
 CLOSE_SLOW = 3008
 CLOSE_NO_PONG = 3012

@@ -14,7 +14,7 @@ from gateway import multipart
 from gateway.agent_files import reader as agent_file_reader
 from gateway.agent_files import whole as agent_file_whole
 from gateway.agent_files import writer as agent_file
-from gateway.agent_files.reader import Overrides, Read, Said
+from gateway.agent_files.reader import FILE_BYTES, Overrides, Read, Said
 from gateway.agent_files.whole import Whole
 from gateway.agent_files.writer import AgentFile
 from gateway.app import Context, Route, json
@@ -32,7 +32,6 @@ from storage.records import Agent, Message
 from storage.tools import ToolFilter
 
 DEADLINE_SECONDS = 60.0
-FILE_BYTES = 64 * 1024 * 1024
 TOOL_PAGE = 500
 
 

@@ -26,8 +26,8 @@ from gateway.errors import BadArgumentError, NotSupportedError
 from storage import messages, pending, runs
 from storage.keyset import Page
 from storage.pending_records import PendingRequest
-from storage.pool import connection
-from storage.records import Conversation, Run
+from storage.pool import Conn, connection
+from storage.records import Conversation, Message, Run
 
 NOT_AGAIN = "only the last message of a conversation is answered anew, and none that was said is changed"
 ANSWER_MESSAGES = 1000  # stored messages of one answer that is given anew
@@ -169,6 +169,8 @@ async def _anew(
     """
     if waiting is not None:
         raise PendingApprovalError(conversation.id, waiting.message_id)
+    async with connection(ctx.host.pool) as conn:
+        newest = await _newest(ctx, conn, conversation)  # before one that begins now can end
     if (active := await threads.active_run(ctx, conversation)) is not None:
         return active
     async with connection(ctx.host.pool) as conn:
@@ -179,6 +181,8 @@ async def _anew(
         raise NotSupportedError(NOT_AGAIN, param="/messages")
     if asked.excluded:
         raise NotSupportedError("a message that no model takes is not answered anew", param="/messages")
+    if asked.position < conversation.from_position:
+        raise NotSupportedError("a message that was summed up is not answered anew", param="/messages")
     tools = ai_sdk_requests.client_tools(request.tools)
     continued = Continued(client_tools=tuple(tool.name for tool in tools or ()))
     command = SendMessages(
@@ -187,7 +191,7 @@ async def _anew(
         client_tools=tools,
         max_steps=request.max_steps,
         request_config={"run_type": "ai_sdk", "ai_sdk": to_builtins(continued)},
-        withdraws={m.id: m.position for m in answer if m.position and not m.excluded},
+        withdraws={m.id: m.position for m in answer if _is_said(m) and not m.excluded},
     )
     mode = Mode(
         message_id=None,
@@ -195,12 +199,29 @@ async def _anew(
         client_tools=frozenset(continued.client_tools),
         thoughts=THOUGHTS in ctx.caller.scopes,
     )
-    return _Planned(command=command, mode=mode, key=f"again-{conversation.id}-{stored[0].id}")
+    last = stored[0].id if newest is None else newest.id  # one that failed may have left no message
+    return _Planned(command=command, mode=mode, key=f"again-{conversation.id}-{last}")
+
+
+async def _newest(ctx: Context, conn: Conn, conversation: Conversation) -> Run | None:
+    """Return the run that began last in a conversation."""
+    found = await runs.list_page(
+        conn,
+        Page(limit=1),
+        organization_id=ctx.caller.organization_id,
+        conversation_id=conversation.id,
+    )
+    return found[0] if found else None
 
 
 async def _waiting(conversation: Conversation, host: Host) -> PendingRequest | None:
     async with connection(host.pool) as conn:
         return (await pending.of_conversations(conn, [conversation.id])).get(conversation.id)
+
+
+def _is_said(message: Message) -> bool:
+    """Say whether it is part of an answer: what sums up the conversation stands for more than that."""
+    return message.role not in ("system", "summary")
 
 
 async def _begun_by(ctx: Context, waiting: PendingRequest) -> tuple[str, ...]:
@@ -225,15 +246,10 @@ async def _earlier(
                 raise NotSupportedError(NOT_AGAIN, param="/trigger")
             return await runs.get(conn, known[last.id], organization_id=ctx.caller.organization_id)
         into = ai_sdk_requests.target(request)
-        newest = await runs.list_page(
-            conn,
-            Page(limit=1),
-            organization_id=ctx.caller.organization_id,
-            conversation_id=conversation.id,
-        )
-    for run in newest:
-        if into is not None and ai_sdk_requests.continued(run).message_id == into.id:
-            return run
+        newest = await _newest(ctx, conn, conversation)
+    answered = None if newest is None else ai_sdk_requests.continued(newest).message_id
+    if newest is not None and into is not None and answered == into.id:
+        return newest
     if waiting is not None:
         raise PendingApprovalError(conversation.id, waiting.message_id)
     raise BadArgumentError("there is nothing new to send", param="/messages")

@@ -11,9 +11,12 @@ from gateway.rpc.method import Method
 _HEAD = """\
 # Methods of the websocket
 
+What clients do over the websocket beside following channels: talk to agents, answer them, stop them, look
+at them and edit their memory. This page is generated from `gateway/rpc`.
+
 A command `{"id":…,"rpc":{"method":…,"data":{…}}}` is answered by `{"id":…,"rpc":{"data":{…}}}` or by
 `{"id":…,"error":{"code":…,"message":…,"temporary":…}}`. Commands are answered when they are durable; what
-comes of them arrives as events. Unknown fields are refused. This page is generated from `gateway/rpc`.
+comes of them arrives as events. Unknown fields are refused.
 
 Every method may also answer with 103 or 403 (the token lacks the scope), 422 (the data is refused; the
 text names the field), 503 (the server stops or its database is away; `temporary`) and 504 (it took too

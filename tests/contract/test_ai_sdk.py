@@ -417,3 +417,18 @@ async def test_a_message_that_no_model_takes_is_not_answered_anew(
         again = await chat.do("regenerate")
         assert again["responses"][-1]["status"] == 501
         assert len(await provider.log()) == 1
+
+
+async def test_an_answer_that_failed_is_asked_for_anew_as_often_as_the_user_wants(
+    pool: Pool, provider: Provider, node: Node
+) -> None:
+    no = {"status": 400, "body": {"error": {"message": "no"}}}
+    await provider.script([{"text": "one"}, no, no, {"text": "two"}])
+    async with connected(pool, provider) as c, chatting(node, c.url, c.agent_id, "chat") as chat:
+        await chat.send("hello")
+        for _ in range(2):
+            failed = await chat.do("regenerate")
+            assert (failed["status"], failed["responses"][-1]["status"]) == ("error", 200)
+        seen = await chat.do("regenerate")
+        assert (seen["status"], texts(seen)) == ("ready", ["hello", "two"])
+        assert len(await provider.log()) == 4

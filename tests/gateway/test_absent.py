@@ -5,17 +5,16 @@ import re
 import pytest
 
 from gateway import absent
-from gateway.errors import NotSupportedError
+from gateway.errors import NotSupportedError, UnknownRouteError, WrongMethodError
 from gateway.rest.routes import ROUTES
+from gateway.router import Router
 
 
 def test_what_is_absent_is_not_served() -> None:
-    served = {(route.method, _shape(route.path)) for route in ROUTES}
-    assert not served & {(one.method, _shape(one.path)) for one in absent.ABSENT}
-
-
-def _shape(path: str) -> str:
-    return re.sub(r"{\w+}", "{}", path.rstrip("/"))
+    served = Router(ROUTES)
+    for one in absent.ABSENT:
+        with pytest.raises((UnknownRouteError, WrongMethodError)):
+            served.find(one.method, re.sub(r"{\w+}", "x", one.path).encode())
 
 
 def test_each_refusal_names_the_call_and_says_what_to_do() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from bench.provider import Provider
+from gateway.agent_files.reader import FILE_BYTES
 from tests.gateway.commands.test_agents import say
 from tests.gateway.processes import on_database, run
 
@@ -56,6 +57,12 @@ def test_a_file_that_is_none_is_refused_in_one_line(dsn: str, provider: Provider
     with on_database(dsn, provider) as process:
         assert say(process, "agents", "import", str(tmp_path / "none.af"), code=1) == (
             f"wakeful: {tmp_path / 'none.af'} cannot be read: No such file or directory\n"
+        )
+        vast = tmp_path / "vast.af"
+        with vast.open("wb") as written:
+            written.truncate(FILE_BYTES + 1)
+        assert say(process, "agents", "import", str(vast), code=1) == (
+            f"wakeful: {vast} is no agent file: those have at most 64 MiB\n"
         )
         refused = say(process, "agents", "import", str(file), code=1)
         assert refused.startswith("wakeful: the server refuses: ")

@@ -89,3 +89,28 @@ def test_a_run_of_which_the_beginning_is_forgotten_is_not_shown_to_newcomers(
     told = log.told(log.begun(), 0)
     assert told is not None
     assert [event for _, _, event in told] == short[:5]
+
+
+def test_what_the_index_forgot_while_it_was_read_in_pieces_is_not_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(agent_log, "MAX_SLICES", 20)
+    logs = Logs(64 << 20)
+    one, two = logs.channel(new_id("conv"), "agent"), logs.channel(new_id("conv"), "agent")
+    log = AgentLog()
+    logs.watch("agent", lambda where, offset, event: log.append(where, offset, event) and None)
+    said = run_of(one.id, ["x"] * 40)
+    one.publish(said[0])
+    begun = log.begun()
+    for event in said[1:5]:
+        two.publish(BlockDetached(None, "block", "human"))
+        one.publish(event)
+    first = log.told(begun, 0, 3)
+    assert first is not None
+    at = first[-1][0]
+    for event in said[5:25]:
+        two.publish(BlockDetached(None, "block", "human"))
+        one.publish(event)
+    assert log.told(begun, at) is None
+    kept = log.next - 21
+    assert [offset for offset, _, _ in log.told(begun, kept) or ()] == list(range(kept + 1, log.next))

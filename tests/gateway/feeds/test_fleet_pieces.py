@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any, cast
 
+import jsonpatch
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +17,9 @@ from actors.events import BlockDetached
 from actors.host import Host
 from actors.status import AgentFigures
 from gateway.auth import LOOPBACK
+from gateway.client import events as client_events
+from gateway.client import frames as client_frames
+from gateway.client import subscription as client_subscription
 from gateway.feeds import fleet, fleet_pieces, states
 from gateway.feeds.catching_up import ForgottenError
 from gateway.feeds.feeds import Feeds
@@ -98,6 +103,25 @@ def shown_by(viewer: Viewer) -> dict[str, int]:
     return {agent_id: doing["queued"] for agent_id, doing in viewer.document["agents"].items()}
 
 
+def pub_of(publication: bytes) -> client_frames.Pub:
+    return msgspec.json.decode(publication, type=client_frames.Pub)
+
+
+def shown_to(following: client_subscription.Subscription) -> Any:
+    """Return the document of a client that read everything that was handed to it."""
+    document: Any = None
+    while following._items:
+        item = following._items.popleft()
+        if isinstance(item, client_subscription.Gap):
+            document = None
+        elif isinstance(item.event, client_events.StateSnapshot):
+            document = item.event.snapshot
+        else:
+            assert isinstance(item.event, client_events.StateDelta)
+            document = jsonpatch.apply_patch(document, list(item.event.delta))
+    return document
+
+
 async def test_a_large_fleet_comes_in_pieces_of_a_bounded_size() -> None:
     herd = Herd(10_000)
     feeds = feeds_of(herd)
@@ -129,6 +153,33 @@ async def test_who_is_cut_off_between_two_pieces_has_seen_nothing_whole() -> Non
     request = Subscribe("fleet", True, subscribed.epoch, last)
     again = await feeds.subscribe(LOOPBACK, request, Viewer())
     assert (again.recovered, again.publications, again.rest) == (True, [], None)
+    await feeds.aclose()
+
+
+async def test_a_client_that_takes_each_place_once_is_shown_all_of_a_fleet_that_has_changed_before() -> None:
+    herd = Herd(2200)
+    feeds = feeds_of(herd)
+    rest_of(await feeds.subscribe(LOOPBACK, Subscribe("fleet"), Recorder()))
+    for _ in range(3):
+        herd.work("agent-00000")
+        feeds._states._look()
+    following = client_subscription.Subscription("fleet", None)
+    for _ in range(2):  # the second time it was cut off before the end
+        subscribed = await feeds.subscribe(LOOPBACK, following.request, Recorder())
+        following.join(
+            client_frames.Subscribed(
+                recoverable=subscribed.recoverable,
+                epoch=subscribed.epoch,
+                offset=subscribed.offset,
+                recovered=subscribed.recovered,
+                publications=tuple(map(pub_of, subscribed.publications)),
+            )
+        )
+    for piece in rest_of(subscribed):
+        for pub in piece:
+            following.push(pub_of(pub))
+    document = shown_to(following)
+    assert {agent_id: doing["queued"] for agent_id, doing in document["agents"].items()} == herd.document()
     await feeds.aclose()
 
 

@@ -249,3 +249,40 @@ async def test_the_history_begins_with_a_message_of_the_user(pool: Pool, provide
         assert [message["role"] for message in shown] == ["user", "assistant"]
         everything = await served.json("GET", path(agent_id, "/chat/messages"))
         assert [m["id"] for m in everything if m["role"] == "user"] == ["u0", "u1", "u2"]
+
+
+async def test_an_answer_given_anew_by_a_model_that_is_written_to_otherwise_sees_none_before(
+    pool: Pool, provider: Provider
+) -> None:
+    await provider.script([{"text": "one"}, {"text": "two"}])
+    async with talking(pool, provider) as served:
+        agent_id = await new_agent(served)
+        assert await said(served, agent_id, user("hi")) == "one"
+        settings = {"model_settings": {"provider_type": "openai", "tool_mode": "prompt"}}
+        await served.json("PATCH", f"/v1/agents/{agent_id}", json=settings)
+        again = await served.http.post(
+            path(agent_id), json={**body(user("hi")), "trigger": "regenerate-message"}
+        )
+        assert again.status_code == 200, again.text
+        asked = (await provider.log())[-1].body["messages"]
+        assert [m["role"] for m in asked if m["role"] != "system"] == ["user"]
+
+
+async def test_what_was_summed_up_is_not_answered_anew_and_the_summary_stays(
+    pool: Pool, provider: Provider
+) -> None:
+    await provider.script([{"text": "one"}, {"text": "We greeted each other."}, {"text": "two"}])
+    async with talking(pool, provider) as served:
+        agent_id = await new_agent(served)
+        assert await said(served, agent_id, user("hi")) == "one"
+        conversation = (await served.json("GET", "/v1/conversations/", params={"agent_id": agent_id}))[0][
+            "id"
+        ]
+        compact = f"/v1/conversations/{conversation}/compact"
+        await served.json("POST", compact, json={"compaction_settings": {"mode": "all"}})
+        refused = await served.http.post(
+            path(agent_id), json={**body(user("hi")), "trigger": "regenerate-message"}
+        )
+        assert refused.status_code == 501, refused.text
+        assert await said(served, agent_id, user("more", "u2")) == "two"
+        assert "We greeted each other." in str((await provider.log())[-1].body["messages"])
