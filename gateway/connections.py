@@ -56,9 +56,14 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._disarm()
+        before = self.cycle
         super().on_headers_complete()
-        extensions: Any = {sse.DIRECT: _DirectWrites(self.cycle)}
+        if self.cycle is before:
+            return  # an upgrade
+        extensions: Any = {sse.DIRECT: _DirectWrites(self.cycle, self.transport)}
         self.scope["extensions"] = extensions  # the request's task has not begun yet
+        whole: Any = _WholeWrites(self.cycle, self.transport)
+        self.cycle.transport = whole
 
     def on_message_complete(self) -> None:
         self._in_head = True
@@ -104,10 +109,11 @@ class Connection(HttpToolsProtocol):
 class _DirectWrites:
     """What a stream of unknown length may write without a task: the `sse.Writer` of one response."""
 
-    __slots__ = ("_cycle",)
+    __slots__ = ("_cycle", "_transport")
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
+    def __init__(self, cycle: RequestResponseCycle, transport: asyncio.Transport) -> None:
         self._cycle = cycle
+        self._transport = transport
 
     def ready(self) -> bool:
         cycle = self._cycle
@@ -116,7 +122,45 @@ class _DirectWrites:
         )
 
     def write(self, body: bytes) -> None:
-        self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+
+
+class _WholeWrites:
+    """The transport of one response, whose head waits for its body where that has a known length.
+
+    A write of its own would cost about as much as all that the server does between the two.
+    """
+
+    __slots__ = ("_begun", "_cycle", "_head", "_transport")
+
+    def __init__(self, cycle: RequestResponseCycle, transport: asyncio.Transport) -> None:
+        self._cycle = cycle
+        self._transport = transport
+        self._head = b""
+        self._begun = False
+
+    def write(self, data: bytes) -> None:
+        cycle = self._cycle
+        if not self._begun and cycle.response_started:
+            self._begun = True
+            if cycle.chunked_encoding is False and cycle.expected_content_length and not self._bodiless():
+                self._head = data
+                return
+        if self._head:
+            data, self._head = self._head + data, b""
+        self._transport.write(data)
+
+    def close(self) -> None:
+        if self._head:
+            self._transport.write(self._head)
+            self._head = b""
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def _bodiless(self) -> bool:
+        return self._cycle.scope["method"] == "HEAD"
 
 
 def _later() -> bytes:

@@ -1,7 +1,9 @@
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
@@ -68,6 +70,77 @@ async def connected(url: str) -> AsyncGenerator[Peer]:
         peer.writer.close()
         with contextlib.suppress(OSError):
             await peer.writer.wait_closed()
+
+
+class Written:
+    """A transport that keeps what is written to it; everything else is the real one's."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.real = transport
+        self.all: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.all.append(data)
+        self.real.write(data)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.real, name)
+
+
+async def written(monkeypatch: pytest.MonkeyPatch, request: bytes, app: Any) -> list[bytes]:
+    """Return what the server wrote for a request that closes its connection, write by write."""
+    transports: list[Written] = []
+
+    class Watched(Connection):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            transports.append(Written(transport))
+            super().connection_made(transports[-1])  # type: ignore[arg-type]
+
+    monkeypatch.setattr(connections, "Connection", Watched)
+    async with listening(app) as url, connected(url) as peer:
+        peer.write(request.replace(b"\r\n\r\n", b"\r\nconnection: close\r\n\r\n"))
+        assert await peer.rest() == b"".join(transports[-1].all)
+    return transports[-1].all
+
+
+async def test_an_answer_of_known_length_is_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = await written(monkeypatch, GET, App())
+    assert [part.partition(b"\r\n\r\n")[2] for part in said] == [b"ok"]
+
+
+async def test_the_head_of_a_stream_waits_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b"b"})
+
+    head, *rest = await written(monkeypatch, GET, app)
+    assert head.endswith(b"\r\n\r\n")
+    assert rest == [b"1\r\na\r\n", b"1\r\nb\r\n0\r\n\r\n"]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("body", [b"", b"some"])
+async def test_a_head_is_sent_where_no_body_follows(
+    method: bytes, body: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"%d" % len(body))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    said = b"".join(await written(monkeypatch, GET.replace(b"GET", method), app))
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert said.partition(b"\r\n\r\n")[2] == (b"" if method == b"HEAD" else body)
+
+
+async def test_a_head_without_its_body_still_goes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # it complains of the application
+    (head,) = await written(monkeypatch, GET, app)
+    assert head.startswith(b"HTTP/1.1 200 ")
 
 
 @pytest.mark.parametrize("endless", [b"a", b"a: b\r\n"])
