@@ -2,14 +2,12 @@
 
 import time
 
-from bench import load, targets
+from bench import targets
 from bench.case import Bench, Case, Figures, Row
-from bench.load import Job, Slot
+from bench.cases.memory import CONNECTIONS, talk
 from bench.measure import memory
 from bench.targets import Wakeful
 
-CONNECTIONS = 32
-EXCHANGES = 10
 SETTLE_S = 2.0
 IDLE_S = 12.0  # the logs of what was said are packed meanwhile
 SWEEP_S = 3.0  # the server looks more often than that for agents to passivate
@@ -28,17 +26,17 @@ def measure(target: Wakeful, bench: Bench) -> Figures:
     own.start()
     try:
         targets.warm(own)
-        _talk(own, 2 * CONNECTIONS)
+        talk(own, 2 * CONNECTIONS)
         time.sleep(SETTLE_S)
         before = memory(own.pid)
-        _talk(own, count)
+        talk(own, count)
         time.sleep(SETTLE_S)
         hot = memory(own.pid)
         time.sleep(min(IDLE_S, away_s / 3))
         idle = memory(own.pid)
         time.sleep(away_s + SWEEP_S)
         away = memory(own.pid)
-        _talk(own, count)
+        talk(own, count)
         time.sleep(SETTLE_S)
         again = memory(own.pid)
     finally:
@@ -51,16 +49,6 @@ def measure(target: Wakeful, bench: Bench) -> Figures:
         "hot_uss": (hot.uss_kib - before.uss_kib) / count,
         "passivated_uss": (again.uss_kib - hot.uss_kib) / count,
     }
-
-
-def _talk(target: Wakeful, count: int) -> None:
-    """Create agents and have ten exchanges with each: 20 messages."""
-    agents = targets.create_agents(target, count)
-    slots = [
-        Slot([target.message(agent) for agent in agents[i::CONNECTIONS] for _ in range(EXCHANGES)])
-        for i in range(min(CONNECTIONS, count))
-    ]
-    targets.check(load.run(Job(port=target.port, slots=slots)))
 
 
 CASE = Case(

@@ -25,11 +25,11 @@ def measure(target: Target, bench: Bench) -> Figures:
         time.sleep(SETTLE_S)
         idle = memory(fresh.pid)
         targets.warm(fresh)
-        _talk(fresh, 2 * CONNECTIONS)
+        talk(fresh, 2 * CONNECTIONS)
         time.sleep(SETTLE_S)
         before = memory(fresh.pid)
         count = bench.effort.of(500, 100)
-        _talk(fresh, count)
+        talk(fresh, count)
         time.sleep(SETTLE_S)
         after = memory(fresh.pid)
     finally:
@@ -43,8 +43,8 @@ def measure(target: Target, bench: Bench) -> Figures:
     }
 
 
-def _talk(target: Target, count: int) -> None:
-    """Create agents and have ten exchanges with each."""
+def talk(target: Target, count: int) -> None:
+    """Create agents and have ten exchanges with each: 20 messages."""
     agents = targets.create_agents(target, count)
     slots = [
         Slot([target.message(agent) for agent in agents[i::CONNECTIONS] for _ in range(EXCHANGES)])

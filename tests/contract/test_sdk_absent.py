@@ -49,9 +49,11 @@ REFUSED: dict[str, Call] = {
     "client.conversations.fork": lambda c, _: c.conversations.fork(f"conv-{UUID}"),
     "client.templates.create": lambda c, agent: c.templates.create(agent_id=agent, type="agent"),
     "client.agents.schedule.list": lambda c, agent: c.agents.schedule.list(agent),
-    "client.environments.list": lambda c, _: c.environments.list(),
     "client.access_tokens.list": lambda c, _: c.access_tokens.list(),
 }
+
+if hasattr(Letta, "environments"):  # since 1.12.1
+    REFUSED["client.environments.list"] = lambda c, _: c.environments.list()
 
 
 def sdk_routes() -> Iterator[tuple[str, str]]:
@@ -64,7 +66,7 @@ def sdk_routes() -> Iterator[tuple[str, str]]:
 def test_every_route_of_the_sdk_is_served_or_refused_by_name() -> None:
     known = Router[Any]([*ROUTES, *absent.ABSENT])
     routes = sorted(set(sdk_routes()))
-    assert len(routes) >= 127
+    assert len(routes) >= 125  # 1.12.1 has two more than 1.12.0
     for method, path in routes:
         known.find(method, re.sub(r"{\w+}", "x", path).encode())
 
