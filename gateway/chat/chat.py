@@ -48,9 +48,18 @@ class Chat:
         Raises:
             ChatError: There is none; the message names the remedy.
         """
-        meeting = _meet(wanted, self._view, url=self._url, api_key=self._api_key)
+        meeting = _meet(wanted, url=self._url, api_key=self._api_key)
         self._agent, waiting = self._runner.run(meeting)
+        # Only now: an interrupt that comes while the runner ends is lost, and this tells of Ctrl-C.
+        self._introduce(new=wanted is None)
         return self._settle(Exchanged(answered=True, waiting=waiting))
+
+    def _introduce(self, *, new: bool) -> None:
+        agent = self._agent
+        if new:
+            self._view.notice(f"This is {agent.name}, a new agent. Come back with: wakeful chat {agent.name}")
+        model = f"{agent.model}{DEMO_NOTE if agent.model == DEMO else ''}"
+        self._view.notice(f"{agent.name} answers with {model}. Ctrl-C stops an answer, Ctrl-D leaves.")
 
     def say(self, text: str) -> bool:
         """Send a message and show its answer; return whether there is one, and nothing is left to decide."""
@@ -108,9 +117,7 @@ def chat(wanted: str | None, *, url: str, api_key: str | None) -> int:
     return 0 if answered else 1
 
 
-async def _meet(
-    wanted: str | None, view: View, *, url: str, api_key: str | None
-) -> tuple[Agent, tuple[Call, ...]]:
+async def _meet(wanted: str | None, *, url: str, api_key: str | None) -> tuple[Agent, tuple[Call, ...]]:
     """Find the agent that is wanted, or create one; return it with what it waits for."""
     async with Client(url, api_key) as client:
         try:
@@ -120,10 +127,6 @@ async def _meet(
             raise ChatError(f"{error}; start a server with: wakeful serve") from error
         except RefusedError as error:
             raise ChatError(f"the server refuses: {error}") from error
-    if wanted is None:
-        view.notice(f"This is {agent.name}, a new agent. Come back with: wakeful chat {agent.name}")
-    model = f"{agent.model}{DEMO_NOTE if agent.model == DEMO else ''}"
-    view.notice(f"{agent.name} answers with {model}. Ctrl-C stops an answer, Ctrl-D leaves.")
     return agent, waiting
 
 
