@@ -1,7 +1,7 @@
 """The AG-UI event stream of a run: followed in the log, rebuilt from storage, taken up where it was left."""
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from msgspec import Struct
@@ -125,12 +125,7 @@ async def _chunks(host: Host, stream: Stream, projection: Projection) -> AsyncGe
     try:
         async with aclosing(source.events(host, stream.run)) as batches:
             async for batch in batches:
-                out: list[bytes] = []
-                for place, event in batch:
-                    if isinstance(event, RunStarted | RunSteered | RunFinished):
-                        await _prepare(host, stream, projection, event)
-                    out += _frames(projection.feed(event), place, stream.after)
-                if out:
+                if out := await _projected(host, stream, projection, batch):
                     yield out
         message, code = "the stream ended before the run did", "stream_incomplete"
     except (ActorError, StorageError) as failure:
@@ -140,6 +135,17 @@ async def _chunks(host: Host, stream: Stream, projection: Projection) -> AsyncGe
         message, code = errors.UNKNOWN, "internal_error"
     if not projection.finished:
         yield [_frame(one) for one in projection.broken_off(message, code)]
+
+
+async def _projected(
+    host: Host, stream: Stream, projection: Projection, batch: Sequence[tuple[Place | None, Event]]
+) -> list[bytes]:
+    out: list[bytes] = []
+    for place, event in batch:
+        if isinstance(event, RunStarted | RunSteered | RunFinished):
+            await _prepare(host, stream, projection, event)
+        out += _frames(projection.feed(event), place, stream.after)
+    return out
 
 
 async def _prepare(host: Host, stream: Stream, projection: Projection, event: Event) -> None:
