@@ -1,5 +1,6 @@
 """Waking an agent: one statement raises its fence, counts the attempt and loads its hot state."""
 
+import asyncio
 import sys
 from datetime import datetime
 
@@ -10,7 +11,7 @@ from msgspec.structs import replace
 from storage.archives import Holdings
 from storage.errors import FencedError, NotFoundError
 from storage.pending_records import PendingRequest
-from storage.pool import Conn
+from storage.pool import Conn, Row
 from storage.records import (
     Agent,
     AgentSettings,
@@ -24,6 +25,7 @@ from storage.records import (
 )
 
 MAX_ATTEMPTS = 3
+DECODED_AT_ONCE = 200  # messages, about half a millisecond
 
 
 class PendingCommand(Struct, frozen=True, kw_only=True):
@@ -113,6 +115,15 @@ select m.*,
 
 _EXISTS = "select fence from agents where id = $1"
 
+# Made once: a decoder is built anew for a type that is named in a call, at ten times the cost of decoding.
+_settings = msgspec.json.Decoder(AgentSettings)
+_blocks = msgspec.json.Decoder(tuple[Block, ...])
+_tools = msgspec.json.Decoder(tuple[Tool, ...])
+_conversations = msgspec.json.Decoder(tuple[Conversation, ...])
+_pending = msgspec.json.Decoder(tuple[PendingCommand, ...])
+_requests = msgspec.json.Decoder(tuple[PendingRequest, ...])
+_calls = msgspec.json.Decoder(tuple[ToolCall, ...])
+
 
 async def activate(conn: Conn, agent_id: str, *, fence: int) -> Activated:
     """Take the agent under `fence` and return its state.
@@ -131,7 +142,7 @@ async def activate(conn: Conn, agent_id: str, *, fence: int) -> Activated:
             id=row["id"],
             organization_id=row["organization_id"],
             name=row["name"],
-            settings=_shared(msgspec.json.decode(row["settings"], type=AgentSettings)),
+            settings=_shared(_settings.decode(row["settings"])),
             created_at=row["created_at"],
             updated_at=row["updated_at"],
             tags=tuple(row["tags"]),
@@ -143,12 +154,12 @@ async def activate(conn: Conn, agent_id: str, *, fence: int) -> Activated:
             created_by_id=row["created_by_id"],
             last_updated_by_id=row["last_updated_by_id"],
         ),
-        blocks=msgspec.json.decode(row["block_rows"], type=tuple[Block, ...]),
-        tools=msgspec.json.decode(row["tool_rows"], type=tuple[Tool, ...]),
-        conversations=msgspec.json.decode(row["conversation_rows"], type=tuple[Conversation, ...]),
-        pending=msgspec.json.decode(row["pending_rows"], type=tuple[PendingCommand, ...]),
-        requests=msgspec.json.decode(row["request_rows"], type=tuple[PendingRequest, ...]),
-        intended=msgspec.json.decode(row["call_rows"], type=tuple[ToolCall, ...]),
+        blocks=_blocks.decode(row["block_rows"]),
+        tools=_tools.decode(row["tool_rows"]),
+        conversations=_conversations.decode(row["conversation_rows"]),
+        pending=_pending.decode(row["pending_rows"]),
+        requests=_requests.decode(row["request_rows"]),
+        intended=_calls.decode(row["call_rows"]),
         holdings=Holdings(passages=row["passages"], embedding=row["embedding"]),
     )
 
@@ -176,20 +187,26 @@ async def count_crash(conn: Conn, seqs: list[int]) -> None:
     await conn.execute(_COUNT_CRASH, seqs)
 
 
+# Two reads along the positions, neither of which sorts: a condition with "or" is read whole and sorted.
 _WINDOW = """
-select id, position, role, content, tokens, run_id, step_id, name, otid, sender_id, created_at, excluded,
-       interrupted, agent_id, organization_id, conversation_id
-  from messages
- where conversation_id = $1
-   and (position in (0, $4) or position between $2 and $3 - 1 and role <> 'summary')
- order by position > 0, role <> 'summary', position
+(select id, position, role, content, tokens, run_id, step_id, name, otid, sender_id, created_at, excluded,
+        interrupted
+   from messages where conversation_id = $1 and position in (0, $4) order by position)
+union all
+(select id, position, role, content, tokens, run_id, step_id, name, otid, sender_id, created_at, excluded,
+        interrupted
+   from messages
+  where conversation_id = $1 and position between greatest($2, 1) and $3 - 1 and role <> 'summary'
+    and position is distinct from $4
+  order by position)
 """
+_parts = msgspec.json.Decoder(tuple[Part, ...])
 
 
 async def window(conn: Conn, conversation: Conversation) -> list[Message]:
     """Return the system message, the summary in force if there is one, and the messages of the window.
 
-    Those of the window are in order, excluded ones included.
+    Those of the window are in order, excluded ones included. Other work goes on while a long one is decoded.
     """
     rows = await conn.fetch(
         _WINDOW,
@@ -198,13 +215,53 @@ async def window(conn: Conn, conversation: Conversation) -> list[Message]:
         conversation.end_position,
         conversation.summary_position,
     )
-    return [
-        Message(
-            **{k: v for k, v in dict(row).items() if k != "content"},
-            content=msgspec.json.decode(row["content"], type=tuple[Part, ...]),
-        )
-        for row in rows
-    ]
+    found: list[Message] = []
+    for first in range(0, len(rows), DECODED_AT_ONCE):
+        if first:
+            await asyncio.sleep(0)
+        found += [_in_window(conversation, row) for row in rows[first : first + DECODED_AT_ONCE]]
+    return sorted(found, key=_reading_order)
+
+
+def _reading_order(message: Message) -> tuple[bool, bool, int]:
+    return message.position > 0, message.role != "summary", message.position
+
+
+def _in_window(conversation: Conversation, row: Row) -> Message:
+    """Return a message of the conversation. By unpacking, as a look-up by name takes longer than the rest."""
+    (
+        message_id,
+        position,
+        role,
+        content,
+        tokens,
+        run_id,
+        step_id,
+        name,
+        otid,
+        sender_id,
+        created_at,
+        excluded,
+        interrupted,
+    ) = row
+    return Message(
+        id=message_id,
+        organization_id=conversation.organization_id,
+        agent_id=conversation.agent_id,
+        conversation_id=conversation.id,
+        position=position,
+        role=role,
+        content=_parts.decode(content),
+        created_at=created_at,
+        name=name,
+        otid=otid,
+        sender_id=sender_id,
+        run_id=run_id,
+        step_id=step_id,
+        tokens=tokens,
+        excluded=excluded,
+        interrupted=interrupted,
+    )
 
 
 _BLOCKS = """
@@ -215,7 +272,7 @@ select coalesce(jsonb_agg(to_jsonb(b) order by ab.ordinal, ab.label), '[]')
 
 async def blocks_of(conn: Conn, agent_id: str) -> tuple[Block, ...]:
     """Return the agent's blocks as they are now; used when a compare-and-set lost."""
-    return msgspec.json.decode(await conn.fetchval(_BLOCKS, agent_id), type=tuple[Block, ...])
+    return _blocks.decode(await conn.fetchval(_BLOCKS, agent_id))
 
 
 _TOOLS = """
@@ -226,4 +283,4 @@ select coalesce(jsonb_agg(to_jsonb(t) order by at.ordinal), '[]')
 
 async def tools_of(conn: Conn, agent_id: str) -> tuple[Tool, ...]:
     """Return the agent's tools as they are now."""
-    return msgspec.json.decode(await conn.fetchval(_TOOLS, agent_id), type=tuple[Tool, ...])
+    return _tools.decode(await conn.fetchval(_TOOLS, agent_id))

@@ -10,7 +10,7 @@ from zlib import crc32
 import msgspec
 from msgspec import Struct
 
-from storage.errors import NotFoundError
+from storage.errors import NotFoundError, UnknownToolsError
 from storage.keyset import Order, Page, Select
 from storage.pool import Conn, Row
 from storage.records import SHARDS, Agent, AgentSettings, Block, Message, Tool
@@ -127,7 +127,6 @@ select w.key from unnest($1::text[]) with ordinality as w (key, ordinal)
  where not exists (
    select from tools t where t.organization_id = $2 and (t.id = w.key or t.name = w.key))
  order by w.ordinal
- limit 1
 """
 
 _tools = msgspec.json.Decoder(tuple[Tool, ...])
@@ -142,7 +141,7 @@ async def create(conn: Conn, new: NewAgent) -> Profile:
     Tools that ask for an approval by default get a rule that says so, unless the agent has one.
 
     Raises:
-        NotFoundError: A tool does not exist; nothing was stored.
+        UnknownToolsError: Some of the tools do not exist; nothing was stored.
         ConflictError: A block it should hold was deleted meanwhile, or an id is taken.
     """
     agent, system = new.agent, new.system
@@ -167,8 +166,8 @@ async def create(conn: Conn, new: NewAgent) -> Profile:
         _encode(new.history),
     )
     if row is None:
-        missing = await conn.fetchval(_MISSING, list(new.tools), agent.organization_id)
-        raise NotFoundError("tool", missing or "")
+        missing = await conn.fetch(_MISSING, list(new.tools), agent.organization_id)
+        raise UnknownToolsError([row["key"] for row in missing])
     at = row["created_at"]
     stamp = msgspec.structs.replace
     tools = _tools.decode(row["tools"])

@@ -9,13 +9,13 @@ from storage.keyset import Order, Page, Select
 from storage.pool import Conn, Row
 from storage.records import Conversation
 
-_READ = """
+SELECT = """
 select id, organization_id, agent_id, created_at, updated_at, parent_id, parent_position,
        from_position, end_position, summary_position, summary, description, model, model_settings,
        last_message_at,
-       archived_at
-  from conversations
-"""
+       archived_at"""  # from conversations: the columns that `of_row` wants
+
+_READ = f"{SELECT} from conversations "
 
 _GET = _READ + " where id = $1 and organization_id = $2 and deleted_at is null"
 
@@ -30,7 +30,7 @@ async def get(conn: Conn, conversation_id: str, *, organization_id: str) -> Conv
     if row is None:
         noun = "agent" if conversation_id.startswith("agent-") else "conversation"
         raise NotFoundError(noun, conversation_id)
-    return _conversation(row)
+    return of_row(row)
 
 
 _BY_AGE = Order(
@@ -75,7 +75,7 @@ async def list_page(
     if archived is not None:
         select.where(f"archived_at is {'not ' if archived else ''}null")
     order = _BY_AGE if order_by == "created_at" else _BY_ACTIVITY
-    return [_conversation(row) for row in await select.page(conn, page, order=order, scope=organization_id)]
+    return [of_row(row) for row in await select.page(conn, page, order=order, scope=organization_id)]
 
 
 _WINDOW = """
@@ -104,7 +104,8 @@ def _literal(text: str) -> str:
     return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
 
 
-def _conversation(row: Row) -> Conversation:
+def of_row(row: Row) -> Conversation:
+    """Return the conversation that a row with the columns of `SELECT` holds."""
     settings = row["model_settings"]
     return Conversation(
         id=row["id"],

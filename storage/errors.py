@@ -1,5 +1,6 @@
 """Errors of the storage package: each names one condition and what its caller should do."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 
@@ -14,6 +15,15 @@ class NotFoundError(StorageError):
         super().__init__(f"{noun} {id!r} does not exist")
         self.noun = noun
         self.id = id
+
+
+class UnknownToolsError(StorageError):
+    """An agent was to be created with tools, by name or by id, that its organisation does not have."""
+
+    def __init__(self, keys: Sequence[str]) -> None:
+        self.ids = tuple(key for key in keys if key.startswith("tool-"))
+        self.names = tuple(key for key in keys if not key.startswith("tool-"))
+        super().__init__(f"there are no tools {', '.join(keys)}")
 
 
 class ConflictError(StorageError):

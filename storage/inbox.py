@@ -222,15 +222,18 @@ def _known(
 _PENDING = """
 select seq, agent_id, conversation_id, run_id
   from inbox
- where state in ('new', 'applied')
+ where state in ('new', 'applied') and seq > $1
  order by seq
- limit $1
+ limit $2
 """
 
 
-async def pending(conn: Conn, *, limit: int) -> list[Pending]:
-    """Return commands that wait or are under way, oldest first; the poll that finds lost wake-ups."""
-    return [Pending(**dict(row)) for row in await conn.fetch(_PENDING, limit)]
+async def pending(conn: Conn, *, after: int = 0, limit: int) -> list[Pending]:
+    """Return commands that wait or are under way, oldest first; the poll that finds lost wake-ups.
+
+    `after` is the `seq` of the last one of the page before.
+    """
+    return [Pending(**dict(row)) for row in await conn.fetch(_PENDING, after, limit)]
 
 
 _GET = """

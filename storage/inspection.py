@@ -8,7 +8,8 @@ from msgspec import Struct
 
 from storage import migrate
 from storage.errors import SchemaError, StorageError
-from storage.pool import OwnConn, connect, translate
+from storage.failures import translate
+from storage.pool import OwnConn, connect
 
 ROUND_TRIPS = 5
 

@@ -10,7 +10,8 @@ import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it ships none
 from msgspec import Struct
 
 from storage.errors import SchemaError
-from storage.pool import Conn, OwnConn, connect, translate
+from storage.failures import translate
+from storage.pool import Conn, OwnConn, connect
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 OLDEST_SERVER = 14  # major version; older ones are out of support

@@ -13,9 +13,10 @@ QUERY_CHARS = 2000  # what of a query counts
 QUERY_WORDS = 32
 CANDIDATES = 50  # of each list, beyond what is asked for: the best by both may be first in neither
 COMMON = 500  # a word in more passages than this says nothing, and is not looked up to its end
+PROBED = 50  # passages that are read for a word which statistics expect to be common
 WORDS_WEIGHT = 0.2  # of all words of the query, beside a cosine; 0.15 to 0.3 did equally well
 INDEXED_FROM = 2000  # passages; fewer are compared one by one, which is exact
-SCANNED_SQUARED = 150  # see `_REACH`
+SCANNED_SQUARED = 1200  # see `_reach`
 TYPED_DIMENSIONS = 2000  # pgvector indexes up to this many as `vector`, up to the next as `halfvec`
 HALF_DIMENSIONS = 4000
 
@@ -98,7 +99,7 @@ def by_meaning(
     statement = f"""
 with {scope.tables},
 reach as materialized ({_reach(len(vector), typed=typed)}),
-size as materialized ({_SIZE.format(where=scope.condition)}),
+{scope.size},
 near as materialized ({near}),
 {words},
 found as (
@@ -125,7 +126,7 @@ def by_words(where: Where, columns: str, text: str, limit: int) -> Statement:
     statement = f"""
 with {scope.tables},
 reach as materialized (select {INDEXED_FROM}::bigint as most),
-size as materialized ({_SIZE.format(where=scope.condition)}),
+{scope.size},
 {scope.words(arguments.add(text), limit)}
 select {columns}, l.share as score, null::bigint as vector_rank, l.fts_rank
   from lexical l join passages p on p.id = l.id
@@ -188,10 +189,22 @@ class _Scope(Struct, frozen=True, kw_only=True):
         """Return what a passage of `place` must fulfil."""
         return " and ".join((place, *self.filters))
 
+    @property
+    def size(self) -> str:
+        """The table of one number: of how many passages there is one, about, where there are many."""
+        counted = _COUNTED.format(where=self.condition)
+        if self.archives is None or self.filters:
+            return f"size as materialized ({counted})"
+        return _SIZE.format(counted=counted)
+
     def words(self, text: str, most: int) -> str:
         """Return the tables that find the words of the argument `text`."""
-        word = "a.word" if self.archives is None else "((select scope from its_word) && a.word)"
-        return _WORDS.format(text=text, where=self.condition, word=word, most=most)
+        if self.archives is None:
+            return _WORDS.format(text=text, where=self.condition, word="a.word", most=most)
+        # No index of archives knows this expression: it would read all of one, in the hope of an early end.
+        found = self.within("p.archive_id || '' = any (array(select id from mine))")
+        word = "((select scope from its_word) && a.word)"
+        return _WORDS.format(text=text, where=found, word=word, most=most)
 
 
 def _scope(where: Where, arguments: Arguments) -> _Scope:
@@ -230,9 +243,9 @@ _ITS_WORD = rf"""its_word as materialized (
 def _reach(dimensions: int, *, typed: bool) -> str:
     """Return the table of one number: for how many passages, at most, all are compared; null: always.
 
-    Comparing costs 1.1 µs each. The index costs 1.5 ms, and 3 µs for each candidate that it meets, most of
-    which belong to other archives: of N passages in all it meets about 50 N / n to find 50 of our n. Both
-    are equal at n² = 150 N.
+    Comparing costs 1.2 µs each. The index costs 30 µs for each candidate that it meets (18 pages read, 90 µs
+    where they are not in the server's own memory), most of which belong to other archives: of N passages in
+    all it meets about 50 N / n to find 50 of our n. Both are equal at n² = 1200 N.
     """
     if not typed or indexed("", dimensions) is None:
         return "select null::bigint as most"
@@ -245,9 +258,23 @@ def _reach(dimensions: int, *, typed: bool) -> str:
     from pg_class c where c.oid = 'passages'::regclass"""
 
 
-_SIZE = """
+_COUNTED = """
   select count(*) as n
     from (select from passages p where {where} limit (select most + 1 from reach)) counted"""
+
+# Counting thousands takes longer than all the rest that is not comparing: statistics know large archives.
+_SIZE = rf"""known as materialized (
+  select sum(e.share * greatest(c.reltuples, 0))::bigint as n
+    from pg_stats s
+    join pg_class c on c.oid = 'passages'::regclass
+   cross join unnest(s.most_common_vals::text::text[], s.most_common_freqs) as e (id, share)
+   where s.schemaname = current_schema and s.tablename = 'passages' and s.attname = 'archive_id'
+     and e.id = any (array(select id from mine))
+), size as materialized (
+  select n from known where n > {INDEXED_FROM}
+  union all
+  ({{counted}} having (select n from known) is null or (select n from known) <= {INDEXED_FROM})
+)"""
 
 _TYPED_COSINE = "nullif(1 - (p.embedding <=> {aim}), 'NaN')"
 _ARRAY_COSINE = """(
@@ -291,9 +318,11 @@ _NO_WORDS = """lexical as (
 # over words joined by "or" it knows no rarity, and it must read every match; and the best match by words
 # must not count in full where it has one word of many (with paraphrases that cost 8 of 100 first places).
 # Of the words as they stand those that English stops are left out: nearly every passage has them. So are
-# those that statistics know to be in so many passages that they say nothing: reading where they all are
-# is what a search by words costs. Of such words alone the rarest is looked for. A word that turns out to
-# be in very many counts only where no other is found.
+# those that must be in so many passages of the archive that they say nothing, by what statistics know of all
+# archives: reading where they all are is what a search by words costs. Of a word that is common elsewhere
+# a few passages are read, and it counts only if there are no more: this archive may be another. Of such
+# words alone the rarest is looked for. A word that turns out to be in very many counts only where no other
+# is found.
 _WORDS = rf"""terms as materialized (
   select lexeme, positions from unnest(to_tsvector('english', {{text}}))
 ), forms as (
@@ -304,28 +333,35 @@ _WORDS = rf"""terms as materialized (
            where exists (select from terms t where t.positions && s.positions)) both_forms
    group by lexeme order by place, lexeme limit {QUERY_WORDS}
 ), common as materialized (
-  select e.lexeme, e.share
-    from pg_stats s
-   cross join unnest(s.most_common_elems::text::text[], s.most_common_elem_freqs) as e (lexeme, share)
-   where s.schemaname = current_schema and s.tablename = 'passages' and s.attname = 'words'
-     and e.share >= {COMMON / INDEXED_FROM}
+  select e.lexeme, e.share * s.n as expected, e.share * s.total - (s.total - s.n) as sure
+    from pg_stats known_words
+   cross join (select (select n from size) as n,
+                      (select greatest(reltuples, (select n from size)) from pg_class
+                        where oid = 'passages'::regclass) as total) s
+   cross join unnest(most_common_elems::text::text[], most_common_elem_freqs) as e (lexeme, share)
+   where schemaname = current_schema and tablename = 'passages' and attname = 'words'
+     and s.n >= {COMMON} and e.share * s.n >= {COMMON} and e.lexeme in (select lexeme from forms)
 ), asked as materialized (
-  select {_QUOTED.format("lexeme")} as word, place, row_number() over () as i
-    from (select f.lexeme, f.place, c.share,
-                 row_number() over (order by c.share nulls first, f.place) as rarity
+  select {_QUOTED.format("lexeme")} as word, place, row_number() over () as i, expected,
+         case when rarity = 1 or expected is null then {COMMON} else {PROBED} end as most
+    from (select f.lexeme, f.place, c.expected, c.sure,
+                 row_number() over (order by c.expected nulls first, f.place) as rarity
             from forms f left join common c on c.lexeme = f.lexeme) ranked
-   where rarity = 1 or coalesce(share * (select n from size), 0) < {COMMON}
+   where rarity = 1 or coalesce(sure, 0) < {COMMON}
 ), hits as materialized (
   select a.i, a.place, h.id
     from asked a
    cross join lateral (
-     select p.id from passages p where p.words @@ {{word}} and {{where}} limit {COMMON}) h
+     select p.id from passages p where p.words @@ {{word}} and {{where}} limit a.most) h
 ), counts as materialized (
-  select i, count(*) as n from hits group by i
+  select a.i, count(*) as n, count(*) >= a.most as cut, max(a.expected) as expected
+    from hits h join asked a on a.i = h.i
+   group by a.i, a.most
 ), weights as materialized (
-  select a.i, a.place, ln(1 + (select n from size) / c.n::float8) as weight
+  select a.i, a.place, ln(1 + (select n from size)
+                              / greatest(c.n, case when c.cut then c.expected end)::float8) as weight
     from asked a join counts c on c.i = a.i
-   where c.n < {COMMON} or (select min(n) from counts) >= {COMMON}
+   where not c.cut or (select bool_and(cut) from counts)
 ), whole as materialized (
   select sum(coalesce(weight, ln(1 + (select n from size)))) as weight
     from (select a.place, max(w.weight) as weight, bool_and(c.n is null) as absent

@@ -1,15 +1,14 @@
-"""Connections to Postgres: how they are opened, what they speak, and what their failures mean."""
+"""Connections to Postgres: how they are opened, lent and given back, and what they speak."""
 
-import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Protocol, cast
-from urllib.parse import parse_qs, urlsplit
 
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it ships none; the protocols below are its types
 
 from storage import vectors
-from storage.errors import ConflictError, RefusedError, StorageError, UnavailableError
+from storage.dsn import plain_dsn
+from storage.failures import OUTSIDE, translate, unreachable
 
 WARM_CONNECTIONS = 2  # a new one costs about 13 ms: these never wait for it
 CONNECT_SECONDS = 10.0  # the library's own bound on one attempt; callers set shorter deadlines around it
@@ -29,8 +28,11 @@ SERVER_SETTINGS: Mapping[str, str] = {
     "hnsw.ef_search": "64",
 }
 
+# What a server does for one of many agents never reads a table whole where an index knows its rows. The
+# planner would: it cannot tell a small archive from a large one, and expects the large one.
+POOL_SETTINGS: Mapping[str, str] = {"enable_seqscan": "off"}
+
 LOOKUP_SETTINGS: Mapping[str, str] = {
-    "enable_seqscan": "off",
     "enable_bitmapscan": "off",
     "enable_hashjoin": "off",
     "enable_mergejoin": "off",
@@ -115,16 +117,13 @@ class _Connection(asyncpg.Connection):
             await super().close(timeout=timeout)  # pyright: ignore[reportUnknownMemberType]
 
 
-_OUTSIDE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-
-
 async def open_pool(dsn: str, *, size: int = 8) -> Pool:
     """Open a pool of at most `size` connections; the first few are there when this returns.
 
     Raises:
         UnavailableError: the server cannot be reached or refuses; names host, port and database.
     """
-    return await _open(dsn, size=size, settings=SERVER_SETTINGS)
+    return await _open(dsn, size=size, settings={**SERVER_SETTINGS, **POOL_SETTINGS})
 
 
 async def open_lookup_pool(dsn: str, *, size: int = 2) -> Pool:
@@ -136,7 +135,7 @@ async def open_lookup_pool(dsn: str, *, size: int = 2) -> Pool:
     Raises:
         UnavailableError: as `open_pool`.
     """
-    settings = {**SERVER_SETTINGS, **LOOKUP_SETTINGS}
+    settings = {**SERVER_SETTINGS, **POOL_SETTINGS, **LOOKUP_SETTINGS}
     return await _open(dsn, size=size, settings=settings)
 
 
@@ -152,8 +151,8 @@ async def _open(dsn: str, *, size: int, settings: Mapping[str, str]) -> Pool:
             command_timeout=COMMAND_SECONDS,
             **{**_CONNECT_OPTIONS, "server_settings": settings},
         )
-    except (*_OUTSIDE, ValueError) as error:
-        raise _unreachable(dsn, error) from error
+    except (*OUTSIDE, ValueError) as error:
+        raise unreachable(dsn, error) from error
 
 
 async def connect(dsn: str) -> OwnConn:
@@ -171,8 +170,8 @@ async def connect(dsn: str) -> OwnConn:
         except BaseException:
             conn.terminate()
             raise
-    except (*_OUTSIDE, ValueError) as error:
-        raise _unreachable(dsn, error) from error
+    except (*OUTSIDE, ValueError) as error:
+        raise unreachable(dsn, error) from error
     return conn
 
 
@@ -197,7 +196,7 @@ async def connection(pool: Pool) -> AsyncGenerator[Conn]:
             raise
         finally:
             await pool.release(conn, timeout=RELEASE_SECONDS)
-    except _OUTSIDE as error:
+    except OUTSIDE as error:
         known = await failed(pool, error)
         if known is error:
             raise
@@ -208,7 +207,7 @@ async def failed(pool: Pool, error: BaseException) -> BaseException:
     """Return what an error on a connection of `pool` means to a caller; `error` itself where it is ours."""
     if isinstance(error, TimeoutError):
         await distrust(pool)
-    return (translate(error) if isinstance(error, _OUTSIDE) else None) or error
+    return (translate(error) if isinstance(error, OUTSIDE) else None) or error
 
 
 @asynccontextmanager
@@ -232,114 +231,6 @@ async def distrust(pool: Pool) -> None:
     connection; without this each one would cost its user a deadline of its own.
     """
     await pool.expire_connections()
-
-
-def plain_dsn(dsn: str) -> str:
-    """Return `dsn` without a driver's name in its scheme (`postgresql+asyncpg://` and the like)."""
-    return re.sub(r"^postgres(ql)?(\+\w+)?://", "postgresql://", dsn.strip())
-
-
-def address(dsn: str) -> str:
-    """Return where `dsn` points, for people: host, port and database, never a password."""
-    try:
-        parts = urlsplit(plain_dsn(dsn))
-        query = parse_qs(parts.query)
-        host = query.get("host", [parts.hostname or "localhost"])[0]
-        port = query.get("port", [str(parts.port or 5432)])[0]
-        database = parts.path.lstrip("/") or query.get("dbname", query.get("database", ["(default)"]))[0]
-    except ValueError:
-        return "an address that is not a URL like postgresql://user:password@host:5432/database"
-    return f"host {host}, port {port}, database {database}"
-
-
-def password(dsn: str | None) -> str | None:
-    """Return the password in `dsn`, so that it can be kept out of what is shown."""
-    try:
-        parts = urlsplit(plain_dsn(dsn or ""))
-        given = parse_qs(parts.query).get("password", [None])[0] or parts.password
-    except ValueError:
-        return dsn  # nobody can tell which part it is
-    return given
-
-
-def translate(error: BaseException) -> StorageError | None:
-    """Return what `error` means to a caller, or None where it is a fault of ours. Pure."""
-    if isinstance(error, StorageError):
-        return error
-    if isinstance(error, asyncpg.PostgresError):
-        return _translate_server(error)
-    if isinstance(error, asyncpg.InterfaceError):
-        return _translate_client(error)
-    if isinstance(error, asyncpg.InternalClientError):
-        # Used between the server's last words and the end of the connection, or garbage was received.
-        return UnavailableError("the connection was lost")
-    if isinstance(error, TimeoutError):
-        return UnavailableError("it did not answer in time")
-    if isinstance(error, OSError):
-        return UnavailableError(error.strerror or type(error).__name__)
-    return None
-
-
-# --- what the server says --------------------------------------------------------------------
-
-# SQLSTATE, Appendix A of the PostgreSQL manual: two characters name a class, five one condition.
-_UNAVAILABLE_CLASSES = {
-    "08": "the connection was lost",
-    "28": "it refuses our user name or password",
-    "40": "the transaction was rolled back to resolve a conflict",
-    "53": "it is out of resources",
-    "57": "it is shutting down, starting up or stopped the statement",
-    "58": "its storage fails",
-}
-_UNAVAILABLE = {
-    "0A000": "a prepared statement is out of date",  # "cached plan must not change result type"
-    "25006": "it is read-only",
-    "25P03": "the transaction was idle for too long",
-    "25P04": "the transaction took too long",
-    "3D000": "the database does not exist",
-    "53100": "its disk is full",
-    "53300": "it has too many connections",
-    "55P03": "a lock was not free in time",
-    "57014": "the statement took too long",
-}
-_CONFLICTS = {"23503": "a row that this one refers to is gone", "23505": "it exists already"}
-_REFUSED_CLASSES = {
-    "22": "a value cannot be stored",
-    "23": "a constraint forbids it",
-    "54": "a value is too large",
-}
-
-
-def _translate_server(error: asyncpg.PostgresError) -> StorageError | None:
-    state = cast("str", getattr(error, "sqlstate", None) or "")
-    constraint = cast("str | None", getattr(error, "constraint_name", None))
-    if state in _CONFLICTS:
-        return ConflictError(f"{_CONFLICTS[state]} ({constraint})", constraint=constraint)
-    if isinstance(error.__cause__, TypeError):
-        return None  # the driver's own refusal to send an argument of a wrong type: a bug, not content
-    if reason := _UNAVAILABLE.get(state) or _UNAVAILABLE_CLASSES.get(state[:2]):
-        return UnavailableError(reason)
-    if reason := _REFUSED_CLASSES.get(state[:2]):
-        return RefusedError(f"{reason} ({constraint or state})")
-    return None
-
-
-def _translate_client(error: asyncpg.InterfaceError) -> StorageError | None:
-    # The driver has one class for misuse and for "closed", so its text must tell them apart. It also
-    # takes a borrowed connection back by itself when the server hangs up.
-    gone = ("closed", "closing", "released back to the pool")
-    return UnavailableError("the connection was lost") if any(word in str(error) for word in gone) else None
-
-
-def _unreachable(dsn: str, error: BaseException) -> UnavailableError:
-    known = translate(error)
-    if "startup parameter" in str(error):  # PgBouncer; it would lose prepared statements as well
-        reason = "a connection pooler stands before it that refuses session settings: name the server itself"
-    elif isinstance(known, UnavailableError):
-        reason = str(known).partition(": ")[2]
-    else:
-        reason = type(error).__name__  # not its text: that repeats parts of the address
-    return UnavailableError(f"cannot connect to {address(dsn)}: {reason}")
 
 
 # --- how a connection is set up --------------------------------------------------------------

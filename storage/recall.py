@@ -16,6 +16,9 @@ QUERY_WORDS = 32
 _UNSENDABLE = {0: " ", **dict.fromkeys(range(0xD800, 0xE000), " ")}  # NUL and lone surrogates
 
 
+_content = msgspec.json.Decoder(tuple[Part, ...])
+
+
 class Hit(Struct, frozen=True, kw_only=True):
     """A message that was found. `rank` counts from 1 among hits by words and is None otherwise."""
 
@@ -233,6 +236,6 @@ def _hit(row: Row, rank: int | None = None) -> Hit:
         position=row["position"],
         role=row["role"],
         created_at=row["created_at"],
-        content=msgspec.json.decode(row["content"], type=tuple[Part, ...]),
+        content=_content.decode(row["content"]),
         rank=rank,
     )

@@ -10,7 +10,6 @@ from storage.pool import Conn, Row
 from storage.records import Run, RunError, RunStatus, StopReason, Usage
 
 ACTIVE = ("created", "running")
-RECENT = 1000  # messages in which those that a client sends again are looked for
 
 _READ = """
 select id, organization_id, agent_id, conversation_id, status, created_at, background, stop_reason,
@@ -99,32 +98,6 @@ async def find_by_otid(conn: Conn, *, agent_id: str, conversation_id: str, otid:
     """Return the id of the newest run whose request had a message with this otid, if any is remembered."""
     wanted = msgspec.json.encode({"messages": [{"otid": otid}]})
     return await conn.fetchval(_BY_OTID, agent_id, conversation_id, wanted)
-
-
-# Both halves are few rows by one index: the end of a conversation, and commands of one agent that are kept
-# 24 h after their end.
-_BY_OTIDS = """
-select m.otid, m.run_id
-  from messages m
- where m.conversation_id = $2 and m.otid = any ($3::text[]) and m.run_id is not null
-   and m.position >= (select end_position - $4 from conversations where id = $2)
-union all
-select e ->> 'otid', x.run_id
-  from inbox x, jsonb_array_elements(x.command -> 'messages') e
- where x.agent_id = $1 and x.conversation_id = $2 and x.state in ('new', 'applied')
-   and e ->> 'otid' = any ($3::text[])
-"""
-
-
-async def by_otids(
-    conn: Conn, *, agent_id: str, conversation_id: str, otids: Sequence[str]
-) -> dict[str, str]:
-    """Return the runs of messages with these otids, by otid: stored ones, and those that still wait.
-
-    Only the last `RECENT` messages of the conversation are looked at.
-    """
-    rows = await conn.fetch(_BY_OTIDS, agent_id, conversation_id, list(otids), RECENT)
-    return {row["otid"]: row["run_id"] for row in rows}
 
 
 _BY_KEY = "select run_id from inbox where agent_id = $1 and key = $2"

@@ -1,8 +1,11 @@
+import asyncio
+
 import pytest
 
 from storage import activation, inbox
 from storage.errors import FencedError, NotFoundError
-from storage.pool import Pool, connection
+from storage.pool import Conn, Pool, connection, open_lookup_pool
+from storage.records import Conversation
 from tests.storage import seeds
 
 
@@ -77,3 +80,59 @@ async def test_the_window_is_what_the_conversation_says_plus_the_system_message(
         state = await activation.activate(conn, agent_id, fence=1)
         window = await activation.window(conn, state.conversations[0])
         assert [m.position for m in window] == [0, 3, 4]
+
+
+async def long_conversation(conn: Conn, count: int, **columns: int) -> Conversation:
+    """Store a conversation of so many messages, with these columns of its own; return it as it is woken."""
+    agent_id = await seeds.agent(conn)
+    await conn.execute(
+        "insert into messages (id, conversation_id, position, agent_id, organization_id, role, content)"
+        " select 'message-' || n, $1, n, $1, 'o', case when n = 7 then 'summary' else 'user' end,"
+        ' \'[{"type": "text", "text": "hello"}]\' from generate_series(1, $2::int) n',
+        agent_id,
+        count,
+    )
+    await conn.execute("update conversations set end_position = $1", count + 1)
+    for name, value in columns.items():
+        await conn.execute(f"update conversations set {name} = $1", value)
+    return (await activation.activate(conn, agent_id, fence=1)).conversations[0]
+
+
+async def test_a_long_window_is_read_in_order_and_lets_other_work_go_on(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def paused(delay: float) -> None:
+        pauses.append(delay)
+        await sleep(delay)
+
+    async with connection(pool) as conn:
+        conversation = await long_conversation(conn, 1000, from_position=3, summary_position=7)
+        monkeypatch.setattr(asyncio, "sleep", paused)
+        window = await activation.window(conn, conversation)
+    assert pauses == [0] * (999 // activation.DECODED_AT_ONCE)
+    assert [m.position for m in window] == [0, 7, *(n for n in range(3, 1001) if n != 7)]
+    assert [m.role for m in window[:3]] == ["system", "summary", "user"]
+
+
+async def test_nothing_is_read_of_what_left_the_window(dsn: str) -> None:
+    lookups = await open_lookup_pool(dsn)
+    try:
+        async with connection(lookups) as conn:
+            conversation = await long_conversation(conn, 500, from_position=491, summary_position=7)
+            await conn.execute("analyze messages")
+            rows = await conn.fetch(
+                f"explain (analyze, costs off, timing off) {activation._WINDOW}",  # pyright: ignore[reportPrivateUsage]
+                conversation.id,
+                conversation.from_position,
+                conversation.end_position,
+                conversation.summary_position,
+            )
+        shown = "\n".join(row[0] for row in rows)
+        assert shown.count("Index Scan using message_position_is_unique") == 2
+        assert "Sort" not in shown
+        assert "Removed by Filter" not in shown
+    finally:
+        await lookups.close()

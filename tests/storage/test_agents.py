@@ -9,7 +9,7 @@ from actors import clock
 from actors.tools.registry import BUILTIN
 from storage import agents, organizations, tools
 from storage.agents import EVERYTHING, AgentFilter, NewAgent, Profile, shard_of
-from storage.errors import ConflictError, NotFoundError
+from storage.errors import ConflictError, NotFoundError, UnknownToolsError
 from storage.keyset import Page
 from storage.pool import Conn, Pool, connection
 from storage.records import (
@@ -126,9 +126,12 @@ async def test_a_created_agent_has_its_conversation_and_its_shard(pool: Pool) ->
 async def test_an_agent_with_an_unknown_tool_is_not_half_created(pool: Pool) -> None:
     async with connection(pool) as conn:
         await tools.seed(conn, BUILTIN.values())
-        with pytest.raises(NotFoundError) as error:
-            await make(conn, blocks=(new_block("human"),), tools=("memory_insert", "no_such_tool"))
-        assert error.value.id == "no_such_tool"
+        unknown = "tool-00000000-0000-4000-8000-000000000000"
+        wanted = ("memory_insert", "no_such_tool", unknown, "nor_this")
+        with pytest.raises(UnknownToolsError) as error:
+            await make(conn, blocks=(new_block("human"),), tools=wanted)
+        assert error.value.names == ("no_such_tool", "nor_this")
+        assert error.value.ids == (unknown,)
         for table in ("agents", "conversations", "messages", "blocks", "agents_blocks", "agents_tools"):
             assert await conn.fetchval(f"select count(*) from {table}") == 0
 

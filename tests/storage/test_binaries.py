@@ -87,12 +87,20 @@ def test_files_that_exist_stay_with_their_owner(tmp_path: Path) -> None:
     assert (found.uid, found.name) == (STRANGER.uid, str(STRANGER.uid))
 
 
-def test_the_first_closed_directory_on_the_way_is_named(tmp_path: Path) -> None:
-    inner = tmp_path / "open" / "closed" / "inner"
+@pytest.fixture
+def passable(reachable: Path) -> Generator[Path]:
+    """Yield a directory that everybody may pass through, as pytest's own are not."""
+    path = reachable / "passable"
+    path.mkdir()
+    path.chmod(0o711)
+    yield path
+    shutil.rmtree(path)
+
+
+def test_the_first_closed_directory_on_the_way_is_named(passable: Path) -> None:
+    inner = passable / "open" / "closed" / "inner"
     inner.mkdir(parents=True)
-    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
-        directory.chmod(0o711)
-    (tmp_path / "open").chmod(0o711)
+    (passable / "open").chmod(0o711)
     inner.parent.chmod(0o700)
     owner = Account("owner", inner.stat().st_uid, 1)
     group = Account("group", 54321, inner.stat().st_gid)
@@ -106,14 +114,13 @@ def test_the_first_closed_directory_on_the_way_is_named(tmp_path: Path) -> None:
     assert closed_directory(inner / "file", STRANGER) is None
 
 
-def test_a_link_into_a_closed_directory_is_seen_through(tmp_path: Path) -> None:
-    (tmp_path / "closed").mkdir()
-    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
-        directory.chmod(0o711)
-    (tmp_path / "link").symlink_to(tmp_path / "closed")
-    assert closed_directory(tmp_path / "link" / "file", STRANGER) is None
-    (tmp_path / "closed").chmod(0o700)
-    assert closed_directory(tmp_path / "link" / "file", STRANGER) == tmp_path / "closed"
+def test_a_link_into_a_closed_directory_is_seen_through(passable: Path) -> None:
+    (passable / "closed").mkdir()
+    (passable / "closed").chmod(0o711)
+    (passable / "link").symlink_to(passable / "closed")
+    assert closed_directory(passable / "link" / "file", STRANGER) is None
+    (passable / "closed").chmod(0o700)
+    assert closed_directory(passable / "link" / "file", STRANGER) == passable / "closed"
 
 
 @as_root

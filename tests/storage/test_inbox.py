@@ -27,6 +27,8 @@ async def test_a_batch_is_accepted_in_order_with_its_runs(pool: Pool) -> None:
         assert seqs == sorted(seqs)
         waiting = await inbox.pending(conn, limit=100)
         assert [p.run_id for p in waiting] == [s.run_id for s in batch]
+        rest = await inbox.pending(conn, after=waiting[11].seq, limit=5)
+        assert rest == waiting[12:17]
         assert await conn.fetchval("select count(*) from runs where status = 'created'") == 20
 
 

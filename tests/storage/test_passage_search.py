@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import passage_search, passages
+from storage import archives, passage_search, passages
 from storage.passage_search import Where
 from storage.pool import Conn, Pool, connection
 from storage.records import DEFAULT_ORGANIZATION
@@ -93,6 +93,62 @@ async def test_words_that_statistics_know_everywhere_are_not_looked_up(pool: Poo
         assert await found(conn, agent, "the user and saffron") == ["the user likes saffron"]
         assert looked_up(await plan(conn, agent, "the user")) == 1
         assert len(await found(conn, agent, "the user", limit=3)) == 3
+
+
+async def crowd(conn: Conn, agent_id: str, count: int, text: str) -> None:
+    """Give an agent many passages without vectors. `text` is an expression over their number `n`."""
+    archive = await archives.ensure_for_agent(conn, agent_id, embedding=MODEL, dimensions=384)
+    await conn.execute(
+        "insert into passages (id, organization_id, archive_id, text)"
+        f" select 'passage-' || gen_random_uuid(), $1, $2, {text} from generate_series(1, {count}) n",
+        DEFAULT_ORGANIZATION,
+        archive.id,
+    )
+
+
+async def explained(conn: Conn, agent_id: str, query: str) -> str:
+    """Return how a search is run on a connection as the server has it."""
+    where = Where(organization_id=DEFAULT_ORGANIZATION, agent_id=agent_id)
+    statement, arguments = passage_search.by_meaning(
+        where, "p.id, p.text, p.created_at", query, angle(7), MODEL, 3, typed=True
+    )
+    rows = await conn.fetch(f"explain (analyze, costs off, timing off) {statement}", *arguments)
+    return "\n".join(row[0] for row in rows)
+
+
+async def test_a_small_archive_beside_a_large_one_is_read_alone(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent, other = await seeds.agent(conn), await seeds.agent(conn)
+        await passages.insert_for_agent(conn, agent, [passage("tea", 0), passage("milk", 20)])
+        await crowd(conn, other, 3000, "'tea ' || n")
+        await conn.execute("analyze passages")
+        shown = await explained(conn, agent, "tea")
+        assert "Seq Scan on passages" not in shown
+        assert "Rows Removed by Filter: 3" not in shown
+        assert scans(shown, "Index Scan using passages_by_age") or scans(shown, "on passages_by_age")
+
+
+async def test_a_word_that_is_common_elsewhere_is_found_where_it_is_rare(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent, other = await seeds.agent(conn), await seeds.agent(conn)
+        await crowd(conn, other, 3000, "'saffron ' || n")
+        await crowd(conn, agent, 650, "'note ' || n")
+        await passages.insert_for_agent(conn, agent, [passage("the saffron is in the cellar")])
+        await conn.execute("analyze passages")
+        assert await found(conn, agent, "saffron xyzzy") == ["the saffron is in the cellar"]
+
+
+async def test_a_word_that_is_expected_to_be_common_is_read_a_little_only(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent, other = await seeds.agent(conn), await seeds.agent(conn)
+        await crowd(conn, other, 1500, "case n % 2 when 0 then 'tea ' else 'milk ' end || n")
+        await crowd(conn, agent, 1200, "'tea ' || n || ' note'")
+        await conn.execute("analyze passages")
+        shown = await plan(conn, agent, "tea 77")
+        lines = shown.splitlines()
+        hits = lines[1 + next(place for place, line in enumerate(lines) if line.strip() == "CTE hits")]
+        assert f"rows={passage_search.PROBED + 1}.00" in hits
+        assert await found(conn, agent, "tea 77", limit=1) == ["tea 77 note"]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ import asyncpg
 import pytest
 
 import storage.pool
-from storage.errors import ConflictError, NotFoundError, RefusedError, StorageError, UnavailableError
-from storage.pool import Pool, address, connect, connection, open_pool, plain_dsn, transaction, translate
+from storage.errors import RefusedError, UnavailableError
+from storage.pool import Pool, connect, connection, open_pool, transaction
 from tests.laws.proxy import proxying
 
 
@@ -70,7 +70,7 @@ async def test_the_session_is_bounded_in_every_wait(pool: Pool) -> None:
     shown = {}
     async with connection(pool) as conn:
         names = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout")
-        for name in (*names, "transaction_timeout", "jit"):
+        for name in (*names, "transaction_timeout", "jit", "enable_seqscan"):
             shown[name] = await conn.fetchval(f"show {name}")
         shown["application_name"] = await conn.fetchval("show application_name")
         shown["timezone"] = await conn.fetchval("show timezone")
@@ -80,6 +80,7 @@ async def test_the_session_is_bounded_in_every_wait(pool: Pool) -> None:
         "idle_in_transaction_session_timeout": "15s",
         "transaction_timeout": "15s",
         "jit": "off",
+        "enable_seqscan": "off",
         "application_name": "wakeful",
         "timezone": "UTC",
     }
@@ -89,17 +90,6 @@ async def test_a_drivers_name_in_the_address_is_ignored(dsn: str) -> None:
     conn = await connect(dsn.replace("postgresql://", "postgresql+asyncpg://"))
     assert await conn.fetchval("select 1") == 1
     await conn.close()
-
-
-def test_addresses_are_told_without_their_password() -> None:
-    assert address("postgres+psycopg://me:s3cret@db.example:6000/agents") == (
-        "host db.example, port 6000, database agents"
-    )
-    assert address("postgresql://postgres:s3cret@/postgres?host=%2Frun%2Fpg&port=5433") == (
-        "host /run/pg, port 5433, database postgres"
-    )
-    assert "s3cret" not in address("postgresql://me:s3/cret@db:5432/agents")
-    assert plain_dsn(" postgres://a/b\n") == "postgresql://a/b"
 
 
 @pytest.mark.parametrize(
@@ -255,76 +245,6 @@ async def test_too_many_connections_are_unavailable(dsn: str) -> None:
     await first.close()
     await admin.execute(f"drop role {role}")
     await admin.close()
-
-
-async def test_a_repeated_key_is_a_conflict_that_names_its_constraint(pool: Pool) -> None:
-    with pytest.raises(ConflictError) as caught:
-        async with connection(pool) as conn:
-            await conn.execute("insert into organizations (id, name) select id, name from organizations")
-    assert caught.value.constraint == "organizations_pkey"
-
-
-async def test_a_reference_to_a_missing_row_is_a_conflict_that_names_its_constraint(pool: Pool) -> None:
-    with pytest.raises(ConflictError) as caught:
-        async with connection(pool) as conn:
-            await conn.execute("insert into agents_blocks values ('agent-x', 'block-x', 'human', 0)")
-    assert caught.value.constraint == "attachment_has_an_agent"
-
-
-@pytest.mark.parametrize(
-    ("statement", "value"),
-    [
-        ("select $1::text", "a\0b"),
-        ("select $1::text", "a\ud800b"),
-        ("select $1::jsonb", b'{"a": "\\u0000"}'),
-        ("select $1::jsonb", b"{"),
-        ("select $1::int", 2**40),
-        ("select ($1::bigint)::int", 2**40),
-        ("select $1::text::timestamptz", "yesterday-ish"),
-        (
-            "select to_tsvector('english', string_agg(md5(i::text), ' ')) from generate_series(1, $1::int) i",
-            60000,
-        ),
-        ("update shards set shard = $1::int where shard = 0", 5000),
-        ("update organizations set name = $1::text", None),
-    ],
-)
-async def test_content_that_cannot_be_stored_is_refused(pool: Pool, statement: str, value: object) -> None:
-    with pytest.raises(RefusedError):
-        async with connection(pool) as conn:
-            await conn.execute(statement, value)
-    async with connection(pool) as conn:
-        assert await conn.fetchval("select 1") == 1
-
-
-async def test_refusals_do_not_repeat_what_was_written(pool: Pool) -> None:
-    with pytest.raises(RefusedError) as caught:
-        async with connection(pool) as conn:
-            await conn.execute("select ($1::text)::int", "my secret diary")
-    assert "diary" not in str(caught.value)
-
-
-async def test_faults_of_ours_stay_what_they_are(pool: Pool) -> None:
-    with pytest.raises(asyncpg.exceptions.UndefinedTableError):
-        async with connection(pool) as conn:
-            await conn.execute("select * from no_such_table")
-    with pytest.raises(asyncpg.exceptions.DataError):
-        async with connection(pool) as conn:
-            await conn.fetchval("select $1::int", "one")
-    with pytest.raises(KeyError):
-        async with connection(pool):
-            raise KeyError("ours")
-
-
-async def test_errors_of_storage_pass_through_unchanged(pool: Pool) -> None:
-    missing = NotFoundError("agent", "agent-x")
-    with pytest.raises(NotFoundError) as caught:
-        async with connection(pool):
-            raise missing
-    assert caught.value is missing
-    assert translate(missing) is missing
-    assert translate(ValueError("x")) is None
-    assert isinstance(translate(TimeoutError()), StorageError)
 
 
 async def test_a_connection_that_is_out_of_step_is_never_lent_again(single: Pool) -> None:

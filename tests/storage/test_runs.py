@@ -5,7 +5,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors import clock
 from storage import runs
 from storage.errors import NotFoundError
 from storage.keyset import Page
@@ -88,30 +87,6 @@ async def test_a_run_is_found_by_the_otid_of_any_of_its_messages(pool: Pool) -> 
             found = await runs.find_by_otid(conn, agent_id=agent_id, conversation_id=agent_id, otid=otid)
             assert found == expected
         assert await runs.find_by_otid(conn, agent_id=agent_id, conversation_id="conv-1", otid="a") is None
-
-
-async def test_messages_are_known_by_their_otids_stored_or_waiting(pool: Pool) -> None:
-    async with connection(pool) as conn:
-        agent_id = await seeds.agent(conn)
-        done, waits = await histories.run(conn, agent_id), await histories.run(conn, agent_id)
-        over = await histories.run(conn, agent_id)
-        await histories.message(conn, agent_id, 1, otid="a", run_id=done)
-        await histories.message(conn, agent_id, 2, otid="sown")
-        sent = b'{"messages": [{"otid": "b"}, {"otid": "c"}]}'
-        await histories.command(conn, agent_id, waits, command=sent)
-        spent = b'{"messages": [{"otid": "d"}]}'
-        await histories.command(conn, agent_id, over, command=spent, state="done", done_at=clock.now())
-
-        async def known(conversation_id: str = agent_id) -> dict[str, str]:
-            otids = ["a", "b", "d", "sown", "z"]
-            return await runs.by_otids(conn, agent_id=agent_id, conversation_id=conversation_id, otids=otids)
-
-        assert await known() == {"a": done, "b": waits}
-        assert await known("conv-1") == {}
-        await conn.execute(
-            "update conversations set end_position = $2 where id = $1", agent_id, runs.RECENT + 2
-        )
-        assert await known() == {"b": waits}
 
 
 async def test_a_run_is_found_by_its_key(pool: Pool) -> None:

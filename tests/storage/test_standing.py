@@ -1,0 +1,66 @@
+from actors import clock
+from storage import standing
+from storage.pool import Conn, Pool, connection
+from storage.records import DEFAULT_ORGANIZATION
+from storage.standing import Standing
+from tests.storage import histories, seeds
+
+
+async def of(conn: Conn, conversation_id: str, *otids: str, key: str | None = None) -> Standing | None:
+    return await standing.of(
+        conn, conversation_id, organization_id=DEFAULT_ORGANIZATION, otids=otids, key=key
+    )
+
+
+async def test_messages_are_known_by_their_otids_stored_or_waiting(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        done, waits = await histories.run(conn, agent_id), await histories.run(conn, agent_id)
+        over = await histories.run(conn, agent_id)
+        await histories.message(conn, agent_id, 1, otid="a", run_id=done)
+        await histories.message(conn, agent_id, 2, otid="sown")
+        sent = b'{"messages": [{"otid": "b"}, {"otid": "c"}]}'
+        await histories.command(conn, agent_id, waits, command=sent)
+        spent = b'{"messages": [{"otid": "d"}]}'
+        await histories.command(conn, agent_id, over, command=spent, state="done", done_at=clock.now())
+
+        async def known() -> dict[str, str]:
+            found = await of(conn, agent_id, "a", "b", "d", "sown", "z")
+            assert found is not None
+            return found.heard
+
+        assert await known() == {"a": done, "b": waits}
+        await conn.execute(
+            "update conversations set end_position = $2 where id = $1", agent_id, standing.RECENT + 2
+        )
+        assert await known() == {"b": waits}
+
+
+async def test_a_conversation_that_heard_nothing_knows_no_run_and_waits_for_nothing(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        found = await of(conn, agent_id, "a", key="k")
+        assert found is not None
+        assert (found.conversation.id, found.conversation.agent_id) == (agent_id, agent_id)
+        assert (found.heard, found.run_id, found.waits) == ({}, None, False)
+
+
+async def test_a_run_is_known_by_the_key_of_its_request(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        run_id = await histories.run(conn, agent_id)
+        await histories.command(conn, agent_id, run_id, key="k")
+        for key, expected in (("k", run_id), ("other", None), (None, None)):
+            found = await of(conn, agent_id, key=key)
+            assert found is not None
+            assert found.run_id == expected
+
+
+async def test_nobody_is_told_of_a_conversation_that_is_closed_or_of_another_organization(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        other = await standing.of(conn, agent_id, organization_id="org-of-others", otids=(), key=None)
+        assert other is None
+        assert await of(conn, "conv-1") is None
+        await conn.execute("update conversations set deleted_at = now() where id = $1", agent_id)
+        assert await of(conn, agent_id) is None
