@@ -214,6 +214,17 @@ class Actor:
             raise NotFoundError("conversation", conversation_id)
         return thread
 
+    def drop_conversation(self, conversation_id: str) -> None:
+        """A conversation was deleted between two of its turns: what waits in it is cancelled."""
+        thread = self.threads.pop(conversation_id, None)
+        if thread is None:
+            return
+        self.awaits(thread, None)
+        for waiting in (*thread.steering, *thread.mailbox):
+            thread.remove(waiting.run_id)
+            self.known.discard(waiting.seq)
+            self.deliver(waiting)
+
     def add_conversation(self, conversation: Conversation) -> Thread:
         """Hold a conversation that was just created."""
         thread = self.threads[conversation.id] = Thread(conversation)
@@ -223,10 +234,12 @@ class Actor:
         """Put an accepted command where it belongs; a command that is known already changes nothing."""
         if waiting.seq in self.known:
             return
-        thread = self.threads.get(waiting.command.conversation_id)
-        if thread is None:
-            return
         self.known.add(waiting.seq)
+        thread = self.threads.get(waiting.command.conversation_id)
+        if thread is None:  # it was accepted while its conversation was being deleted
+            self.population.count(self.agent.id, waiting.command.conversation_id, waiting.run_id)
+            self.commons.spawn(self.population.end_late, self, waiting)
+            return
         self.touched = clock.monotonic()
         running = thread.turn
         if waiting.command.approvals:

@@ -54,6 +54,7 @@ async def _cancel_one(population: Population, actor: Actor, run_id: str) -> None
     thread = actor.threads.get(where[1]) if where is not None else None
     if thread is None:
         return
+    commons.load.cancel(run_id)  # where the activation ends before the run does, the next one ends it
     if thread.turn is not None and thread.turn.owns(run_id):
         thread.turn.cancel()
         async for _ in thread.turn.channel.follow(run_id):

@@ -34,6 +34,14 @@ class InputMessage(Struct, frozen=True, kw_only=True, omit_defaults=True):
     sender_id: str | None = None
 
 
+class ClientSkill(Struct, frozen=True, kw_only=True):
+    """A skill that the client of a request has: the model is told of it, and reads it with client tools."""
+
+    name: str
+    description: str
+    location: str
+
+
 class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="send"):
     """Add messages to a conversation and let the agent answer. The one durable command of this release.
 
@@ -43,6 +51,7 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     `approvals` answer what the conversation waits for; `messages` then come after the results. A decision
     on a call or a client's own result of it, each by the call's id. `client_tools` are run by the client
     and hide tools of the agent with the same name; an answer that names none keeps those of the request.
+    `client_skills` are named in the system message of this run, and kept nowhere.
     `withdraws` are stored messages, positions by id, that models are shown no more: an answer that is to be
     given anew. They stay in the history.
     """
@@ -60,6 +69,7 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     approvals: tuple[Decision, ...] = ()
     approvals_otid: str | None = None
     client_tools: tuple[ClientTool, ...] | None = None
+    client_skills: tuple[ClientSkill, ...] = ()
     steer_run: str | None = None
     withdraws: dict[str, int] = {}
 

@@ -87,7 +87,14 @@ class Commons:
     """The things every actor of the process uses. Nothing here belongs to one agent."""
 
     def __init__(
-        self, pool: Pool, commit_pool: Pool, catalog: Catalog, *, name: str, settings: HostSettings
+        self,
+        pool: Pool,
+        commit_pool: Pool,
+        catalog: Catalog,
+        *,
+        name: str,
+        settings: HostSettings,
+        lease_pool: Pool | None = None,
     ) -> None:
         self.pool = pool
         self.commit_pool = commit_pool
@@ -97,7 +104,7 @@ class Commons:
         self.calibrations = Calibrations(pool)
         self.logs = Logs(settings.log_bytes)
         self.load = Load(per_agent=settings.max_pending_per_agent, in_all=settings.max_pending)
-        self.directory = Directory(pool, name)
+        self.directory = Directory(lease_pool or pool, name, beside=[pool] if lease_pool else [])
         self.committer = Committer(commit_pool)
         self.checkpoints: Batcher[Checkpoint, None] = Batcher(
             self.committer.checkpoint, key=lambda c: c.agent_id

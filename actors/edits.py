@@ -1,5 +1,6 @@
 """Applies edits to a live agent: one fenced transaction each, under the actor's commit turn."""
 
+import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING, assert_never
 
@@ -107,7 +108,8 @@ async def _landed(actor: "Actor", checkpoint_id: str) -> bool:
         except UnavailableError:
             if clock.monotonic() > deadline:
                 break
-    actor.population.drop(actor)  # nobody knows what it holds: the next activation reads the truth
+    # Nobody knows what it holds: the next activation reads the truth.
+    actor.population.end(actor, but=asyncio.current_task())
     return False
 
 
@@ -336,7 +338,8 @@ def _take(actor: "Actor", edit: Edit, outcome: _Outcome) -> None:
     if isinstance(edit, ResetMessages):
         actor.reset(actor.threads[edit.conversation_id], outcome.initial)
     if isinstance(edit, DeleteConversation):
-        _drop_conversation(actor, edit.conversation_id)
+        actor.commons.logs.drop(edit.conversation_id, actor.agent.id)
+        actor.drop_conversation(edit.conversation_id)
     for conversation_id, (text, tokens) in outcome.system.items():
         thread = actor.threads[conversation_id]
         # A running turn keeps the prompt it began with; it is on the wire already.
@@ -361,10 +364,3 @@ def _take_conversation(actor: "Actor", conversation: Conversation) -> None:
         actor.add_conversation(conversation)
     else:
         thread.conversation = conversation
-
-
-def _drop_conversation(actor: "Actor", conversation_id: str) -> None:
-    thread = actor.threads.pop(conversation_id, None)
-    if thread is not None:
-        actor.awaits(thread, None)
-    actor.commons.logs.drop(conversation_id, actor.agent.id)

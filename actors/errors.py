@@ -46,6 +46,14 @@ class DrainingError(ActorError):
         super().__init__(reason)
 
 
+class BrokenAgentError(ActorError):
+    """An agent's rows cannot be read by this release; the log says why, and nothing was changed (500)."""
+
+    def __init__(self, agent_id: str) -> None:
+        super().__init__(f"agent {agent_id!r} cannot be read")
+        self.agent_id = agent_id
+
+
 class InvalidEditError(ActorError):
     """An edit cannot be applied to the agent as it is; `field` names what to change (409 or 422)."""
 

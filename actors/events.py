@@ -14,6 +14,7 @@ from actors.commands import Decision, InputMessage
 from actors.summary import CompactionStats
 from storage.pending_records import PendingCall
 from storage.records import (
+    ImagePart,
     Message,
     ReasoningSource,
     RunError,
@@ -186,7 +187,7 @@ class ToolCallEnded(Struct, frozen=True, tag_field="type", tag="tool_call_ended"
     call_id: str
 
 
-class ToolReturned(Struct, frozen=True, tag_field="type", tag="tool_returned", gc=False):
+class ToolReturned(Struct, frozen=True, tag_field="type", tag="tool_returned", gc=False, omit_defaults=True):
     """A tool ended. Its committed message follows."""
 
     run_id: str
@@ -194,6 +195,7 @@ class ToolReturned(Struct, frozen=True, tag_field="type", tag="tool_returned", g
     name: str
     status: ToolStatus
     text: str
+    images: tuple[ImagePart, ...] = ()
 
 
 class MessageCommitted(Struct, frozen=True, tag_field="type", tag="message_committed"):

@@ -42,10 +42,12 @@ class Finished:
         self._sweeps += 1
         done = 0
         for channel, grown in tuple(self._warm.items()):
-            done += self._cool(channel, quiet=grown < self._sweeps - 1)
-            if done >= FREEZE_BATCH:
-                done = 0
-                await anyio.lowlevel.checkpoint()
+            quiet = grown < self._sweeps - 1
+            while frozen := self._cool(channel, quiet=quiet):
+                done += frozen
+                if done >= FREEZE_BATCH:
+                    done = 0
+                    await anyio.lowlevel.checkpoint()
 
     def pop(self) -> Segment | None:
         """Take out the oldest segment, or None where there is none."""
@@ -62,16 +64,17 @@ class Finished:
         self._sweep_out(sum(segment is not channel.running for segment in channel.segments))
 
     def _cool(self, channel: "Channel", *, quiet: bool) -> int:
-        """Freeze what a channel has gathered; return how many runs that was."""
+        """Freeze the oldest of what a channel has gathered; return how many runs that was."""
         warm = [s for s in channel.segments if s.frozen is None and s is not channel.running]
-        if quiet:
-            self._warm.pop(channel, None)
-        elif len(warm) > GROUP_RUNS:
+        if not quiet and len(warm) > GROUP_RUNS:
             warm.pop()  # it may still be read
-        else:
+        elif not quiet:
             return 0
+        elif len(warm) <= FREEZE_BATCH:
+            self._warm.pop(channel, None)
         if not warm:
             return 0
+        warm = warm[:FREEZE_BATCH]
         small = _small_before(channel.segments, warm[0])
         if sum(s.runs for s in (*small, *warm)) >= GROUP_RUNS:
             warm = [*small, *warm]

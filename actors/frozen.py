@@ -4,6 +4,7 @@ import zlib
 from array import array
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
 
 import msgspec
 from msgspec import Struct
@@ -199,24 +200,30 @@ def _joins(a: Event, b: Event) -> bool:
 def pack(events: Sequence[Event]) -> list[Item]:
     """Return the events with every run of deltas joined; nothing is lost."""
     out: list[Item] = []
-    i = 0
-    while i < len(events):
-        first = events[i]
-        j = i + 1
-        if isinstance(first, DELTAS):
-            texts = [first.text]
-            while j < len(events) and _joins(first, other := events[j]) and isinstance(other, DELTAS):
-                texts.append(other.text)
-                j += 1
-            if j - i > 1:
-                cuts: array[int] = array("I")
-                end = 0
-                for text in texts:
-                    end += len(text)
-                    cuts.append(end)
-                out.append(Packed(_like(first, ""), "".join(texts), cuts.tobytes()))
-                i = j
-                continue
-        out.append(first)
-        i = j
+    begin = 0
+    while begin < len(events):
+        first = events[begin]
+        texts = _texts(events, begin) if isinstance(first, DELTAS) else []
+        if isinstance(first, DELTAS) and len(texts) > 1:
+            out.append(Packed(_like(first, ""), "".join(texts), _cuts(texts)))
+        else:
+            out.append(first)
+        begin += len(texts) or 1
     return out
+
+
+def _texts(events: Sequence[Event], begin: int) -> list[str]:
+    """Return the texts of the deltas from `begin` on that are of one stream."""
+    first = events[begin]
+    texts: list[str] = []
+    for place in range(begin, len(events)):
+        event = events[place]
+        if not isinstance(event, DELTAS) or not _joins(first, event):
+            break
+        texts.append(event.text)
+    return texts
+
+
+def _cuts(texts: Sequence[str]) -> bytes:
+    """Return where each text ends in all of them together."""
+    return array("I", accumulate(map(len, texts))).tobytes()

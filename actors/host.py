@@ -37,7 +37,7 @@ from actors.ref import AgentRef
 from actors.status import AgentFigures
 from actors.summary import CompactionSettings
 from storage import archives, inbox, pending
-from storage.errors import FencedError, StorageError
+from storage.errors import FencedError, StorageError, UnavailableError
 from storage.pool import Pool, connection
 from storage.records import Block, RunStatus, Step
 
@@ -63,7 +63,8 @@ class Host:
     """The actors of one process. Run it with `async with host.running()`.
 
     `commit_pool` (`storage.pool.open_lookup_pool`) serves what every message and every waking costs;
-    without it they share `pool`.
+    `lease_pool`, of one connection, keeps the lease however many requests wait. Without them they share
+    `pool`.
     """
 
     def __init__(
@@ -73,11 +74,17 @@ class Host:
         *,
         name: str,
         commit_pool: Pool | None = None,
+        lease_pool: Pool | None = None,
         settings: HostSettings | None = None,
     ) -> None:
         self.name = name
         self._commons = Commons(
-            pool, commit_pool or pool, catalog, name=name, settings=settings or HostSettings()
+            pool,
+            commit_pool or pool,
+            catalog,
+            name=name,
+            settings=settings or HostSettings(),
+            lease_pool=lease_pool,
         )
         self._population = Population(self._commons)
         self._intake = Intake(self._population)
@@ -164,7 +171,7 @@ class Host:
             await self._cancel_quietly(agent_id, edit.conversation_id)
         with anyio.CancelScope(shield=True):
             actor = await self._population.wake(agent_id)
-            if isinstance(edit, ResetMessages):
+            if isinstance(edit, ResetMessages | DeleteConversation):
                 await actor.operate(actor.thread(edit.conversation_id), partial(self._edit, actor, edit))
             else:
                 await self._edit(actor, edit)
@@ -176,7 +183,7 @@ class Host:
             try:
                 await edits.apply(actor, edit)
             except FencedError:
-                self._population.drop(actor)
+                self._population.end(actor, but=asyncio.current_task())
                 raise
             if isinstance(edit, DeleteAgent):
                 self._population.bury(actor)
@@ -381,5 +388,10 @@ class Host:
                 receipt = await self.accept(agent_id, envelope)
             except InvalidAnswerError:
                 continue  # somebody answered meanwhile
+            except (DrainingError, UnavailableError):
+                raise
+            except (ActorError, StorageError) as error:  # its own fault: the others wait no longer for it
+                log.warning("request not expired", extra={"agent_id": agent_id, "reason": str(error)})
+                continue
             if not receipt.replayed:
                 log.info("request expired", extra={"agent_id": agent_id, "run_id": receipt.run_id})

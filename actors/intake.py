@@ -44,6 +44,7 @@ class Intake:
         self._population = population
         self._commons = population.commons
         self._commands: dict[str, tuple[SendMessages, float]] = {}  # by run, and since when
+        self._looked_at = 0  # the last command of a look that did not come to the end of what is pending
         self.batcher: Batcher[Submission, Accepted] = Batcher(self._accept, key=lambda s: s.run_id)
 
     async def accept(self, agent_id: str, envelope: Envelope) -> Receipt:
@@ -59,7 +60,8 @@ class Intake:
             raise refusal
         elif command.steer_run is not None and not await self._known(agent_id, envelope.key):
             await self._check_steered(agent_id, conversation_id, command.steer_run)
-        load.reserve(agent_id, conversation_id)  # from here on nothing may fail before it is given back
+        reserve = load.reserve_answer if command.approvals else load.reserve
+        reserve(agent_id, conversation_id)  # from here on nothing may fail before it is given back
         self._commands[submission.run_id] = command, clock.monotonic()
         accepted: Accepted | None = None
         # Shielded, and bounded by the committer's deadlines: a caller that leaves must not take the
@@ -228,11 +230,15 @@ class Intake:
                 log.warning("poll failed", extra={"reason": str(error)})
 
     async def poll_once(self) -> None:
-        """Look once, and wake or tell whoever has something pending that it does not know of."""
+        """Look once, and wake or tell whoever has something pending that it does not know of.
+
+        The next look goes on behind this one's last command: those that wait long hide no other.
+        """
         self._commons.check_lease()
         with self._commons.load.ends() as ended:
             async with connection(self._commons.pool) as conn:
-                rows = await inbox.pending(conn, limit=POLL_ROWS)
+                rows = await inbox.pending(conn, after=self._looked_at, limit=POLL_ROWS)
+            self._looked_at = rows[-1].seq if len(rows) == POLL_ROWS else 0
             for row in rows:
                 actor = self._population.hot.get(row.agent_id)
                 if row.run_id in ended:
@@ -249,11 +255,16 @@ class Intake:
                 found = await inbox.get(conn, row.seq)
         if found is None or row.run_id in ended or self._commons.load.held(row.run_id):
             return
-        command, attempt, applied = found
+        stored, attempt, applied = found
+        try:
+            command = msgspec.json.decode(stored, type=SendMessages)
+        except msgspec.MsgspecError:  # the next activation gives it up
+            log.exception("command cannot be read", extra={"agent_id": row.agent_id, "run_id": row.run_id})
+            return
         waiting = Waiting(
             seq=row.seq,
             run_id=row.run_id,
-            command=msgspec.json.decode(command, type=SendMessages),
+            command=command,
             since=clock.monotonic(),
             attempt=attempt,
             applied=applied,

@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from actors.errors import MailboxFullError
 
 RETRY_AFTER = 1.0  # seconds; a step takes about as long
+ANSWERS_PER_AGENT = 16  # beyond the bounds, for answers alone: what waits behind a request ends by its answer
+ANSWERS_IN_ALL = 1000
 
 
 class Load:
@@ -19,6 +21,7 @@ class Load:
         self._conversations: Counter[str] = Counter()
         self._runs: dict[str, tuple[str, str]] = {}
         self._hearing: dict[int, set[str]] = {}
+        self._cancelled: set[str] = set()
         self.total = 0
 
     def reserve(self, agent_id: str, conversation_id: str) -> None:
@@ -27,13 +30,23 @@ class Load:
         Raises:
             MailboxFullError: The agent or the server has too many already.
         """
-        if self._agents[agent_id] >= self._per_agent:
-            raise MailboxFullError("agent", self._per_agent, RETRY_AFTER)
-        if self.total >= self._in_all:
-            raise MailboxFullError("server", self._in_all, RETRY_AFTER)
-        self._agents[agent_id] += 1
-        self._conversations[conversation_id] += 1
-        self.total += 1
+        self._reserve(agent_id, conversation_id, per_agent=self._per_agent, in_all=self._in_all)
+
+    def reserve_answer(self, agent_id: str, conversation_id: str) -> None:
+        """Count one more command, which answers what its conversation waits for: a full mailbox takes it.
+
+        Raises:
+            MailboxFullError: There are too many answers as well.
+        """
+        per_agent, in_all = self._per_agent + ANSWERS_PER_AGENT, self._in_all + ANSWERS_IN_ALL
+        self._reserve(agent_id, conversation_id, per_agent=per_agent, in_all=in_all)
+
+    def _reserve(self, agent_id: str, conversation_id: str, *, per_agent: int, in_all: int) -> None:
+        if self.count(agent_id) >= per_agent:
+            raise MailboxFullError("agent", per_agent, RETRY_AFTER)
+        if self.total >= in_all:
+            raise MailboxFullError("server", in_all, RETRY_AFTER)
+        self.restore(agent_id, conversation_id)
 
     def restore(self, agent_id: str, conversation_id: str) -> None:
         """Count a command that was accepted before this process began. Nothing refuses it."""
@@ -83,8 +96,18 @@ class Load:
         """Take a run off the counts. A run that is not counted is no error: it is over already."""
         for heard in self._hearing.values():
             heard.add(run_id)
+        self._cancelled.discard(run_id)
         if (where := self._runs.pop(run_id, None)) is not None:
             self.give_back(*where)
+
+    def cancel(self, run_id: str) -> None:
+        """Note that an unfinished run was cancelled: whatever happens to its turn, the next one ends it."""
+        if run_id in self._runs:
+            self._cancelled.add(run_id)
+
+    def cancelled(self, run_id: str) -> bool:
+        """Say whether this run was cancelled and is not over."""
+        return run_id in self._cancelled
 
     def where(self, run_id: str) -> tuple[str, str] | None:
         """Return (agent, conversation) of an unfinished run."""

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from actors import clock, reading, window
+from actors import clock, reading, skills, window
 from actors.answer import Answer
 from actors.channels import Channel
 from actors.errors import ModelError
 from actors.events import Event, WindowMoved
 from actors.llm import encoding, retry
 from actors.llm.dialects import Dialect
-from actors.llm.model import Model, ModelRef, Request
+from actors.llm.model import Model, ModelRef, Piece, Request
 from actors.offers import Offer
 from actors.stopwatch import Stopwatch
 from actors.thread import Thread
+from actors.tokens import estimate
 from storage.records import ImagePart, Message, ModelSettings
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ ANSWER_TOKENS = 4096  # kept free for the answer where nobody says how long it m
 class ModelCall(Struct, frozen=True, kw_only=True):
     """A call about to be made. `inputs` are not stored yet; `system` replaces the compiled prompt.
 
+    `skills` is a section that stands behind it.
+
     `offer` are the tools that rules leave; without one all of the agent's are offered.
     `make_room` compacts the window after a provider found the prompt too long, and says whether it did; it
     is told how often that was so far. `watch` is told what the time goes into: what it costs to ask again is
@@ -52,6 +55,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
     system: bytes | None
     run_id: str
     key: str
+    skills: str = ""
     offer: Offer | None = None
     make_room: Callable[[int], Awaitable[bool]] | None = None
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -116,16 +120,22 @@ class ModelCall(Struct, frozen=True, kw_only=True):
 
     async def _attempt(self, request: Request, answer: Answer) -> None:
         begun, publish = False, self._tell_first
-        async with aclosing(self.model.stream(request)) as batches:
+        check_lease = self.actor.commons.check_lease
+
+        def take(pieces: list[Piece]) -> None:
+            nonlocal begun, publish
+            if not begun:
+                begun = True
+                self.watch.enter("stream")
+            # Before the answer takes them: what it holds and what the log holds are always the same.
+            check_lease()
+            if events := answer.feed(pieces):
+                publish(*events)
+                publish = self.channel.publish
+
+        async with aclosing(self.model.stream(request, take)) as batches:
             async for pieces in batches:
-                if not begun:
-                    begun = True
-                    self.watch.enter("stream")
-                # Before the answer takes them: what it holds and what the log holds are always the same.
-                self.actor.commons.check_lease()
-                if events := answer.feed(pieces):
-                    publish(*events)
-                    publish = self.channel.publish
+                take(pieces)
         self.channel.publish(*answer.close())
         if answer.finish == "content_filter":
             raise ModelError("the provider's content filter stopped the answer", refused_content=True)
@@ -143,7 +153,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         """Return the request for the window as it stands, made shorter where it would not fit."""
         thread, actor = self.thread, self.actor
         self._fit(1.0)
-        wires = [self.system or thread.system_wire]
+        wires = [skills.joined(self.system or thread.system_wire, self.skills)]
         wires += [e.wire for e in thread.view]
         wires += [encoding.encode_message(m, dialect) for m in self.inputs]
         settings = thread.model_settings(actor.agent.settings.model_settings)
@@ -165,6 +175,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         """
         thread, actor = self.thread, self.actor
         fixed = thread.system_tokens + actor.toolbox.tokens + sum(m.tokens for m in self.inputs)
+        fixed += estimate(self.skills)
         settings = thread.model_settings(actor.agent.settings.model_settings)
         space = room(self.window_tokens, settings, self.model.ref)
         counter = actor.commons.counter

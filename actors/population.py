@@ -3,22 +3,20 @@
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Any
 
 import anyio
 import msgspec
-from msgspec.structs import replace
 
-from actors import clock, withdrawal
+from actors import clock, unheard, withdrawal
 from actors.agent import Actor
-from actors.channels import Channel
 from actors.commands import SendMessages
 from actors.commons import Commons
-from actors.errors import DrainingError
-from actors.events import MessageCommitted, RunFinished
+from actors.errors import ActorError, BrokenAgentError, DrainingError
 from actors.mailbox import Waiting
 from actors.thread import Thread
-from storage import activation, messages, runs
+from storage import activation
 from storage.activation import MAX_ATTEMPTS, Activated, PendingCommand
 from storage.agents import shard_of
 from storage.errors import FencedError, NotFoundError, StorageError, UnavailableError
@@ -31,6 +29,7 @@ log = logging.getLogger("wakeful.host")
 SWEEP = 1.0  # seconds between looks for idle actors
 COMMIT_PATIENCE = 2.0  # seconds that a host which is suspended waits for the commits under way
 BACKOFF = (0.05, 0.5, 2.0)  # seconds before an agent that crashed is activated again
+BROKEN_RETRY = 60.0  # seconds between attempts to wake an agent whose rows nobody can read, unasked
 
 
 class Population:
@@ -44,6 +43,7 @@ class Population:
         self._arrivals: dict[str, list[Waiting]] = {}
         self._activations = asyncio.Semaphore(commons.settings.max_activations)
         self._crashes: dict[str, int] = {}
+        self._broken: dict[str, float] = {}  # agents that cannot be read: when that is tried again
         # Of activations that ended early: commands not at fault, and those at fault but not counted.
         self._unsettled: dict[str, tuple[set[int], set[int]]] = {}
 
@@ -57,6 +57,7 @@ class Population:
             FencedError: A newer owner holds it.
             DrainingError: The host is stopping or lost its lease.
             UnavailableError: The database did not answer.
+            BrokenAgentError: Its rows cannot be read.
         """
         while True:
             actor = self.hot.get(agent_id)
@@ -76,13 +77,15 @@ class Population:
 
     def wake_later(self, agent_id: str) -> None:
         """Wake the agent without waiting for it; where that fails the poll tries again."""
+        if clock.monotonic() < self._broken.get(agent_id, 0.0):
+            return
         if not self.closed and agent_id not in self._waking and agent_id not in self.hot:
             self.commons.spawn(self._wake_quietly, agent_id)
 
     async def _wake_quietly(self, agent_id: str) -> None:
         try:
             await self.wake(agent_id)
-        except (StorageError, DrainingError) as error:
+        except (StorageError, ActorError) as error:
             log.warning("agent not woken", extra={"agent_id": agent_id, "reason": str(error)})
 
     def deliver(self, agent_id: str, waiting: Waiting) -> None:
@@ -118,6 +121,7 @@ class Population:
     async def _activate(self, agent_id: str) -> Exception | None:
         """Load an agent and deliver what waits for it; return what went wrong instead of raising."""
         begun = clock.monotonic()
+        actor: Actor | None = None
         try:
             with self.commons.hearing() as heard, self.commons.load.ends() as ended:
                 async with self._activations:
@@ -128,6 +132,9 @@ class Population:
                         state = await activation.activate(conn, agent_id, fence=fence)
                 actor = Actor(self, state)
                 await self._deliver_pending(actor, state, since=begun)
+                if actor.dead:  # what it was given has ended it already
+                    raise DrainingError("the agent is being restarted")
+                self._broken.pop(agent_id, None)
                 self.hot[agent_id] = actor
                 self.commons.hold(actor, set(), {b.id for b in actor.blocks.values()})
                 for block in heard:
@@ -135,49 +142,26 @@ class Population:
             arrived = [w for w in self._arrivals.pop(agent_id, []) if w.run_id not in ended]
             for waiting in arrived:
                 actor.deliver(waiting)
-            self._reconcile(agent_id, {p.run_id for p in state.pending} | {w.run_id for w in arrived})
+            unheard.reconcile(self, actor, {p.run_id for p in state.pending} | {w.run_id for w in arrived})
             if self.closed:  # the host was suspended meanwhile, and did not see this actor
                 await self.suspend()
         except (StorageError, DrainingError) as error:
             self._arrivals.pop(agent_id, None)
             if isinstance(error, NotFoundError):
-                for run_id in self.commons.load.runs_of(agent_id):
-                    self.commons.load.finish(run_id)
+                unheard.end_all(self.commons, agent_id)
             return error
+        except Exception as error:  # the supervisor: what one agent's rows hold must not end the host
+            log.exception("agent cannot be woken", extra={"agent_id": agent_id})
+            self._arrivals.pop(agent_id, None)
+            self._broken[agent_id] = clock.monotonic() + BROKEN_RETRY
+            if actor is not None:
+                await self._stop(actor, None, guilty=set())
+            broken = BrokenAgentError(agent_id)
+            broken.__cause__ = error
+            return broken
         finally:
             self._waking.pop(agent_id, None)
         return None
-
-    def _reconcile(self, agent_id: str, unfinished: set[str]) -> None:
-        """Take runs off the counts that ended without our hearing of it, and tell who follows them."""
-        for run_id in self.commons.load.runs_of(agent_id):
-            if run_id not in unfinished:
-                where = self.commons.load.where(run_id)
-                assert where is not None
-                channel = self.commons.logs.channel(where[1], agent_id)
-                if channel.awaits(run_id):
-                    self.commons.spawn(self._tell_end, run_id, channel)
-                channel.expected.discard(run_id)
-                self.commons.load.finish(run_id)
-
-    async def _tell_end(self, run_id: str, channel: Channel) -> None:
-        """Publish what a run committed and how it ended, as the database has it."""
-        try:
-            async with connection(self.commons.pool) as conn:
-                ended = await runs.end_of(conn, run_id)
-                stored = await messages.whole_run(conn, run_id)
-        except StorageError as error:
-            log.warning("end of run not told", extra={"run_id": run_id, "reason": str(error)})
-            return
-        if ended is None:
-            return
-        actor = self.hot.get(channel.agent_id)
-        thread = None if actor is None else actor.threads.get(channel.id)
-        asking = None if thread is None else thread.pending
-        finished = RunFinished(run_id, *ended)
-        if asking is not None and asking.run_id == run_id:
-            finished = replace(finished, interrupts=asking.calls, interrupts_expire_at=asking.expires_at)
-        channel.publish(*(MessageCommitted(run_id, m) for m in stored), finished)
 
     async def _deliver_pending(self, actor: Actor, state: Activated, *, since: float) -> None:
         """Deliver what an agent's inbox holds; its time counts from when the agent was woken for it."""
@@ -185,31 +169,44 @@ class Population:
         for row in state.pending:
             if row.state == "applied" or heads.get(row.conversation_id) == row.seq:
                 actor.counted.add(row.seq)
+            command = _readable(row)
             waiting = Waiting(
                 seq=row.seq,
                 run_id=row.run_id,
-                command=msgspec.json.decode(row.command, type=SendMessages),
+                command=command or SendMessages(conversation_id=row.conversation_id, messages=()),
                 since=since,
                 attempt=row.attempt,
                 applied=row.state == "applied",
                 usage=row.usage,
             )
             self.count(actor.agent.id, row.conversation_id, row.run_id)
-            if row.attempts > MAX_ATTEMPTS:
-                await self._park(actor, waiting, row)
+            thread = actor.threads.get(row.conversation_id)
+            if thread is not None and (command is None or row.attempts > MAX_ATTEMPTS):
+                await self._park(actor, thread, waiting, row)
             else:
                 actor.deliver(waiting)
 
-    async def _park(self, actor: Actor, waiting: Waiting, row: PendingCommand) -> None:
-        """A command that broke every attempt becomes a dead letter, and the agent goes on."""
+    async def _park(self, actor: Actor, thread: Thread, waiting: Waiting, row: PendingCommand) -> None:
+        """A command that broke every attempt, or cannot be read, becomes a dead letter; the agent goes on."""
         log.error(
             "command parked",
             extra={"agent_id": actor.agent.id, "run_id": row.run_id, "attempts": row.attempts - 1},
         )
-        thread = actor.threads.get(row.conversation_id)
-        if thread is not None:
-            error = RunError("internal_error", f"the run failed {MAX_ATTEMPTS} times and was given up")
-            await self.settle(actor, thread, waiting, stop_reason="error", error=error, state="dead")
+        why = "its command cannot be read, and it was given up"
+        if row.attempts > MAX_ATTEMPTS:
+            why = f"the run failed {MAX_ATTEMPTS} times and was given up"
+        error = RunError("internal_error", why)
+        await self.settle(actor, thread, waiting, stop_reason="error", error=error, state="dead")
+
+    async def end_late(self, actor: Actor, waiting: Waiting) -> None:
+        """Cancel a command whose conversation was deleted meanwhile; the poll finds what could not be."""
+        try:
+            await withdrawal.end_without_conversation(actor, waiting)
+        except DrainingError:
+            return
+        except StorageError as error:
+            log.warning("late run not ended", extra={"run_id": waiting.run_id, "reason": str(error)})
+            await self._stop(actor, None, guilty=set())
 
     async def settle(
         self,
@@ -276,12 +273,16 @@ class Population:
             if thread.turn is not None:
                 thread.turn.retract()
         async with actor.commit_turn:
-            for other in actor.threads.values():
-                if other is not thread and other.task is not None:
-                    other.task.cancel()
-            counted = set(actor.counted)
-            self._unsettled[actor.agent.id] = counted - guilty, guilty - counted
-            self.drop(actor)
+            self.end(actor, but=None if thread is None else thread.task, guilty=guilty)
+
+    def end(self, actor: Actor, *, but: asyncio.Task[None] | None, guilty: Collection[int] = ()) -> None:
+        """End an activation whose commit turn the caller holds; its turns stop, in all tasks `but` one."""
+        for thread in actor.threads.values():
+            if thread.task is not None and thread.task is not but:
+                thread.task.cancel()
+        counted = set(actor.counted)
+        self._unsettled[actor.agent.id] = counted.difference(guilty), set(guilty) - counted
+        self.drop(actor)
 
     async def _settle_attempts(self, agent_id: str) -> None:
         """Undo the attempts counted for commands that were stopped, and count crashes that were not.
@@ -365,6 +366,15 @@ class Population:
             await self._settle_attempts(agent_id)
         if stopped:
             await asyncio.wait(stopped, timeout=self.commons.settings.drain_seconds)
+
+
+def _readable(row: PendingCommand) -> SendMessages | None:
+    """Return a stored command; None where this release cannot read it."""
+    try:
+        return msgspec.json.decode(row.command, type=SendMessages)
+    except msgspec.MsgspecError:
+        log.exception("command cannot be read", extra={"run_id": row.run_id})
+        return None
 
 
 async def _acquired(lock: asyncio.Lock, *, until: float) -> bool:

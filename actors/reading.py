@@ -1,5 +1,6 @@
 """Reads conversations into memory: a window as it is stored, encoded for the model that it is shown to."""
 
+import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,8 @@ async def load(actor: "Actor", thread: Thread, *, ending: bool = False) -> None:
         model = actor.commons.catalog.resolve(thread.conversation.model or actor.agent.settings.model)
         window_tokens = actor.agent.settings.context_window_tokens or model.ref.context_window_tokens
         thread.bound_returns(window_tokens)
-    thread.load(messages, open_steps=steps)
+    for _ in thread.loading(messages, open_steps=steps):
+        await asyncio.sleep(0)
     if thread.pending is not None:
         thread.ran = await _ran(actor, thread.pending.run_id, thread, messages)
     for waiting in thread.mailbox:

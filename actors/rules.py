@@ -156,11 +156,10 @@ class Rules(Struct, frozen=True, kw_only=True):
         if not ran.counts:
             return self.first.get(name, {})
         set_by_rules: JsonObject = {}
-        for rule in self.children:
-            if rule.tool_name == ran.last:
-                for node in rule.child_arg_nodes or ():
-                    if node.name == name:
-                        set_by_rules |= node.args or {}
+        parents = (rule for rule in self.children if rule.tool_name == ran.last)
+        for node in (node for rule in parents for node in rule.child_arg_nodes or ()):
+            if node.name == name:
+                set_by_rules |= node.args or {}
         return set_by_rules
 
     def missing(self, ran: Ran, attached: Iterable[str]) -> tuple[str, ...]:

@@ -28,8 +28,8 @@ def size_of(item: Item) -> int:
         return EVENT_BYTES + len(item.text) + len(item.cuts)
     if isinstance(item, BlockChanged):  # the value before lives on in here alone
         return EVENT_BYTES + len(item.before or "")
-    if isinstance(item, ToolReturned):  # as long as its message, which shares the text, may be
-        return EVENT_BYTES + len(item.text)
+    if isinstance(item, ToolReturned):  # as long as its message, which shares them while it is live, may be
+        return EVENT_BYTES + len(item.text) + _image_bytes(item.images)
     if isinstance(item, MessageCommitted):
         return EVENT_BYTES + _image_bytes(item.message.content)
     if isinstance(item, RunStarted):  # its messages are committed later, or never

@@ -16,7 +16,7 @@ from actors.errors import ModelError, UnknownModelError
 from actors.llm import encoding, openai_chat, retry
 from actors.llm.dialects import Dialect
 from actors.llm.errors import empty_answer, timed_out
-from actors.llm.model import Finished, Model, Request, TextPiece, UsageReported
+from actors.llm.model import Finished, Model, Piece, Request, TextPiece, UsageReported
 from actors.summary import CompactionSettings
 from actors.thread import Thread, overridden
 from actors.tokens import estimate
@@ -202,23 +202,13 @@ class Summariser(Struct, frozen=True, kw_only=True):
                 await clock.sleep(wait)
 
     async def _once(self, model: Model, request: Request) -> Summary:
-        texts: list[str] = []
-        usage: Usage | None = None
-        finish = ""
+        pieces: list[Piece] = []
         async with aclosing(model.stream(request)) as batches:
-            async for pieces in batches:
-                for piece in pieces:
-                    match piece:
-                        case TextPiece(text):
-                            texts.append(text)
-                        case UsageReported(reported):
-                            usage = reported
-                        case Finished(reason):
-                            finish = reason
-                        case _:
-                            pass
-        text = "".join(texts).strip()
-        if finish == "content_filter":
+            async for batch in batches:
+                pieces += batch
+        text = "".join(piece.text for piece in pieces if isinstance(piece, TextPiece)).strip()
+        usage = next((piece.usage for piece in reversed(pieces) if isinstance(piece, UsageReported)), None)
+        if any(isinstance(piece, Finished) and piece.reason == "content_filter" for piece in pieces):
             raise ModelError("the provider's content filter stopped the summary", refused_content=True)
         if not text:
             raise _silent(model)

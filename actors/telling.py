@@ -50,7 +50,8 @@ def returned(runner: "TurnRunner", results: Sequence[ToolReturnPart]) -> list[Ev
     fresh = [part for part in results if part.tool_call_id not in runner.told]
     runner.told |= {part.tool_call_id for part in fresh}
     return [
-        ToolReturned(runner.run_id, part.tool_call_id, part.name, part.status, part.text) for part in fresh
+        ToolReturned(runner.run_id, part.tool_call_id, part.name, part.status, part.text, part.shown)
+        for part in fresh
     ]
 
 

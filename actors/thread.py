@@ -1,7 +1,7 @@
 """A conversation in memory: its window ready for the model, its mailbox, and the turn that runs."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 
 FEWEST_RETURN_CHARS = 5_000
+ENCODED_AT_ONCE = 200  # messages of a window that is loaded, about half a millisecond
 RETURN_SHARE = 0.8  # characters for each token of the window; about four characters are a token
 
 
@@ -58,6 +59,7 @@ class Thread:
         "task",
         "tokens",
         "turn",
+        "wire_bytes",
         "woken",
     )
 
@@ -79,6 +81,7 @@ class Thread:
         self.entries: list[Entry] = []
         self.summary: Entry | None = None  # stands for what left the window; models see it before the rest
         self.tokens = 0  # of the summary and the entries
+        self.wire_bytes = 0  # of the same, encoded
         self.return_chars: int | None = None  # of one tool result that models are shown
         self.from_position = conversation.from_position
         self.end_position = conversation.end_position
@@ -105,8 +108,7 @@ class Thread:
     @property
     def size_bytes(self) -> int:
         """About what the thread costs in memory."""
-        wires = sum(len(e.wire) for e in self.view)
-        return 1200 + wires + 160 * len(self.entries) + 2 * len(self.system_wire)
+        return 1200 + self.wire_bytes + 160 * len(self.entries) + 2 * len(self.system_wire)
 
     def disposition(self, run_id: str) -> tuple[Disposition, int]:
         """Return what an unfinished run of this conversation is doing, and its place if it is queued."""
@@ -170,30 +172,38 @@ class Thread:
         own = self.conversation.model_settings
         return settings if not own else overridden(settings, own)
 
-    def load(self, messages: list[Message], *, open_steps: Collection[str] = ()) -> None:
+    def loading(self, messages: list[Message], *, open_steps: Collection[str] = ()) -> Iterator[None]:
         """Take the stored window, mended where it is broken. The first message is the system prompt.
 
-        Of `open_steps` the last one here that has no results is kept out of the window.
+        Of `open_steps` the last one here that has no results is kept out of the window. Yields now and then,
+        for other work; the thread is loaded when this is exhausted.
         """
         system, *rest = messages
         self.set_system(system.id, _text(system), system.tokens)
         self.compiled_for = -1
         self.open = openstep.find([m for m in rest if m.role != "summary"], open_steps)
-        self._take_window(rest)
+        yield from self._take_window(rest)
         self.loaded = True
 
     def recode(self, messages: list[Message], dialect: Dialect) -> None:
         """Take the window again, as it is stored, for a model that is written to in another dialect."""
         self.dialect = dialect
-        self._take_window(messages[1:])
+        for _ in self._take_window(messages[1:]):  # at once: the turn that goes on with it changes it, too
+            pass
 
-    def _take_window(self, messages: list[Message]) -> None:
+    def _take_window(self, messages: list[Message]) -> Iterator[None]:
         self.summary = next(
             (e for m in messages if m.role == "summary" for e in entries(m, self.dialect)), None
         )
         stored = [m for m in messages if m.role != "summary" and not (self.open and self.open.holds(m))]
         mended = window.repair(joined(stored)).messages
-        self.entries = [e for m in mended for e in entries(m, self.dialect, return_chars=self.return_chars)]
+        encoded: list[Entry] = []
+        for first in range(0, len(mended), ENCODED_AT_ONCE):
+            if first:
+                yield
+            for message in mended[first : first + ENCODED_AT_ONCE]:
+                encoded += entries(message, self.dialect, return_chars=self.return_chars)
+        self.entries = encoded
         self._count()
 
     def bound_returns(self, window_tokens: int) -> None:
@@ -221,6 +231,7 @@ class Thread:
             for entry in entries(message, self.dialect, return_chars=self.return_chars):
                 self.entries.append(entry)
                 self.tokens += entry.tokens
+                self.wire_bytes += len(entry.wire)
 
     def _closed(self, messages: list[Message]) -> list[Message]:
         """Return the messages that models may see now; results bring those of the open step with them."""
@@ -270,7 +281,9 @@ class Thread:
         return self.entries if self.summary is None else [self.summary, *self.entries]
 
     def _count(self) -> None:
-        self.tokens = sum(e.tokens for e in self.view)
+        seen = self.view
+        self.tokens = sum(e.tokens for e in seen)
+        self.wire_bytes = sum(len(e.wire) for e in seen)
 
 
 def compile_for(

@@ -23,6 +23,7 @@ from actors import (
     prompt,
     queueing,
     shortening,
+    skills,
     telling,
     toolrun,
 )
@@ -180,6 +181,9 @@ class TurnRunner:
     def _begin(self) -> None:
         command = self.waiting.command
         now = clock.now()
+        self.cancelled |= any(
+            self.actor.commons.load.cancelled(w.run_id) for w in (self.waiting, *self.joined)
+        )
         self.gate = approvals.gate_of(self.actor.agent.settings.tool_rules, self.client_tools)
         if not self.waiting.applied:
             self.inputs = self.inputs_of(self.waiting, self.thread.end_position)
@@ -345,6 +349,7 @@ class TurnRunner:
             window_tokens=self.window_tokens,
             inputs=tuple(self.inputs),
             system=self.system_override,
+            skills=skills.section(self.waiting.command.client_skills),
             run_id=self.run_id,
             key=f"{self.step.id}.{self.waiting.attempt}",
             make_room=partial(shortening.make_room, self),

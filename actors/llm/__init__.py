@@ -10,6 +10,8 @@ A call, in order:
     calls          makes the call ready (pure): where it goes, its bytes, and what reads the answer
     openai_chat, openai_responses      join what is already encoded into a request body (pure)
     http           sends it: the official client builds URL and headers once in a while, aiohttp carries bytes
+    incoming       receives the answer: what comes while the turn waits is decoded, said and sent on in the
+                   callback in which its bytes arrive (`tap`); the turn's task runs again only for the end
     sse            cuts the answer into events, wherever the network cut it (pure)
     openai_stream, responses_stream    turn events into pieces (pure); `openai_shapes` reads odd spellings,
                    `decoding` puts the answer together
@@ -42,7 +44,8 @@ decides, `demo_words` reads).
 
 Invariants:
 
-- One typed decode per token and no timer per token; a strange event costs more, and never the call.
+- One typed decode per token, no timer and no switch of tasks; a strange event costs more, and never the
+  call.
 - An answer ends in `Finished` or in one `ModelError`, never in both and never in neither.
 - Nothing of a provider's text reaches an error message before keys and passwords are taken out of it.
 - Whatever a model wrote (ids, names, arguments) is sent back in a form that every provider takes, so

@@ -16,6 +16,7 @@ from actors.llm.model import (
     Piece,
     ReasoningPiece,
     Request,
+    Take,
     TextPiece,
     ToolCallPiece,
     UsageReported,
@@ -59,7 +60,11 @@ class DemoModel:
         """Return the one dialect that it reads."""
         return CHAT
 
-    async def stream(self, request: Request) -> AsyncGenerator[list[Piece], None]:
+    async def stream(
+        self,
+        request: Request,
+        take: Take | None = None,  # noqa: ARG002 - nothing arrives while the caller waits
+    ) -> AsyncGenerator[list[Piece], None]:
         """Yield the reply word by word: a thought, then text or one tool call. It never fails."""
         view = read_view(request)
         leaving = summary.shown(view.said)

@@ -22,9 +22,9 @@ from actors.llm import bodies, errors, habits, wire
 from actors.llm.calls import Call, prepare
 from actors.llm.dialects import Dialect
 from actors.llm.habits import Habits, Preferences
-from actors.llm.model import ModelRef, Piece, Request
+from actors.llm.incoming import Incoming
+from actors.llm.model import ModelRef, Piece, Request, Take
 from actors.llm.providers import Provider
-from actors.llm.text_calls_decoder import Decoder
 from actors.llm.wire import Watch, Wire
 from storage.records import ModelSettings
 
@@ -125,8 +125,8 @@ class OpenAIChat:
         """Return how this model is written to, as far as is known by now."""
         return habits.dialect_of(self.ref, habits.chosen(self._endpoint.habits(self.ref), settings))
 
-    async def stream(self, request: Request) -> AsyncGenerator[list[Piece], None]:
-        """Yield the answer's pieces, as many at once as one network read brought.
+    async def stream(self, request: Request, take: Take | None = None) -> AsyncGenerator[list[Piece], None]:
+        """Yield the answer's pieces, as many at once as one network read brought; see `Model.stream`.
 
         A connection that the provider closed before its first byte is tried again once, at once; so is
         an answer that ended for its length within a call of which nothing was given out, with twice the
@@ -141,7 +141,9 @@ class OpenAIChat:
         while True:
             decoder = call.decoder
             watch = Watch(provider.name, timeouts)
-            answer = _Answer(await self._open(call, request), decoder, watch, provider.name)
+            answer = Incoming(
+                await self._open(call, request), decoder, watch, provider=provider.name, take=take
+            )
             try:
                 while not decoder.done:
                     pieces = await answer.read()
@@ -212,52 +214,6 @@ class OpenAIChat:
             proxy=target.proxy,
             allow_redirects=False,
         )
-
-
-class _Answer:
-    """The body of a response on its way through a decoder, under a watch."""
-
-    __slots__ = ("_decoder", "_provider", "_response", "_watch")
-
-    def __init__(
-        self, response: aiohttp.ClientResponse, decoder: Decoder, watch: Watch, provider: str
-    ) -> None:
-        self._response = response
-        self._decoder = decoder
-        self._watch = watch
-        self._provider = provider
-        watch.begin(response)
-
-    async def read(self) -> list[Piece]:
-        """Return the pieces that the next network read brought, perhaps none.
-
-        A connection that breaks after the finish reason ends the answer as its end mark would have.
-
-        Raises:
-            ModelError: The answer is cut short, was too slow, or reports a failure.
-        """
-        decoder, watch = self._decoder, self._watch
-        try:
-            watch.wait()
-            chunk = await self._response.content.readany()
-            watch.got()
-            pieces = decoder.feed(chunk) if chunk else decoder.close()
-            if decoder.done:
-                await wire.read_to_end(self._response)
-            elif decoder.ended:
-                watch.finishing()
-        except (aiohttp.ClientError, OSError) as error:
-            if decoder.ended:
-                return decoder.close()
-            raise watch.error() if watch.expired else errors.cut_short(self._provider) from error
-        if pieces:
-            watch.progress()
-        return pieces
-
-    def close(self) -> None:
-        """Stop to watch, and close the connection unless the body was read to its end."""
-        self._watch.end()
-        self._response.close()
 
 
 async def warm() -> None:

@@ -90,6 +90,9 @@ class Request(Struct, frozen=True, kw_only=True):
     sent: Callable[[], None] | None = None
 
 
+Take = Callable[[list[Piece]], None]  # takes pieces, never none, where they arrive; it never blocks
+
+
 class Model(Protocol):
     """A model bound to its endpoint."""
 
@@ -99,8 +102,11 @@ class Model(Protocol):
         """Return how this model is written to. It may change when a failed call taught something."""
         ...
 
-    def stream(self, request: Request) -> AsyncGenerator[list[Piece], None]:
+    def stream(self, request: Request, take: Take | None = None) -> AsyncGenerator[list[Piece], None]:
         """Yield the answer's pieces, as many at once as one network read brought.
+
+        What comes while the caller waits may go to `take` at once instead, which saves a switch of tasks:
+        in order, and never the last of it. What `take` raises ends the answer, and is raised here.
 
         Ends after `Finished`. Cancelling closes the connection. Close it with `contextlib.aclosing`.
 

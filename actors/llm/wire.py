@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import aiohttp
 import anyio
@@ -125,7 +125,7 @@ class Wire:
 class Watch:
     """Closes a response that sends nothing for too long.
 
-    One timer for the whole stream instead of a cancel scope per read: a token costs two time stamps.
+    One timer for the whole stream instead of a cancel scope per read: a token costs one time stamp.
     Only our own waiting counts, never a slow consumer.
     """
 
@@ -139,12 +139,15 @@ class Watch:
         self._waiting: float | None = None
         self._progress = self._loop.time()
         self._begun = False
-        self._response: aiohttp.ClientResponse | None = None
+        self._give_up: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, response: aiohttp.ClientResponse) -> None:
-        """Start to watch; the time since the watch was made counts towards the first token."""
-        self._response = response
+    def begin(self, give_up: Callable[[], None]) -> None:
+        """Start to watch; the time since the watch was made counts towards the first token.
+
+        `give_up` is called, once, when it took too long: it closes the response.
+        """
+        self._give_up = give_up
         self._arm(self._progress + self._timeouts.first_token)
 
     def wait(self) -> None:
@@ -152,12 +155,19 @@ class Watch:
         self._waiting = self._loop.time()
 
     def got(self) -> None:
-        """Note that bytes came."""
+        """Note that nobody waits for the provider any more."""
         self._waiting = None
 
+    def heard(self) -> None:
+        """Note that bytes came; whoever waited for them goes on to wait."""
+        if self._waiting is not None:
+            self._waiting = self._loop.time()
+
     def progress(self) -> None:
-        """Note that the bytes held something of the answer."""
-        self._progress = self._loop.time()
+        """Note that bytes came which held something of the answer."""
+        self._progress = now = self._loop.time()
+        if self._waiting is not None:
+            self._waiting = now
         if not self._begun:
             self._begun = True
             self._arm(self._progress + self._idle)
@@ -193,9 +203,9 @@ class Watch:
             due, self._limit = self._waiting + self._idle, self._idle
         if now < due:
             self._arm(due)
-        elif self._response is not None:
+        elif self._give_up is not None:
             self.expired = True
-            self._response.close()
+            self._give_up()
 
 
 async def read_body(response: aiohttp.ClientResponse, limit_bytes: int) -> bytes:

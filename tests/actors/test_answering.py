@@ -6,15 +6,21 @@ import anyio
 import pytest
 
 from actors import approvals
-from actors.commands import Decision
+from actors.commands import Decision, Envelope, Receipt
 from actors.commons import HostSettings
-from actors.errors import InvalidAnswerError, NothingToCancelError, PendingApprovalError
+from actors.errors import (
+    InvalidAnswerError,
+    MailboxFullError,
+    NothingToCancelError,
+    PendingApprovalError,
+)
 from actors.events import ApprovalAnswered, ApprovalRequested, Event, ToolCallStarted
 from bench.provider import Provider
 from storage.pending_records import ClientTool
 from storage.pool import Pool
 from storage.records import ApprovalPart, ToolReturnPart
 from tests.actors.worlds import World, committed, finish, text_of, world
+from tests.laws.watching import until
 
 RULE: dict[str, Any] = {"type": "requires_approval", "tool_name": "memory_insert"}
 INSERT = {"name": "memory_insert", "arguments": {"label": "human", "new_string": "Likes tea"}, "id": "call-1"}
@@ -246,3 +252,22 @@ async def test_a_request_that_nobody_answers_is_denied_in_the_end(pool: Pool, pr
             while (await w.history(agent_id))[-1] != ("assistant", "Pity."):
                 await anyio.sleep(0.01)
         assert approvals.EXPIRED in (await w.history(agent_id))[-2][1]
+
+
+async def test_a_request_that_cannot_be_denied_now_does_not_hold_up_the_others(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(pool, provider, settings=HostSettings(approval_seconds=0.001, drain_seconds=1)) as w:
+        first, _ = await asking(w, provider)
+        second, _ = await asking(w, provider)
+        accept = w.host.accept
+
+        async def full(agent_id: str, envelope: Envelope) -> Receipt:
+            if agent_id == first:
+                raise MailboxFullError("agent", 1, 1.0)
+            return await accept(agent_id, envelope)
+
+        monkeypatch.setattr(w.host, "accept", full)
+        await w.host.expire_once()
+        await until(lambda: not w.host.is_asking(second))
+        assert w.host.is_asking(first)

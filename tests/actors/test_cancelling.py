@@ -1,11 +1,19 @@
+from functools import partial
+
 import anyio
+import anyio.lowlevel
 import pytest
 
+from actors import committer
 from actors.errors import NotRunningError
 from actors.events import RunFinished, TextDelta
 from bench.provider import Provider
-from storage.pool import Pool
+from storage import checkpoints
+from storage.checkpoints import Checkpoint
+from storage.errors import UnavailableError
+from storage.pool import Conn, Pool, connection
 from tests.actors.worlds import finish, world
+from tests.laws.watching import until
 
 
 async def test_one_run_is_cancelled_and_says_no_more(pool: Pool, provider: Provider) -> None:
@@ -47,3 +55,54 @@ async def test_cancelling_one_run_leaves_those_that_wait(pool: Pool, provider: P
         await w.host.ref(agent_id).cancel_run(first.run_id)
         assert finish(await w.events(first, agent_id)).status == "cancelled"
         assert finish(await w.events(second, agent_id)).status == "completed"
+
+
+async def test_a_cancelled_run_whose_end_could_not_be_committed_is_cancelled_by_the_next_life(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await provider.script([{"text": "one two three", "gate": "never", "gate_after": 1}])
+    commit, tries = checkpoints.commit, 0
+
+    async def away(conn: Conn, batch: list[Checkpoint]) -> object:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise UnavailableError("away")
+        return await commit(conn, batch)
+
+    monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0)
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        await w.tell(agent_id, "hi")
+        await provider.log(requests=1, keep=True)
+        monkeypatch.setattr(checkpoints, "commit", away)
+        await w.host.ref(agent_id).cancel(None)
+        await until(lambda: not w.host.health().unfinished_runs)
+        assert len(await provider.log()) == 1
+        async with connection(pool) as conn:
+            assert await conn.fetchval("select status from runs") == "cancelled"
+        assert finish(await w.ask(agent_id, "again")).status == "completed"
+
+
+async def test_a_cancelled_run_that_waited_in_an_activation_that_ends_does_not_begin_in_the_next(
+    pool: Pool, provider: Provider
+) -> None:
+    await provider.script([{"fault": "hang"}])
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        await w.tell(agent_id, "runs")
+        await provider.log(requests=1, keep=True)
+        waits = await w.tell(agent_id, "waits")
+        population = w.host._population
+        actor = population.hot[agent_id]
+        # Whoever ends the activation is first in line for the commit turn.
+        async with anyio.create_task_group() as group, actor.commit_turn:
+            group.start_soon(partial(population._stop, actor, None, guilty=set()))
+            await anyio.lowlevel.checkpoint()
+            await w.host.ref(agent_id).cancel_run(waits.run_id)
+        await until(lambda: not w.host.health().unfinished_runs)
+        asked = [record.user_text for record in await provider.log()]
+        assert asked == ["runs", "runs"]
+        async with connection(pool) as conn:
+            rows = await conn.fetch("select status from runs order by created_at")
+        assert [row["status"] for row in rows] == ["completed", "cancelled"]

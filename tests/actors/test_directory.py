@@ -1,4 +1,5 @@
 import anyio
+import anyio.lowlevel
 import pytest
 
 from actors import clock, directory
@@ -7,7 +8,7 @@ from actors.errors import DrainingError
 from storage import ownership
 from storage.errors import OwnedError, UnavailableError
 from storage.ownership import LEASE
-from storage.pool import Pool
+from storage.pool import Conn, Pool
 from tests.laws.watching import until
 
 
@@ -99,4 +100,30 @@ async def test_failed_renewals_are_outlasted_and_the_deadline_moves_with_the_nex
         group.cancel_scope.cancel()
     assert asked >= 4
     assert mine.deadline > first
+    assert not mine.superseded.is_set()
+
+
+async def test_a_lease_that_was_given_up_is_not_renewed(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "HEARTBEAT", 0)
+    renew, renewals, go_on = ownership.renew, 0, anyio.Event()
+
+    async def slow(conn: Conn, lease: ownership.Lease) -> bool:
+        nonlocal renewals
+        renewals += 1
+        await go_on.wait()
+        return await renew(conn, lease)
+
+    monkeypatch.setattr(ownership, "renew", slow)
+    mine = Directory(pool, "a")
+    await mine.claim()
+    async with anyio.create_task_group() as group:
+        group.start_soon(mine.keep)
+        await until(lambda: renewals == 1)
+        group.start_soon(mine.release)
+        await anyio.lowlevel.checkpoint()
+        go_on.set()
+    with pytest.raises(DrainingError):
+        mine.check()
+    await Directory(pool, "b").claim()
+    assert renewals == 1
     assert not mine.superseded.is_set()

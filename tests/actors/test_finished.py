@@ -1,13 +1,15 @@
 import gc
 from collections.abc import Sequence
+from itertools import pairwise
 
 import anyio
+import anyio.lowlevel
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.channels import Channel, Logs
 from actors.events import Event, MessageCommitted, RunFinished, RunStarted, RunSteered, TextDelta
-from actors.finished import GROUP_BYTES, GROUP_RUNS
+from actors.finished import FREEZE_BATCH, GROUP_BYTES, GROUP_RUNS
 from actors.segments import Segment
 from storage.records import ImagePart, Usage
 from tests.actors.pieces import message
@@ -164,3 +166,30 @@ def check(logs: Logs, channel: Channel, said: list[Event]) -> None:
             assert events == said[place - 1 :][: len(events)]
             assert events
     assert logs.size_bytes == sum(s.size_bytes for s in channel.segments)
+
+
+async def test_however_many_runs_a_channel_has_others_have_their_turn_between_a_few() -> None:
+    logs, channel = log()
+    said: list[Event] = []
+    for i in range(20 * FREEZE_BATCH):
+        said += run(f"run-{i}")
+        channel.publish(*run(f"run-{i}"))
+    left: list[int] = []
+    over = False
+
+    async def look() -> None:
+        while not over:
+            left.append(sum(segment.frozen is None for segment in channel.segments))
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(look)
+        await anyio.lowlevel.checkpoint()
+        await logs.freeze()
+        over = True
+    left.append(sum(segment.frozen is None for segment in channel.segments))
+    assert max(before - after for before, after in pairwise(left)) <= FREEZE_BATCH + GROUP_RUNS
+    assert left[-1] == 1  # the last may still be read
+    await logs.freeze()
+    assert len(channel.segments) == 20 * FREEZE_BATCH // GROUP_RUNS
+    assert channel.since(0) == list(enumerate(said, 1))

@@ -6,15 +6,19 @@ import pytest
 from actors import intake
 from actors.agent import Actor
 from actors.commands import Receipt
-from actors.errors import NotRunningError
+from actors.commons import HostSettings
+from actors.errors import MailboxFullError, NotRunningError
 from actors.population import Population
 from bench.provider import Provider
 from storage import activation, inbox
 from storage.activation import Activated
 from storage.errors import UnavailableError
 from storage.inbox import Accepted, Submission
-from storage.pool import Conn, Pool
+from storage.pool import Conn, Pool, connection
+from storage.records import ApprovalPart
 from tests.actors.worlds import World, finish, world
+from tests.laws.watching import until
+from tests.storage import seeds
 
 
 def lose_answers(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
@@ -317,3 +321,45 @@ async def test_steering_that_its_run_did_not_wait_for_is_a_turn_of_its_own(
         assert finish(await w.events(aimed, agent_id)).run_id == aimed.run_id
         said = [t for r, t in await w.history(agent_id) if r == "user"]
         assert said == ["a", "b", "for a"]
+
+
+async def test_a_full_mailbox_takes_the_answer_that_everything_in_it_waits_for(
+    pool: Pool, provider: Provider
+) -> None:
+    settings = HostSettings(when_pending="queue", max_pending_per_agent=3, max_pending=3)
+    async with world(pool, provider, settings=settings) as w:
+        agent_id = await asking(w, provider)
+        waiting = [await w.tell(agent_id, f"m{i}") for i in range(3)]
+        with pytest.raises(MailboxFullError):
+            await w.tell(agent_id, "one more")
+        answer = await w.tell(agent_id, "", messages=(), approvals=(ApprovalPart("call-1", approve=True),))
+        for receipt in (answer, *waiting):
+            assert finish(await w.events(receipt, agent_id)).status == "completed"
+
+
+async def test_commands_that_wait_long_do_not_hide_others_from_the_poll(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "POLL_ROWS", 3)
+    async with world(pool, provider, settings=HostSettings(when_pending="queue")) as w:
+        agent_id = await asking(w, provider)
+        for i in range(4):
+            await w.tell(agent_id, f"m{i}")
+        other = await w.agent()
+        async with connection(pool) as conn:  # nobody is told of it
+            await inbox.accept(conn, [seeds.submission(other, text="unheard")])
+        await until(lambda: other in w.host._population.hot)
+        await until(lambda: w.host._commons.load.count(other) == 0)
+        assert await provider.log(requests=2)
+        await w.host.ref(agent_id).cancel(None)
+
+
+async def asking(w: World, provider: Provider) -> str:
+    """Create an agent that waits for the approval of `call-1`."""
+    arguments = {"label": "human", "new_string": "Likes tea"}
+    call = {"name": "memory_insert", "arguments": arguments, "id": "call-1"}
+    await provider.script([{"text": "May I?", "tool_calls": [call]}])
+    rule = {"type": "requires_approval", "tool_name": "memory_insert"}
+    agent_id = await w.agent(tool_rules=(rule,))
+    assert finish(await w.ask(agent_id, "I like tea")).stop_reason == "requires_approval"
+    return agent_id

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.errors import MailboxFullError
-from actors.load import Load
+from actors.load import ANSWERS_PER_AGENT, Load
 
 AGENTS = ("agent-a", "agent-b")
 moves = st.lists(
@@ -87,3 +87,27 @@ def test_the_runs_that_end_while_somebody_listens_are_heard() -> None:
             load.finish("run-3")
     load.finish("run-4")
     assert (all_of_it, some_of_it) == ({"run-2", "run-3"}, {"run-3"})
+
+
+def test_answers_have_places_beyond_the_bounds_and_these_are_bounded_too() -> None:
+    load = Load(per_agent=1, in_all=1)
+    load.reserve("agent-a", "agent-a")
+    for _ in range(ANSWERS_PER_AGENT):
+        load.reserve_answer("agent-a", "agent-a")
+    with pytest.raises(MailboxFullError):
+        load.reserve_answer("agent-a", "agent-a")
+    load.reserve_answer("agent-b", "agent-b")
+    with pytest.raises(MailboxFullError):
+        load.reserve("agent-b", "agent-b")
+
+
+def test_a_cancelled_run_is_remembered_until_it_is_over() -> None:
+    load = Load(per_agent=1, in_all=1)
+    load.cancel("run-1")
+    assert not load.cancelled("run-1")
+    load.reserve("agent-a", "agent-a")
+    load.hold("run-1", "agent-a", "agent-a")
+    load.cancel("run-1")
+    assert load.cancelled("run-1")
+    load.finish("run-1")
+    assert not load.cancelled("run-1")

@@ -75,6 +75,7 @@ async def lag_of(pool: Pool, provider: Provider, *, seconds: float) -> list[floa
         return lags
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(60)
 async def test_the_loop_is_free_at_a_hundred_messages_a_second(pool: Pool, provider: Provider) -> None:
     lags = await lag_of(pool, provider, seconds=SECONDS)
@@ -84,6 +85,7 @@ async def test_the_loop_is_free_at_a_hundred_messages_a_second(pool: Pool, provi
     assert p99(lags) <= MOST_LAG
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(60)
 async def test_work_that_holds_the_loop_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch

@@ -13,7 +13,7 @@ from actors.channels import Logs
 from actors.errors import DrainingError, ModelError
 from actors.events import Event, TextDelta, WindowMoved
 from actors.llm.dialects import CHAT, Dialect
-from actors.llm.model import Finished, ModelRef, Piece, Request, TextPiece
+from actors.llm.model import Finished, ModelRef, Piece, Request, Take, TextPiece
 from actors.modelcall import ModelCall
 from actors.thread import Thread
 from actors.tokens import Calibration, Counter
@@ -26,7 +26,12 @@ FINE: Reply = [[TextPiece("fine")], [Finished("stop")]]
 
 
 class Scripted:
-    """A model that gives these replies, one per call, and keeps the requests."""
+    """A model that gives these replies, one per call, and keeps the requests.
+
+    With `hands` all but the last of an answer goes to whoever takes it, as from a socket.
+    """
+
+    hands = False
 
     def __init__(self, *replies: Reply) -> None:
         self.ref = ModelRef(
@@ -38,12 +43,21 @@ class Scripted:
     def dialect(self, settings: ModelSettings) -> Dialect:
         return CHAT
 
-    async def stream(self, request: Request) -> AsyncGenerator[list[Piece], None]:
+    async def stream(self, request: Request, take: Take | None = None) -> AsyncGenerator[list[Piece], None]:
         self.requests.append(request)
         for batch in self.replies.pop(0):
             if isinstance(batch, ModelError):
                 raise batch
-            yield batch
+            if take is not None and self.hands and not isinstance(batch[-1], Finished):
+                take(batch)
+            else:
+                yield batch
+
+
+@pytest.fixture(params=["yielded", "handed"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the pieces of every test come in one way, then in the other."""
+    monkeypatch.setattr(Scripted, "hands", request.param == "handed")
 
 
 class Setting:
@@ -52,7 +66,7 @@ class Setting:
     def __init__(self, *replies: Reply, stored: Sequence[Message] = (), window: int = 100_000) -> None:
         self.model = Scripted(*replies)
         self.thread = Thread(conversation())
-        self.thread.load([message(0, "system", TextPart("s")), *stored])
+        list(self.thread.loading([message(0, "system", TextPart("s")), *stored]))
         self.channel = Logs(1 << 20).channel("agent-1", "agent-1")
         self.lease_ends = False
         self.spawned: list[object] = []

@@ -5,8 +5,9 @@ import anyio.lowlevel
 import pytest
 
 from actors import committer
+from actors import population as actors_population
 from actors.commons import HostSettings
-from actors.errors import DrainingError
+from actors.errors import BrokenAgentError, DrainingError
 from actors.events import RunFinished
 from actors.population import Population
 from bench.provider import Provider
@@ -16,6 +17,7 @@ from storage.errors import NotFoundError, UnavailableError
 from storage.pool import Conn, Pool, connection
 from storage.records import DEFAULT_ORGANIZATION, BlockChanges
 from tests.actors.worlds import World, committed, finish, new_block, world
+from tests.laws.watching import until
 
 
 def population(w: World) -> Population:
@@ -252,3 +254,37 @@ async def test_an_ordinary_step_has_the_shape_that_its_own_statement_writes(
         )
         await w.ask(agent_id, "I play chess")
     assert seen == [True] * 4
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        """update agents set settings = '{"model": 3}' where id = $1""",
+        """update inbox set command = '{"messages": 3}' where agent_id = $1""",
+    ],
+    ids=["settings", "command"],
+)
+async def test_rows_that_nobody_can_read_harm_no_other_agent(
+    pool: Pool, provider: Provider, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await provider.script([{"fault": "hang"}])
+    async with world(pool, provider, settings=HostSettings(drain_seconds=0)) as w:
+        broken, other = await w.agent(), await w.agent()
+        await w.tell(broken)
+        await provider.log(requests=1)
+    async with connection(pool) as conn:
+        before = await conn.fetchval("select settings from agents where id = $1", broken)
+        await conn.execute(damage, broken)
+    monkeypatch.setattr(actors_population, "BROKEN_RETRY", 0.0)
+    async with world(pool, provider) as w:  # which wakes the agent for what waits
+        assert finish(await w.ask(other)).status == "completed"
+        if "settings" in damage:
+            with pytest.raises(BrokenAgentError):
+                await population(w).wake(broken)
+            async with connection(pool) as conn:
+                await conn.execute("update agents set settings = $2 where id = $1", broken, before)
+        await until(lambda: not w.host.health().unfinished_runs)
+        assert finish(await w.ask(broken, "better?")).status == "completed"
+    async with connection(pool) as conn:
+        rows = await conn.fetch("select state from inbox where agent_id = $1 order by seq", broken)
+    assert [row["state"] for row in rows] == ["done" if "settings" in damage else "dead", "done"]

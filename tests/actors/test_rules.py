@@ -66,6 +66,7 @@ def play(policy: Policy, script: list[Any], max_steps: int) -> tuple[str, list[s
     return action.stop_reason, ran, turn.ran
 
 
+@pytest.mark.timeout(90)
 @given(rule_sets, st.lists(moves, max_size=30), st.integers(1, 12), st.booleans())
 @settings(max_examples=400)
 def test_every_turn_ends_within_its_steps_and_never_breaks_a_rule(

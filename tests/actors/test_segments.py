@@ -44,6 +44,8 @@ def test_what_an_event_alone_refers_to_is_counted_with_it() -> None:
     edit = BlockChanged("r", "block-1", "human", "after", 2, 100_000, "before " * 100)
     assert size_of(edit) == EVENT_BYTES + 700
     assert size_of(ToolReturned("r", "c", "t", "success", "x" * 50)) == EVENT_BYTES + 50
+    image = ImagePart({"type": "base64", "media_type": "image/png", "data": "A" * 4000})
+    assert size_of(ToolReturned("r", "c", "t", "success", "x", (image,))) == EVENT_BYTES + 4001
 
 
 def test_images_count_wherever_an_event_holds_them() -> None:

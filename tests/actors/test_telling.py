@@ -217,7 +217,7 @@ async def test_a_step_says_where_its_time_went_right_after_its_end(pool: Pool, p
             finished.usage,
             finished.step_id,
         )
-        assert first.timing.first_token >= 30e6
+        assert first.timing.first_token >= 29e6  # a timer of 30 ms rings up to 1 ms early
         assert first.timing.stream >= 20e6
         assert min(first.timing.queue, first.timing.prompt, first.timing.tools, first.timing.checkpoint) > 0
         assert second.timing.queue == 0, "only the first step of a turn waited for it"
@@ -236,11 +236,12 @@ async def test_a_step_that_was_cut_off_says_how_far_it_came(pool: Pool, provider
                     break
         await w.host.ref(agent_id).cancel_run(receipt.run_id)
         (timed,) = [e for e in await w.events(receipt, agent_id) if isinstance(e, StepTimed)]
-        assert timed.timing.first_token >= 30e6
+        assert timed.timing.first_token >= 29e6
         assert timed.timing.stream > 0
         assert timed.timing.tools == 0
 
 
+@pytest.mark.alone
 async def test_the_first_step_says_what_came_before_it(pool: Pool, provider: Provider) -> None:
     await provider.script([{"text": "a b c", "gap_ms": 5, "delay_ms": 20, "repeat": 2}])
     async with world(pool, provider) as w:
@@ -249,7 +250,7 @@ async def test_the_first_step_says_what_came_before_it(pool: Pool, provider: Pro
         (hot,) = [e.timing for e in await w.ask(agent_id) if isinstance(e, StepTimed)]
     for timing in (cold, hot):
         assert 0 < timing.send < timing.first_token
-        assert timing.first_token >= 20e6, "the wait for the model is not the sending"
+        assert timing.first_token >= 19e6, "the wait for the model is not the sending"
         assert timing.delivery > 0
     assert cold.claim > 0, "the agent was not in memory"
     assert hot.claim == 0

@@ -2,7 +2,7 @@ import msgspec
 from msgspec.structs import replace
 
 from actors.llm.dialects import CHAT, Dialect
-from actors.thread import Thread, compile_for, text_parts
+from actors.thread import ENCODED_AT_ONCE, Thread, compile_for, text_parts
 from storage.records import Message, ModelSettings, TextPart, ToolCallPart, ToolReturnPart
 from tests.actors.pieces import BORN, agent, conversation, message, waiting
 from tests.actors.worlds import new_block
@@ -13,7 +13,7 @@ RESULT = ToolReturnPart("call-1", "conversation_search", "success", "[]")
 
 def loaded(*messages: Message) -> Thread:
     thread = Thread(conversation())
-    thread.load([message(0, "system", TextPart("You are a test."), tokens=5), *messages])
+    list(thread.loading([message(0, "system", TextPart("You are a test."), tokens=5), *messages]))
     return thread
 
 
@@ -28,6 +28,32 @@ def test_a_loaded_window_is_ready_for_the_model() -> None:
     assert thread.system_text == "You are a test."
     assert msgspec.json.decode(thread.system_wire)["role"] == "system"
     assert thread.loaded
+
+
+def test_a_long_window_is_loaded_in_pieces_and_ready_after_the_last() -> None:
+    thread = Thread(conversation())
+    system = message(0, "system", TextPart("You are a test."))
+    rest = [message(i, "user", TextPart("x")) for i in range(1, 2 * ENCODED_AT_ONCE + 2)]
+    pieces = thread.loading([system, *rest])
+    for _ in range(2):
+        next(pieces)
+        assert not thread.loaded
+        assert not thread.entries
+    assert list(pieces) == []
+    assert thread.loaded
+    assert [e.position for e in thread.entries] == [m.position for m in rest]
+
+
+def test_its_size_follows_what_models_see() -> None:
+    thread = loaded(*[message(i, "user", TextPart("x" * 1000)) for i in range(1, 4)])
+    full = thread.size_bytes
+    assert full > 3000
+    thread.append([message(4, "user", TextPart("x" * 1000))])
+    assert thread.size_bytes > full + 1000
+    thread.evict(2)
+    assert thread.size_bytes == full
+    thread.clear()
+    assert thread.size_bytes < 1500
 
 
 def test_a_broken_history_is_mended_as_it_is_loaded() -> None:

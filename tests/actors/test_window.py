@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -152,6 +153,7 @@ def test_what_fits_respects_the_budget_and_splits_no_pair(
     assert_fit_is_right(repair(history_of(drawn)).messages, tokens, budget)
 
 
+@pytest.mark.timeout(90)
 def test_ten_thousand_random_histories_are_mended_and_fitted() -> None:
     source = random.Random(20261122)
     for _ in range(10_000):
@@ -318,6 +320,7 @@ def test_what_was_asked_is_evicted_and_no_pair_is_split(exchanges: list[Exchange
     check_cut(exchanges, share)
 
 
+@pytest.mark.timeout(90)
 def test_ten_thousand_histories_lose_what_was_asked_and_no_half_of_a_pair() -> None:
     dice = random.Random(8)
     for _ in range(10_000):

@@ -17,6 +17,7 @@ from actors.errors import ModelError
 from actors.llm import wire as wires
 from actors.llm.dialects import CHAT
 from actors.llm.http import Endpoint, OpenAIChat, warm
+from actors.llm.model import Piece
 from actors.llm.openai_chat import encode_system
 from actors.llm.providers import Provider, provider_for
 from actors.llm.wire import Timeouts, Watch, Wire
@@ -26,6 +27,12 @@ from tests.actors.llm.servers import ANSWER, HEAD, Exchange, server
 from tests.actors.llm.streams import DONE, Decoded, event, ref, request
 
 QUICK = Timeouts(connect=0.3, first_token=0.4, idle=0.3, after_finish=0.2)
+
+
+class Way:
+    """How the pieces of a call are come by."""
+
+    takes = False
 
 
 @pytest.fixture
@@ -46,14 +53,25 @@ def scripted(provider: Scripted, wire: Wire, name: str = "gpt-4o-mini") -> OpenA
     return model(provider_for("test", provider.base_url, "sk-test-secret"), wire, name)
 
 
+@pytest.fixture(params=["yielded", "taken"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every call of a test get its pieces in one way, then in the other: both are the same answer."""
+    monkeypatch.setattr(Way, "takes", request.param == "taken")
+
+
 async def call(model: OpenAIChat, *messages: bytes, **changes: Any) -> Decoded:
     """Make one call; return all of its answer, with the error it ended in."""
     decoded = Decoded()
+
+    def take(pieces: list[Piece]) -> None:
+        assert pieces
+        decoded.take(pieces)
+
     try:
-        async with aclosing(model.stream(request(*messages, **changes))) as batches:
+        asked = request(*messages, **changes)
+        async with aclosing(model.stream(asked, take if Way.takes else None)) as batches:
             async for pieces in batches:
-                assert pieces
-                decoded.take(pieces)
+                take(pieces)
     except ModelError as error:
         decoded.error = error
     assert "secret" not in str(decoded.error)

@@ -167,7 +167,7 @@ def loop(monkeypatch: pytest.MonkeyPatch) -> Loop:
 
 def watched(loop: Loop) -> tuple[Watch, Body]:
     watch, body = Watch("test", Timeouts()), Body()
-    watch.begin(body)  # type: ignore[arg-type]
+    watch.begin(body.close)
     return watch, body
 
 
