@@ -8,8 +8,10 @@
     python -m bench --suite parts   waking, checkpoints, fan-out, search, a kill to the next answer, the SDK
     python -m bench --profile --only crowd                   a flame graph of the server in one case
     python -m bench explain RUN_ID --url http://127.0.0.1:8283   where the time of one run went
+    python -m bench explain bench/out/….json                 which phases hold the rest where its rows fail
     python -m bench scale --agents 10000 --messages-per-second 50 --watchers 2000     what a load takes
     python -m bench scale --check   a small load on this machine beside what the model says of it
+    python -m bench scale --record  the costs that tests read, measured anew on a quiet machine
     python -m bench guard           fails where a message has come to cost a fifth more than the baseline
     python -m bench guard --update  records the baseline of this class of machine
     python -m bench.provider        the scripted model provider alone
@@ -25,10 +27,12 @@ holds one small file per measurement, and `report` judges and prints; `html` dra
 server where the time of one run went. `profiling` has py-spy record the server while a case runs.
 
 Load. `generator` sends at the times of `arrivals`, whatever is still under way, through `lines` to `doors`
-(the ways into a server) of `loaded` targets, ours and anyone's; latency counts from the intended time, and a
-generator that was late says so. `levels` takes off what the provider caused, found by a marker in the prompt;
+(the ways into a server) of `loaded` targets, ours and anyone's (`foreign`, which makes agents and histories
+by their own APIs, in bounded time, or says why not); latency counts from the intended time, and a generator
+that was late says so. `levels` takes off what the provider caused, found by a marker in the prompt;
 `histogram` keeps distributions, `level_report` and `plots` show them. `phases` reads where the messages of a
-case spent their time and `stacks` draws it; `seeding` writes rows straight into a database.
+case spent their time, here and in the relay, `stacks` draws it, and `shortfall` names below the table the
+phases that hold the rest where a row fails; `seeding` writes rows straight into a database.
 
 Scaling on paper. `scaling` is the model, pure: sums of measured costs times rates, and what a host has only
 so much of. `costs` fits it to the JSON of a sitting, `scale` is the command, and `scale_check` runs a small

@@ -17,22 +17,35 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import explain, guard, html, level_report, measure, phases, profiling, report, scale, targets
+from bench import (
+    guard,
+    html,
+    level_report,
+    measure,
+    phases,
+    profiling,
+    report,
+    scale,
+    shortfall,
+    targets,
+)
 from bench.case import Bench, Case, Effort, Figures
 from bench.cases import CASES
-from bench.levels import Level
-from bench.loaded import SYNTAX, Address, Floor, Foreign, Loaded, address
+from bench.foreign import SYNTAX, Address, Foreign, RefusedError, address
+from bench.levels import Level, unanswered
+from bench.loaded import Floor, Loaded
 from bench.provider import Provider
 from bench.report import Report
 from bench.targets import Relay, Target, Wakeful
 
 OWN = {"relay": Relay, "ours": Wakeful}
 KINDS = (Floor.name, *OWN)
-COMMANDS = {"explain": explain.main, "guard": guard.main, "scale": scale.main}
+COMMANDS = {"explain": shortfall.main, "guard": guard.main, "scale": scale.main}
 OUT = Path(__file__).parent / "out"
 
 QUIET_LOAD = 0.5  # a load average above this before the start means that figures are too high
 
+Splits = dict[str, dict[str, list[phases.Split]]]  # by target and case
 Measured = dict[str, dict[str, list[Figures]]]
 
 
@@ -60,14 +73,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     names = [name for name in names if any(name in case.on for case in cases)]
     foreign = [Foreign(at) for at in args.target]
     levels: list[Level] = []
-    splits: dict[str, list[phases.Split]] = {}
+    splits: Splits = {"ours": {}, "relay": {}}
+    notes: list[str] = []
     load_before = os.getloadavg()[0]
     began, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     path = args.out / f"bench-{started_at.replace(':', '')}.json"
     profiles = {case.name: path.with_name(f"{path.stem}-{case.name}.svg") for case in cases if args.profile}
     measured, calibration, errors = _run(
-        cases, names, effort, profiles, foreign=foreign, port=args.provider_port, levels=levels, splits=splits
+        cases,
+        names,
+        effort,
+        profiles,
+        foreign=foreign,
+        port=args.provider_port,
+        levels=levels,
+        splits=splits,
+        notes=notes,
     )
+    errors += unanswered(levels)
     rows = [row for case in cases for row in report.judge(case, measured[case.name])]
     whole = Report(
         machine=measure.machine(),
@@ -80,7 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures=measured,
         errors=errors,
         levels=levels,
-        phases=splits,
+        phases=splits["ours"],
+        relay_phases=splits["relay"],
+        notes=notes,
     )
     _show(whole, path)
     for recorded in profiles.values():
@@ -140,12 +165,14 @@ def _run(
     foreign: Sequence[Foreign],
     port: int,
     levels: list[Level],
-    splits: dict[str, list[phases.Split]],
+    splits: Splits,
+    notes: list[str],
 ) -> tuple[Measured, list[float], list[str]]:
     """Start everything, run each case as often as asked with the targets taking turns, stop everything.
 
-    A case of `profiles` is recorded there. What the load suite finds is appended to `levels`, and to `splits`
-    where the time of this server's messages went.
+    A case of `profiles` is recorded there. What the load suite finds is appended to `levels`, to `splits`
+    where the time of the messages to this server and to the relay went, and to `notes` what could not be
+    measured.
     """
     measured: Measured = {case.name: {} for case in cases}
     calibration: list[float] = []
@@ -168,10 +195,11 @@ def _run(
             targets.warm(target)
             ready.append(target)
         for server in foreign:
-            stack.callback(server.stop)
+            stack.callback(_leave, server, errors)
             ready.append(server)
         bench = Bench(provider, home, effort)
-        bench.levels, bench.tell = levels, lambda text: progress.update(task, description=text)
+        bench.levels, bench.notes = levels, notes
+        bench.tell = lambda text: progress.update(task, description=text)
         for case in cases:
             broken: set[str] = set()
             for run in range(_runs(case, effort)):
@@ -182,6 +210,8 @@ def _run(
                     calibration.append(measure.calibration_ms())
                     since = phases.now()
                     try:
+                        if isinstance(target, Relay):
+                            phases.of_relay(target)  # those of other cases are forgotten
                         if case.name in profiles and target.name == Wakeful.name:
                             figures = profiling.measure(case, target, bench, path=profiles[case.name])
                         else:
@@ -193,19 +223,34 @@ def _run(
                         errors.append(f"{case.name} on {target.name}:\n{traceback.format_exc()}")
                     else:
                         measured[case.name].setdefault(target.name, []).append(figures)
-                        if isinstance(target, Wakeful):
-                            _split(target, since, splits.setdefault(case.name, []), errors)
+                        _split(target, since, splits, case.name, errors)
                 progress.advance(task)
     return measured, calibration, errors
 
 
-def _split(target: Wakeful, since: datetime, splits: list[phases.Split], errors: list[str]) -> None:
+def _leave(server: Foreign, errors: list[str]) -> None:
+    """Delete what was made on anyone's server; one that is gone takes no figures along."""
+    try:
+        server.stop()
+    except RefusedError as error:
+        errors.append(f"agents may be left on {server.name}: {error}")
+
+
+def _split(target: Target | Loaded, since: datetime, splits: Splits, case: str, errors: list[str]) -> None:
     """Note where the time of the messages went that were sent since, if there were any."""
     try:
-        if split := phases.split(target, since):
-            splits.append(split)
+        match target:
+            case Wakeful():
+                split = phases.split(target, since)
+            case Relay():
+                split = phases.of_relay(target)
+            case _:
+                return
     except RuntimeError as error:
         errors.append(str(error))
+        return
+    if split:
+        splits[target.name].setdefault(case, []).append(split)
 
 
 def _takes(case: Case, target: Target | Loaded) -> bool:
@@ -231,12 +276,16 @@ def _show(whole: Report, path: Path) -> None:
     console.print(f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, ", end="")
     console.print(f"Python {machine['python']}, commit {machine['commit']}")
     console.print(report.table(whole.rows))
+    for line in shortfall.lines(whole):
+        console.print(line, style="dim", markup=False, highlight=False)
     for table in level_report.tables(whole.levels):
         console.print(table)
     slow, fast = max(whole.calibration_ms, default=0), min(whole.calibration_ms, default=0)
     console.print(f"{whole.seconds:.0f} s; a fixed piece of work took {fast:.1f} to {slow:.1f} ms meanwhile")
     if whole.load_before > QUIET_LOAD:
         console.print(f"[yellow]load average before: {whole.load_before:.1f}; something else ran here[/]")
+    for note in whole.notes:
+        console.print(f"not measured: {note}", style="yellow", markup=False)
     for error in whole.errors:
         console.print(error, style="red", markup=False)
     console.print(f"JSON: {path}")

@@ -23,6 +23,8 @@ class Row(Struct, frozen=True, kw_only=True):
     at most `figure` times (relay now / `relay`), or at least that where `at_least`. Without `relay` the
     figure stands as it is; without `figure` the row only informs. `drifts` says whether the machine's
     speed bears on it: where it does not, as with memory, the figure stands beside the relay's, unscaled.
+    Where no relay does what is measured, `limit` names the figure of the same run that no server could be
+    below, or the least that was measured of its kind: it is shown in the relay's place.
     """
 
     key: str
@@ -32,6 +34,7 @@ class Row(Struct, frozen=True, kw_only=True):
     relay: float | None = None
     at_least: bool = False
     drifts: bool = True
+    limit: str | None = None
 
 
 class Effort(Struct, frozen=True):
@@ -60,7 +63,8 @@ class FirstTokens(Struct, frozen=True):
 class Bench:
     """What the cases share: the provider, a directory, and what was prepared once for all runs.
 
-    Cases of load append to `levels`, and say by `tell` what they are at.
+    Cases of load append to `levels`, and say by `tell` what they are at. `notes` are for what could not be
+    measured, in words.
     """
 
     def __init__(self, provider: Provider, home: Path, effort: Effort) -> None:
@@ -68,6 +72,7 @@ class Bench:
         self.home = home
         self.effort = effort
         self.levels: list[Level] = []
+        self.notes: list[str] = []
         self.tell: Callable[[str], None] = _unheard
         self._kept: dict[tuple[str, ...], Any] = {}
 

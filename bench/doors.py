@@ -23,7 +23,7 @@ class Door(Struct, frozen=True, kw_only=True):
     """One way into a server. `url` has no slash at its end; of AG-UI it is the endpoint, `{agent}` and all.
 
     `model` is what a request for a completion names; other wires name it where an agent is made. `history`
-    messages go before what is said, where the server remembers none: in requests for completions.
+    messages go before what is said, where the client sends them: in requests for completions, and in AG-UI.
     """
 
     name: str
@@ -58,6 +58,10 @@ def post(door: Door, agent: str, text: str, *, run: str) -> Post:
         case "agui":
             message = {"id": f"message-{run}", **said[0]}
             more: dict[str, Any] = {"state": {}, "tools": [], "context": [], "forwardedProps": {}}
+            if door.history:  # a client of AG-UI sends what was said before
+                body = {"threadId": agent, "runId": run, **more}
+                head = _json(body)[:-1] + b',"messages":['
+                return Post("", head + _before(door.history, ids=True) + _json(message) + b"]}")
             return Post("", _json({"threadId": agent, "runId": run, "messages": [message], **more}))
         case "websocket":
             raise ValueError("a websocket has no requests")
@@ -176,10 +180,12 @@ class Events:
 
 
 @lru_cache(maxsize=8)
-def _before(history: int) -> bytes:
+def _before(history: int, *, ids: bool = False) -> bytes:
     """So many messages, by turns the user's and the assistant's, with a comma behind each."""
     roles = ("user", "assistant")
-    return b"".join(_json({"role": roles[i % 2], "content": HISTORY_TEXT}) + b"," for i in range(history))
+    said = ({"role": roles[i % 2], "content": HISTORY_TEXT} for i in range(history))
+    named = ({"id": f"message-{i}", **one} if ids else one for i, one in enumerate(said))
+    return b"".join(_json(one) + b"," for one in named)
 
 
 def _json(value: object) -> bytes:

@@ -1,6 +1,7 @@
 """Says where the time of one run went: the phases of its steps, as the server timed them, as a waterfall.
 
     python -m bench explain RUN_ID --url http://127.0.0.1:8283
+    python -m bench explain bench/out/….json     the phases that hold the rest where rows of a sitting fail
 
 The phases are those of the run's `wakeful.timing` events, which a server keeps as long as the run's events.
 """

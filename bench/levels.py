@@ -70,6 +70,18 @@ def measure(order: Order, provider: Provider, *, case: str, level: int) -> Level
     return judge(order, given, by_number(records), case=case, level=level)
 
 
+def unanswered(measured: Iterable[Level]) -> list[str]:
+    """Say of which targets no message was answered in a case, at any level, and how the first failed."""
+    by_target: dict[tuple[str, str], list[Level]] = {}
+    for level in measured:
+        by_target.setdefault((level.case, level.target), []).append(level)
+    return [
+        f"{case} on {target}: no message was answered: {next(iter(found[0].failures), 'none was sent')}"
+        for (case, target), found in by_target.items()
+        if not any(level.whole for level in found)
+    ]
+
+
 def by_number(records: Iterable[Record]) -> dict[int, Record]:
     """The first request that the provider got for each message, by the number in its text."""
     found: dict[int, Record] = {}

@@ -105,9 +105,8 @@ class HttpLine(asyncio.Protocol):
         post = doors.post(self._door, self._agent, text, run=uuid4().hex)
         self._begin(heard)
         self._ended = asyncio.get_running_loop().create_future()
-        head = (
-            f"POST {self._path}{post.path}{self._query}{self._head}content-length: {len(post.body)}\r\n\r\n"
-        )
+        path = f"{self._path}{post.path}" or "/"
+        head = f"POST {path}{self._query}{self._head}content-length: {len(post.body)}\r\n\r\n"
         cast("asyncio.Transport", self._transport).write(head.encode() + post.body)
         try:
             await self._ended

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from statistics import median
 
+import msgspec
 from msgspec import Struct
 
-from bench import explain
+from bench import explain, relay
 from bench.explain import DELIVERY, PHASES, Timed
 from bench.plain import Plain
-from bench.targets import Wakeful
+from bench.targets import Relay, Wakeful
 from storage.errors import StorageError
 from storage.pool import connect
 
@@ -53,6 +54,27 @@ def split(target: Wakeful, since: datetime, *, sample: int = SAMPLE) -> Split:
         for name, field, _ in (*PHASES, DELIVERY)
     }
     return {name: took for name, took in phases.items() if took} | {"runs": len(runs)}
+
+
+def of_relay(target: Relay) -> Split:
+    """Return the median of each phase over the relay's messages since this was asked before, by our names.
+
+    Sending the request is in the first token. Empty where there were none.
+
+    Raises:
+        RuntimeError: The relay does not answer.
+    """
+    try:
+        with Plain(target.port) as client:
+            told = msgspec.json.decode(client.get("/phases"), type=list[relay.Phases])
+    except (OSError, http.client.HTTPException) as error:
+        raise RuntimeError(f"the relay does not say where time went: {error}") from error
+    phases = {
+        name: median(getattr(one, field) for one in told) / 1e6
+        for name, field, _ in PHASES
+        if told and hasattr(told[0], field)
+    }
+    return phases | {"runs": len(told)} if told else {}
 
 
 def timed(target: Wakeful, since: datetime, *, sample: int) -> list[list[Timed]]:

@@ -14,8 +14,8 @@ from bench.report import number
 
 WIDTH, HEIGHT = 620, 300
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 12, 34
-COLOURS = ("#9ca3af", "#111827", "#2563eb", "#059669", "#d97706", "#db2777", "#7c3aed", "#0891b2")
-REFERENCES = {"floor": "#9ca3af", "relay": "#111827"}
+COLOURS = ("#3b82f6", "#059669", "#d97706", "#db2777", "#8b5cf6", "#0891b2")  # seen on light and on dark
+REFERENCES = {"floor": "var(--other)", "relay": "var(--ink)"}
 DASHED = ' stroke-dasharray="5 3"'
 TAILS = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99)
 LEAST_MS = 0.1  # the logarithm of nothing is nowhere
@@ -142,7 +142,7 @@ def _tail(lines: Sequence[Drawn]) -> Axis:
 
 def _figure(title: str, note: str, heading: str, lines: Sequence[Drawn], x: Axis, y: Axis) -> str:
     names = list(dict.fromkeys(line.name for line in lines))
-    others = iter(COLOURS[2:] * len(names))
+    others = iter(COLOURS * len(names))
     colours = {name: REFERENCES.get(name) or next(others) for name in names}
     notes = {line.name: line.note for line in lines}
     legend = " ".join(
@@ -151,7 +151,7 @@ def _figure(title: str, note: str, heading: str, lines: Sequence[Drawn], x: Axis
     )
     return (
         f'<figure class="wide"><figcaption>{escape(title)} <small>{escape(note)}</small><br>{legend}'
-        f"</figcaption>{_svg(title, heading, lines, x, y, colours)}</figure>"
+        f'</figcaption><div class="scroll">{_svg(title, heading, lines, x, y, colours)}</div></figure>'
     )
 
 
@@ -169,10 +169,10 @@ def _svg(
         colour = colours[line.name]
         path = "L".join(f"{across} {up}" for across, up in map(at, line.points))
         dashes = DASHED if line.dashed else ""
-        drawn.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="1.8"{dashes}/>')
+        drawn.append(f'<path d="M{path}" fill="none" style="stroke:{colour}" stroke-width="1.8"{dashes}/>')
         if len(line.points) <= len(TAILS) + 4:
             drawn += [
-                f'<circle cx="{at(point)[0]}" cy="{at(point)[1]}" r="2.5" fill="{colour}">'
+                f'<circle cx="{at(point)[0]}" cy="{at(point)[1]}" r="2.5" style="fill:{colour}">'
                 f"<title>{escape(line.name)}: {number(point[1])}</title></circle>"
                 for point in line.points
             ]
@@ -184,13 +184,13 @@ def _svg(
 def _grid(at: Callable[[Point], Point], x: Axis, y: Axis) -> str:
     first_x, first_y = x.ticks[0][0] if x.ticks else 0.0, y.ticks[0][0]
     drawn = [
-        f'<path d="M{LEFT} {up}H{WIDTH - RIGHT}" stroke="#e5e7eb"/>'
+        f'<path d="M{LEFT} {up}H{WIDTH - RIGHT}" class="axis"/>'
         f'<text x="{LEFT - 6}" y="{up + 4}" text-anchor="end">{label}</text>'
         for value, label in y.ticks
         for up in (at((first_x, value))[1],)
     ]
     drawn += [
-        f'<path d="M{across} {TOP}V{HEIGHT - BOTTOM}" stroke="#f3f4f6"/>'
+        f'<path d="M{across} {TOP}V{HEIGHT - BOTTOM}" class="axis" opacity=".5"/>'
         f'<text x="{across}" y="{HEIGHT - BOTTOM + 14}" text-anchor="middle">{label}</text>'
         for value, label in x.ticks
         for across in (at((value, first_y))[0],)

@@ -5,10 +5,13 @@
 It uses what the server uses (Starlette, uvicorn with uvloop and httptools, aiohttp, msgspec, asyncpg) and
 commits twice per message, as any server must that acknowledges only what it stored. It has no tools,
 runs, checks, retries, resumable streams, nor recovery: what a real server adds is what the bench shows.
-History is kept in memory, encoded already.
+History is kept in memory, encoded already. Each message's phases are timed, by names that the server's own
+phases have, and told at `/phases`, which forgets them: a few readings of the clock for each message.
 """
 
 import argparse
+import time
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -40,6 +43,8 @@ create table if not exists messages (
 """
 INSERT_AGENT = "insert into agents (id, name, settings) values ($1, $2, $3)"
 INSERT_MESSAGE = "insert into messages (id, agent_id, position, role, content) values ($1, $2, $3, $4, $5)"
+
+KEPT_PHASES = 4096  # messages whose phases are kept until they are asked for
 
 _encode = msgspec.json.encode
 
@@ -92,6 +97,15 @@ class Chunk(Struct, frozen=True):
     choices: list[Choice]
 
 
+class Phases(Struct):
+    """Where the nanoseconds of one message went; `first_token` has the sending of the request in it."""
+
+    accept: int = 0
+    first_token: int = 0
+    stream: int = 0
+    checkpoint: int = 0
+
+
 class Agent(Struct):
     """An agent in memory."""
 
@@ -108,6 +122,7 @@ class Relay:
         self._url = URL(f"{provider_url}/chat/completions", encoded=True)
         self._headers = {"authorization": "Bearer sk-bench", "content-type": "application/json"}
         self._agents: dict[str, Agent] = {}
+        self._phases = deque[Phases](maxlen=KEPT_PHASES)
         self._read_chunk = msgspec.json.Decoder(Chunk).decode
         self._pool: Pool
         self._session: aiohttp.ClientSession
@@ -142,24 +157,34 @@ class Relay:
         """Store a message, ask the model, and return its answer, whole or as a stream."""
         told = msgspec.json.decode(await request.body(), type=Told)
         agent = self._agents[told.agent]
-        await self._store(agent, Message("user", told.text))
+        phases = Phases()
+        phases.accept = await self._store(agent, Message("user", told.text))
         if told.stream:
-            return StreamingResponse(self._stream(agent), media_type="text/event-stream")
-        async with aclosing(self._ask(agent)) as pieces:
+            return StreamingResponse(self._stream(agent, phases), media_type="text/event-stream")
+        async with aclosing(self._ask(agent, phases)) as pieces:
             text = "".join([piece async for piece in pieces])
-        await self._store(agent, Message("assistant", text))
+        phases.checkpoint = await self._store(agent, Message("assistant", text))
+        self._phases.append(phases)
         return Response(_encode({"messages": [Answered(text)]}), media_type="application/json")
 
-    async def _stream(self, agent: Agent) -> AsyncGenerator[bytes]:
+    async def phases(self, _: Request) -> Response:
+        """Tell the phases of the messages since this was asked before."""
+        told = Response(_encode(list(self._phases)), media_type="application/json")
+        self._phases.clear()
+        return told
+
+    async def _stream(self, agent: Agent, phases: Phases) -> AsyncGenerator[bytes]:
         said: list[str] = []
-        async with aclosing(self._ask(agent)) as pieces:
+        async with aclosing(self._ask(agent, phases)) as pieces:
             async for piece in pieces:
                 said.append(piece)
                 yield b"data: %b\n\n" % _encode(Answered(piece))
-        await self._store(agent, Message("assistant", "".join(said)))
+        phases.checkpoint = await self._store(agent, Message("assistant", "".join(said)))
+        self._phases.append(phases)
         yield b"data: [DONE]\n\n"
 
-    async def _ask(self, agent: Agent) -> AsyncGenerator[str]:
+    async def _ask(self, agent: Agent, phases: Phases) -> AsyncGenerator[str]:
+        began = time.monotonic_ns()
         body = b'{"model":%b,"stream":true,"messages":[%b]}' % (agent.model, b",".join(agent.window))
         async with self._session.post(
             self._url, data=body, headers=self._headers, allow_redirects=False
@@ -167,18 +192,23 @@ class Relay:
             answer.raise_for_status()
             tail = b""
             while data := await answer.content.readany():
+                phases.first_token = phases.first_token or time.monotonic_ns() - began
                 *events, tail = (tail + data).split(b"\n\n")
                 for event in events:
                     if event.startswith(b"data: {"):
                         for choice in self._read_chunk(event[6:]).choices:
                             if choice.delta.content:
                                 yield choice.delta.content
+        phases.stream = time.monotonic_ns() - began - phases.first_token
 
-    async def _store(self, agent: Agent, message: Message) -> None:
+    async def _store(self, agent: Agent, message: Message) -> int:
+        """Write a message; return the nanoseconds that it took."""
+        began = time.monotonic_ns()
         content = _encode(message)
         position = len(agent.window)
         agent.window.append(content)
         await self._execute(INSERT_MESSAGE, f"message-{uuid4()}", agent.id, position, message.role, content)
+        return time.monotonic_ns() - began
 
     async def _execute(self, statement: str, *values: object) -> None:
         conn = await self._pool.acquire()
@@ -194,6 +224,7 @@ def app(dsn: str, provider_url: str) -> Starlette:
     routes = [
         Route("/agents", relay.create_agent, methods=["POST"]),
         Route("/relay", relay.relay, methods=["POST"]),
+        Route("/phases", relay.phases, methods=["GET"]),
     ]
     return Starlette(routes=routes, lifespan=relay.lifespan)
 

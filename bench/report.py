@@ -23,7 +23,10 @@ class Seen(Struct, frozen=True):
 
 
 class Judged(Struct, frozen=True, kw_only=True):
-    """A row with what was measured. `passed` is None where nothing was asked, or could not be judged."""
+    """A row with what was measured. `passed` is None where nothing was asked, or could not be judged.
+
+    `limit` is what stands in the relay's place where there is none: see `bench.case.Row`.
+    """
 
     case: str
     key: str
@@ -31,6 +34,7 @@ class Judged(Struct, frozen=True, kw_only=True):
     unit: str
     ours: Seen | None
     relay: Seen | None
+    limit: Seen | None = None
     figure: float | None
     relay_then: float | None
     allowed: float | None
@@ -42,7 +46,8 @@ class Report(Struct, frozen=True, kw_only=True):
     """Everything about one sitting. `figures` holds every figure of every run by case and target.
 
     `levels` holds what the load suite measured, with its histograms; `phases` where the time of each case's
-    messages to this server went, run by run: see `bench.phases`.
+    messages to this server went, run by run, and `relay_phases` that of the relay's: see `bench.phases`.
+    `notes` say what could not be measured.
     """
 
     machine: dict[str, Any]
@@ -56,6 +61,8 @@ class Report(Struct, frozen=True, kw_only=True):
     errors: list[str]
     levels: list[Level] = []
     phases: dict[str, list[dict[str, float]]] = {}
+    relay_phases: dict[str, list[dict[str, float]]] = {}
+    notes: list[str] = []
 
 
 def judge(case: Case, measured: dict[str, list[Figures]]) -> list[Judged]:
@@ -76,6 +83,7 @@ def _judge(case: str, row: Row, measured: dict[str, list[Figures]]) -> Judged:
         unit=row.unit,
         ours=ours,
         relay=relay,
+        limit=None if row.limit is None else _seen(row.limit, measured.get("ours", [])),
         figure=row.figure,
         relay_then=row.relay,
         allowed=allowed,
@@ -100,14 +108,14 @@ def table(rows: Sequence[Judged]) -> Table:
     """The rows for a terminal."""
     shown = Table(title="median of the runs, lowest to highest in brackets")
     shown.add_column("what")
-    for heading in ("ours", "relay", "ours / relay", "figure", "allowed now"):
+    for heading in ("ours", "relay, or limit", "ratio", "figure", "allowed now"):
         shown.add_column(heading, justify="right")
     shown.add_column("")
     for row in rows:
         shown.add_row(
             row.title + (f" ({row.unit})" if row.unit else ""),
             _spread(row.ours),
-            _spread(row.relay),
+            _spread(row.relay or row.limit),
             _ratio(row),
             _bound(row, row.figure),
             _bound(row, row.allowed),
@@ -125,9 +133,14 @@ def _spread(seen: Seen | None) -> str:
 
 
 def _ratio(row: Judged) -> str:
-    if row.ours is None or row.relay is None or not row.relay.median:
-        return ""
-    return number(row.ours.median / row.relay.median)
+    beside = _beside(row)
+    return number(row.ours.median / beside) if row.ours is not None and beside else ""
+
+
+def _beside(row: Judged) -> float | None:
+    """What ours is set in relation to: the relay, the limit, or else what is allowed."""
+    seen = row.relay or row.limit
+    return row.allowed if seen is None else seen.median
 
 
 def _bound(row: Judged, value: float | None) -> str:

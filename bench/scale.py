@@ -3,6 +3,7 @@
 python -m bench scale --agents 10000 --messages-per-second 50 --watchers 2000
 python -m bench scale --agents … --messages-per-second … --from bench/out/….json
 python -m bench scale --check       a small load on this machine beside what the model says of it
+python -m bench scale --record      measures the costs that the tests read anew; on a quiet machine, minutes
 """
 
 import argparse
@@ -13,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import costs, scale_check
+from bench import costs, scale_check, scale_record
 from bench.costs import FitError, Measured
 from bench.report import number
 from bench.scaling import HOT_SECONDS, Demand, Plan, ScalingError, plan
@@ -40,6 +41,10 @@ def main(arguments: Sequence[str]) -> int:
     args = parser.parse_args(arguments)
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
+        if args.record is not None:
+            scale_record.record(args.record, anyway=args.anyway)
+            console.print(f"costs recorded: {args.record}", highlight=False)
+            return 0
         path = args.source or newest(OUT)
         measured = costs.read(path.read_bytes())
         fitted = costs.fit(measured)
@@ -73,6 +78,15 @@ def _parser() -> argparse.ArgumentParser:
         "--from", dest="source", type=Path, metavar="JSON", help="costs (newest in bench/out)"
     )
     parser.add_argument("--check", action="store_true", help="measure a small load beside the model's answer")
+    parser.add_argument(
+        "--record",
+        nargs="?",
+        type=Path,
+        const=scale_record.RECORDED,
+        metavar="JSON",
+        help="measure the costs and write them there (tests/data/bench_costs.json)",
+    )
+    parser.add_argument("--anyway", action="store_true", help="record while something else runs, too")
     return parser
 
 

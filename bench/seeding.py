@@ -21,7 +21,60 @@ DIMENSIONS = 384  # as many as the local embedding model has
 MODEL = f"openai/words-{DIMENSIONS}"  # handle of the provider's embedding model that the vectors are of
 INDEX = f"passages_by_meaning_{DIMENSIONS}"
 WORDS_A_TEXT = 24
-VOCABULARY = 5000
+WORDS_A_QUESTION = 8
+VOCABULARY = 50_000
+# Of English prose nearly half are words like these, which say nothing and of which searches know it.
+SMALL_WORDS = [
+    "the",
+    "of",
+    "and",
+    "to",
+    "a",
+    "in",
+    "is",
+    "it",
+    "you",
+    "that",
+    "he",
+    "was",
+    "for",
+    "on",
+    "are",
+    "with",
+    "as",
+    "i",
+    "his",
+    "they",
+    "be",
+    "at",
+    "one",
+    "have",
+    "this",
+    "from",
+    "or",
+    "had",
+    "by",
+    "not",
+    "but",
+    "what",
+    "some",
+    "we",
+    "can",
+    "out",
+    "other",
+    "were",
+    "all",
+    "your",
+    "when",
+    "up",
+    "use",
+    "how",
+    "said",
+    "an",
+    "each",
+    "she",
+]
+SMALL_SHARE = 0.45
 ROWS_AT_ONCE = 5000
 SECONDS = 600.0  # of one statement
 SYLLABLES = [a + b for a in "bdfgklmnprstv" for b in ("a", "e", "i", "o", "u")]
@@ -101,17 +154,26 @@ async def _passages(conn: Conn, archive_id: str, count: int) -> None:
 
 
 def texts(count: int, seed: int = 1) -> Iterator[str]:
-    """Yield sentences of made-up words, some of which come often and most of which are rare."""
+    """Yield sentences with words as often as in prose: small ones, few that come often, most of them rare.
+
+    By Zipf's law a word's share falls with its rank. The most frequent that mean something are in a seventh
+    of the sentences; every second one is said once in 10,000 sentences.
+    """
     chance = random.Random(seed)
     words = [_word(number) for number in range(VOCABULARY)]
     weights = list(accumulate(1 / (rank + 10) for rank in range(VOCABULARY)))
+    small = list(accumulate(1 / (rank + 2.7) for rank in range(len(SMALL_WORDS))))
     for _ in range(count):
-        yield " ".join(chance.choices(words, cum_weights=weights, k=WORDS_A_TEXT))
+        few = sum(chance.random() < SMALL_SHARE for _ in range(WORDS_A_TEXT))
+        said = chance.choices(words, cum_weights=weights, k=WORDS_A_TEXT - few)
+        said += chance.choices(SMALL_WORDS, cum_weights=small, k=few)
+        chance.shuffle(said)
+        yield " ".join(said)
 
 
 def questions(count: int) -> Sequence[str]:
-    """Return queries of four words that texts have."""
-    return [" ".join(text.split()[:4]) for text in texts(count, seed=2)]
+    """Return queries that are the beginnings of sentences: about half of their words mean something."""
+    return [" ".join(text.split()[:WORDS_A_QUESTION]) for text in texts(count, seed=2)]
 
 
 def _word(number: int) -> str:

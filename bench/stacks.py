@@ -31,9 +31,12 @@ def middle(splits: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: took for name, took in taken.items() if took > 0}
 
 
-def figure(splits: Sequence[Mapping[str, float]]) -> str:
-    """Return the bar with its key, in milliseconds; nothing where there is no phase."""
-    phases = middle(splits)
+def figure(splits: Sequence[Mapping[str, float]], relay: Sequence[Mapping[str, float]] = ()) -> str:
+    """Return the bar with its key, in milliseconds, and the relay's below it; nothing without phases.
+
+    Both bars have one scale, so that the lengths compare.
+    """
+    phases, theirs = middle(splits), middle(relay)
     delivery = phases.pop(DELIVERY[0], 0.0)
     whole = sum(phases.values())
     if not whole:
@@ -42,14 +45,25 @@ def figure(splits: Sequence[Mapping[str, float]]) -> str:
     caption = f"where a message's {number(whole)} ms went, in the middle of {messages} of them"
     if delivery:
         caption += f"; the beginning of the answer was handed on within {number(delivery)} ms"
-    keys = "".join(
+    longest = max(whole, sum(theirs.values()))
+    drawn = f"<small>{_keys(phases)}</small></figcaption>{_svg(phases, longest, 'phases of a message')}"
+    if theirs:
+        drawn += f"<small>the relay's {number(sum(theirs.values()))} ms: {_keys(theirs)}</small>"
+        drawn += _svg(theirs, longest, "phases of the relay")
+    return f'<figure class="wide"><figcaption>{escape(caption)}<br>{drawn}</figure>'
+
+
+def _keys(phases: Mapping[str, float]) -> str:
+    return "".join(
         f'<span class="key"><b style="color:{COLOURS[name]}">■</b> {escape(name)} {number(took)} ms</span> '
         for name, took in phases.items()
     )
+
+
+def _svg(phases: Mapping[str, float], whole: float, label: str) -> str:
     return (
-        f'<figure class="wide"><figcaption>{escape(caption)}<br><small>{keys}</small></figcaption>'
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="phases of a message">'
-        f"{''.join(_bars(phases, whole))}</svg></figure>"
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
+        f"{''.join(_bars(phases, whole))}</svg>"
     )
 
 

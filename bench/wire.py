@@ -3,6 +3,7 @@
 import hashlib
 import struct
 from base64 import b64encode
+from functools import lru_cache
 from itertools import cycle
 from typing import Any
 
@@ -317,9 +318,19 @@ def embeddings(asked: Embed) -> bytes:
 
 def embed(text: str, size: int) -> list[float]:
     """Return the vector of a text: each word adds or takes one at a place of its own; of length 1."""
-    vector = [0.0] * size
+    sums: dict[int, float] = {}
     for word in text.lower().split() or [""]:
-        digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest()
-        vector[int.from_bytes(digest[:4], "big") % size] += 1.0 if digest[4] & 1 else -1.0
-    length = sum(x * x for x in vector) ** 0.5 or 1.0
-    return [x / length for x in vector]
+        number, sign = _hashed(word)
+        place = number % size
+        sums[place] = sums.get(place, 0.0) + sign
+    length = sum(x * x for x in sums.values()) ** 0.5 or 1.0
+    vector = [0.0] * size
+    for place, x in sums.items():
+        vector[place] = x / length
+    return vector
+
+
+@lru_cache(maxsize=1 << 16)
+def _hashed(word: str) -> tuple[int, float]:
+    digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest()
+    return int.from_bytes(digest[:4], "big"), 1.0 if digest[4] & 1 else -1.0

@@ -59,8 +59,13 @@ CASE = Case(
     most_runs=1,
     rows=(
         Row(key="hot", title="memory per agent with 20 messages, just spoken to", unit="KiB", figure=24),
-        Row(key="idle", title="memory per agent, in memory but idle", unit="KiB"),
-        Row(key="passivated", title="memory that a passivated agent keeps", unit="KiB"),
-        Row(key="given_back", title="memory that the system got back at once, per agent", unit="KiB"),
+        Row(key="idle", title="memory per agent, in memory but idle", unit="KiB", limit="hot"),
+        Row(key="passivated", title="memory that a passivated agent keeps", unit="KiB", limit="hot"),
+        Row(
+            key="given_back",
+            title="memory that the system got back at once, per agent",
+            unit="KiB",
+            limit="idle",
+        ),
     ),
 )

@@ -1,4 +1,7 @@
-"""How long a step's commit takes under load and how many steps share one, beside a bare commit of one row."""
+"""How long commits take under load and how many share one: of steps, and of commands that are accepted.
+
+Beside them stands a bare commit of one row: what any server must wait for that stores what it acknowledges.
+"""
 
 import asyncio
 import time
@@ -20,7 +23,8 @@ def measure(target: Wakeful, bench: Bench) -> Figures:
     """Let so many agents answer at once, then read the timing of their runs and who was committed together.
 
     Steps that one transaction wrote have the same `xmin`: that is how many shared a commit, as the database
-    itself has it.
+    itself has it. Commands that one statement accepted have runs that began at the same microsecond, which is
+    that of its transaction; their rows are written again later, so that `xmin` says nothing of them.
     """
     figures: dict[str, float] = {"bare": asyncio.run(_bare(target.dsn, bench.effort.of(300, 60)))}
     seconds = bench.effort.of(4, 1)
@@ -32,30 +36,40 @@ def measure(target: Wakeful, bench: Bench) -> Figures:
         with targets.spending(target) as spent:
             outcome = load.run(Job(port=target.port, slots=slots, seconds=seconds))
         targets.check(outcome)
-        took = [step.checkpoint / 1e6 for run in phases.timed(target, since, sample=SAMPLE) for step in run]
-        together = asyncio.run(_together(target.dsn, agents, since))
+        timed = phases.timed(target, since, sample=SAMPLE)
+        took = [step.checkpoint / 1e6 for run in timed for step in run]
+        accepting = [run[0].accept / 1e6 for run in timed if run]
         figures |= {
             f"p50_{level}": percentile(took, 50),
             f"p99_{level}": percentile(took, 99),
-            f"batch_{level}": sum(together) / len(together),
-            f"most_{level}": max(together),
+            f"accept_p50_{level}": percentile(accepting, 50),
+            f"accept_p99_{level}": percentile(accepting, 99),
+            **_shared("", level, asyncio.run(_together(target.dsn, _STEPS, agents, since))),
+            **_shared("accept_", level, asyncio.run(_together(target.dsn, _ACCEPTED, agents, since))),
             f"postgres_{level}": spent.postgres / len(outcome.timings) * 1e3,
         }
     return figures
 
 
-_TOGETHER = """
-select count(*) as steps from steps
+def _shared(prefix: str, level: int, together: list[int]) -> Figures:
+    return {f"{prefix}batch_{level}": sum(together) / len(together), f"{prefix}most_{level}": max(together)}
+
+
+_STEPS = """
+select count(*) as many from steps
  where agent_id = any ($1) and created_at >= $2
  group by xmin::text
 """
+_ACCEPTED = (
+    "select count(*) as many from runs where agent_id = any ($1) and created_at >= $2 group by created_at"
+)
 
 
-async def _together(dsn: str, agents: list[str], since: datetime) -> list[int]:
-    """How many steps each commit had."""
+async def _together(dsn: str, grouped: str, agents: list[str], since: datetime) -> list[int]:
+    """How many rows each commit had."""
     conn = await connect(dsn)
     try:
-        return [row["steps"] for row in await conn.fetch(_TOGETHER, agents, since)]
+        return [row["many"] for row in await conn.fetch(grouped, agents, since)]
     finally:
         await conn.close()
 
@@ -79,10 +93,14 @@ async def _bare(dsn: str, count: int) -> float:
 def _rows(level: int) -> tuple[Row, ...]:
     agents = f"{level} agents" if level > 1 else "one agent"
     return (
-        Row(key=f"p50_{level}", title=f"checkpoint of a step, {agents}, p50", unit="ms"),
-        Row(key=f"p99_{level}", title=f"checkpoint of a step, {agents}, p99", unit="ms"),
+        Row(key=f"p50_{level}", title=f"checkpoint of a step, {agents}, p50", unit="ms", limit="bare"),
+        Row(key=f"p99_{level}", title=f"checkpoint of a step, {agents}, p99", unit="ms", limit="bare"),
         Row(key=f"batch_{level}", title=f"steps in one commit, {agents}, mean"),
         Row(key=f"most_{level}", title=f"steps in one commit, {agents}, the most"),
+        Row(key=f"accept_p50_{level}", title=f"accepting a command, {agents}, p50", unit="ms", limit="bare"),
+        Row(key=f"accept_p99_{level}", title=f"accepting a command, {agents}, p99", unit="ms", limit="bare"),
+        Row(key=f"accept_batch_{level}", title=f"commands accepted in one statement, {agents}, mean"),
+        Row(key=f"accept_most_{level}", title=f"commands accepted in one statement, {agents}, the most"),
     )
 
 

@@ -19,7 +19,7 @@ FEW = 8  # streams, up to which they are short
 SHORT, SHORT_S = "fixed-t20-d100-g20", 0.5
 REAL, REAL_S = "fixed-t100-d500-g20", 2.5
 SAMPLE_S = {1: 8.0, 8: 4.0}
-SECONDS = 3.0
+SECONDS, QUICK_SECONDS = 3.0, 1.5
 GRACE_S = 4.0  # after the time that a stream takes by itself
 SPARE = 0.5  # lines beyond the level, as a part of it: Poisson's bunches are no failure
 SPARE_LINES = 16
@@ -48,7 +48,7 @@ def order(target: Loaded, bench: Bench, door: Door, level: int) -> Order:
     model, stream_s = (SHORT, SHORT_S) if level <= FEW else (REAL, REAL_S)
     lines = level + max(SPARE_LINES, int(level * SPARE))
     warm_s = stream_s
-    seconds = warm_s + (SECONDS if bench.effort.quick else SAMPLE_S.get(level, SECONDS))
+    seconds = warm_s + (QUICK_SECONDS if bench.effort.quick else SAMPLE_S.get(level, SECONDS))
     kind = "constant" if level == 1 else "poisson"
     return Order(
         door=loaded.asking(door, model),

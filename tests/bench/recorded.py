@@ -1,4 +1,4 @@
-"""A real sitting's JSON: `python -m bench --targets ours --quick --runs 1` of the cases of a plan."""
+"""A real sitting's figures: `python -m bench scale --record` writes them anew, on a quiet machine."""
 
 from pathlib import Path
 

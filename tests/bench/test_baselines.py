@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench import baselines
-from bench.baselines import LOSS, Baseline, Pair
+from bench.baselines import LOSS, NOISE, Baseline, Pair
 
 AMD = "processor\t: 0\nvendor_id\t: AuthenticAMD\nmodel name\t: AMD EPYC\n"
 ARM = "processor\t: 0\nBogoMIPS\t: 50.00\nCPU implementer\t: 0x41\n"
@@ -35,6 +36,15 @@ def test_a_fifth_more_passes_and_a_little_beyond_it_does_not() -> None:
     same, most, more = baselines.judge(baseline(a=2, b=2, c=2), {"a": [2.0], "b": [2.4], "c": [2.41]})
     assert (same.passed, most.passed, more.passed) == (True, True, False)
     assert most.allowed == pytest.approx(2.4)
+
+
+def test_what_the_same_code_measured_once_is_no_loss() -> None:
+    spread = msgspec.structs.replace(baseline(a=2.0), rounds={"a": [1.9, 2.0, 2.6]})
+    least = 2.6 * (1 + NOISE)
+    for ratio, passed in ((2.6, True), (least, True), (least + 0.01, False)):
+        (verdict,) = baselines.judge(spread, {"a": [ratio]})
+        assert verdict.allowed == pytest.approx(least)
+        assert verdict.passed == passed
 
 
 def test_a_case_without_a_baseline_asks_nothing() -> None:

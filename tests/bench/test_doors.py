@@ -38,6 +38,17 @@ def test_a_blocking_message_asks_for_no_stream() -> None:
     assert [message["role"] for message in body["messages"]] == ["user", "assistant", "user", "user"]
 
 
+def test_over_ag_ui_what_was_said_before_goes_before_the_message() -> None:
+    door = Door(name="x", wire="agui", url=URL, history=3)
+    body = msgspec.json.decode(post(door, "a", "hi", run="r").body)
+    without = msgspec.json.decode(post(msgspec.structs.replace(door, history=0), "a", "hi", run="r").body)
+    *before, said = body.pop("messages")
+    assert [said] == without.pop("messages")
+    assert body == without
+    assert [message["role"] for message in before] == ["user", "assistant", "user"]
+    assert len({message["id"] for message in [*before, said]}) == 4
+
+
 @pytest.mark.parametrize(
     ("wire", "data", "text"),
     [

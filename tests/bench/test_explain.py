@@ -1,5 +1,6 @@
 """One run as a waterfall."""
 
+import asyncio
 import http.client
 import io
 
@@ -9,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from bench import __main__, explain, targets
+from bench import __main__, explain, generator, loaded, phases, targets
 from bench.case import Bench
 from bench.explain import PHASES, Timed
+from bench.generator import Order
+from bench.replies import Reply, ToolCall
 from bench.targets import Wakeful
 
 FIELDS = [field for _, field, _ in PHASES]
@@ -67,6 +70,26 @@ def test_a_run_of_a_server_is_explained(
     shown = capsys.readouterr().out
     assert "first token" in shown
     assert "checkpoint" in shown
+
+
+@pytest.mark.timeout(180)
+def test_a_run_through_each_door_has_every_phase(ready: tuple[Wakeful, Bench]) -> None:
+    """A message whose answer calls a tool, to an agent in memory; phases of less than nothing are none."""
+    target, bench = ready
+    model = "fixed-t10-d30-g5"
+    call = ToolCall(name="core_memory_append", arguments={"label": "human", "content": "Likes tea."})
+    through = [door for way in ("blocking", "stream") for door in loaded.doors(target, way, model)]
+    for door in through:
+        (agent,) = loaded.fresh(bench, target, 1, model)
+        asyncio.run(bench.provider.script([Reply(tool_calls=(call,), model=model)]))
+        since = phases.now()
+        given = generator.run(Order(door=door, agents=[agent], seconds=0.001, grace_s=60))
+        assert [said.failure for said in given.said] == [""], door.name
+        ((first, second),) = phases.timed(target, since, sample=1)
+        shown = {span.phase for span in explain.spans([first, second])}
+        assert shown == {name for name, _, _ in PHASES} - {"compaction", "claim"}, door.name
+        assert min(first.delivery, second.delivery) > 0, door.name
+        assert second.stream >= 40e6, door.name
 
 
 def test_what_cannot_be_explained_says_why(capsys: pytest.CaptureFixture[str]) -> None:

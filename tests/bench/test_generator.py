@@ -83,6 +83,7 @@ def waited_ms(order: Order) -> float:
     return found.p90
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(60)
 def test_a_server_that_stalls_is_seen_to_stall_in_the_open_loop_and_not_in_the_closed() -> None:
     """Of two seconds it stalls for 0.8: of ten people who came then four waited, not one of hundreds."""

@@ -1,15 +1,16 @@
 """The guard: passes this server as it is, fails it with a planted loss, and says which case."""
 
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from bench import baselines, guard, probes, targets
-from bench.baselines import Baseline
-from bench.probes import PROBES, Stage
+from bench.baselines import Baseline, Pair
+from bench.probes import PROBES, Probe, Stage
 from bench.provider import Provider
 from bench.targets import Relay, Target, Wakeful
 
@@ -19,13 +20,15 @@ STEP = tuple(probe for probe in PROBES if probe.name == "step")
 
 
 @pytest.fixture
-def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stage, Stage]]:
+def stages(reachable: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Stage, Stage]]:
     """This server as it is beside the relay, and the same with a planted loss beside the same relay."""
     monkeypatch.setattr(probes, "STEP_PAIRS", 6)
     monkeypatch.setattr(probes, "STEP_MESSAGES", 25)
     monkeypatch.setattr(guard, "ROUNDS", 2)
-    for above in (tmp_path, *tmp_path.parents[:2]):
-        targets.make_home(above)
+    monkeypatch.setattr(guard, "AGAIN", 2)
+    monkeypatch.setattr(guard, "MOST_S", 400)
+    home = reachable / "guard"
+    targets.make_home(home)
     with ExitStack() as stack:
         provider = stack.enter_context(Provider(bodies=False))
 
@@ -35,11 +38,11 @@ def stages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[St
             targets.warm(target)
             return target
 
-        relay = start(Relay(tmp_path / "relay", provider))
-        ours = start(Wakeful(tmp_path / "ours", provider))
+        relay = start(Relay(home / "relay", provider))
+        ours = start(Wakeful(home / "ours", provider))
         monkeypatch.setattr(targets, "serve_command", slow_command)
-        slow = start(Wakeful(tmp_path / "slow", provider))
-        yield Stage(ours, relay, tmp_path), Stage(slow, relay, tmp_path)
+        slow = start(Wakeful(home / "slow", provider))
+        yield Stage(ours, relay, home), Stage(slow, relay, home)
 
 
 def slow_command(port: int, data_dir: Path) -> list[str]:
@@ -47,13 +50,17 @@ def slow_command(port: int, data_dir: Path) -> list[str]:
     return [*command, "--port", str(port), "--data-dir", str(data_dir)]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 def test_a_planted_loss_fails_and_the_server_as_it_is_passes(stages: tuple[Stage, Stage]) -> None:
     plain, slow = stages
-    baseline = guard.record(plain, name="test", load_before=0.0, probes=STEP)
+    baseline = guard.record(lambda: nullcontext(plain), name="test", load_before=0.0, probes=STEP)
     assert baseline.ratios.keys() == {"server_1", "postgres_1"}
-    assert all(verdict.passed for verdict in baselines.judge(baseline, guard.compare(plain, baseline, STEP)))
-    tries = guard.compare(slow, baseline, STEP)
+    assert all(
+        verdict.passed
+        for verdict in baselines.judge(baseline, guard.compare(lambda: nullcontext(plain), baseline, STEP))
+    )
+    tries = guard.compare(lambda: nullcontext(slow), baseline, STEP)
     (server,) = [one for one in baselines.judge(baseline, tries) if one.key == "server_1"]
     assert not server.passed
     assert len(server.tries) == 1 + guard.AGAIN
@@ -84,7 +91,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[float]]:
         yield None
 
     monkeypatch.setattr(guard, "staged", staged)
-    monkeypatch.setattr(guard, "compare", lambda stage, baseline: tries)
+    monkeypatch.setattr(guard, "compare", lambda staging, baseline: tries)
     return tries
 
 
@@ -120,25 +127,62 @@ def test_an_unknown_class_of_machine_passes_and_is_told_how_to_record_one(
     assert "--update" in said
 
 
-def test_only_what_failed_is_measured_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-    ratios = {"server_1": iter([3.0, 3.0, 3.0]), "token": iter([2.0, 1.0])}
+class Scripted:
+    """Probes that give what they are told, one value a try, and how often servers were started for them."""
 
-    def measure(stage: Stage, probe: probes.Probe, tries: guard.Tries) -> None:
-        for key in probe.titles:
-            asked.append(key)
-            tries.setdefault(key, []).append(next(ratios.get(key, iter([1.0]))))
+    def __init__(self, **ratios: list[float]) -> None:
+        self.ratios = {key: iter(values) for key, values in ratios.items()}
+        self.started = 0
+        self.probes = [Probe(name=key, titles={key: key}, measure=self._measure(key)) for key in ratios]
+        self.baseline = Baseline(
+            machine_class="c",
+            machine={},
+            recorded_at="",
+            load_before=0,
+            ratios=dict.fromkeys(ratios, 1.0),
+            rounds={key: [1.0] for key in ratios},
+        )
 
-    monkeypatch.setattr(guard, "_measure", measure)
-    baseline = Baseline(
-        machine_class="c",
-        machine={},
-        recorded_at="",
-        load_before=0,
-        ratios=dict.fromkeys(("server_1", "postgres_1", "server_32", "token", "frame"), 1.0),
-        rounds={},
-    )
-    tries = guard.compare(None, baseline)  # type: ignore[arg-type]
-    assert tries["server_1"] == [3.0, 3.0, 3.0]
-    assert tries["token"] == [2.0, 1.0]
-    assert [asked.count(key) for key in ("server_1", "token", "frame", "server_32")] == [3, 2, 1, 1]
+    @contextmanager
+    def staging(self) -> Iterator[Stage]:
+        self.started += 1
+        yield cast("Stage", None)
+
+    def _measure(self, key: str) -> Callable[[Stage], probes.Pairs]:
+        return lambda stage: {key: [Pair(next(self.ratios[key]), 1.0)]}
+
+
+def test_only_what_failed_is_measured_again_and_each_time_on_servers_started_anew() -> None:
+    always = [3.0] * (1 + guard.AGAIN)
+    scripted = Scripted(server_1=[*always], token=[2.0, 1.0], frame=[1.1])
+    tries = guard.compare(scripted.staging, scripted.baseline, scripted.probes)
+    assert tries == {
+        "server_1": pytest.approx(always),
+        "token": pytest.approx([2.0, 1.0]),
+        "frame": pytest.approx([1.1]),
+    }
+    assert scripted.started == len(always)
+
+
+def test_a_ratio_that_comes_within_what_is_allowed_is_no_loss_however_often_it_was_not() -> None:
+    scripted = Scripted(postgres_1=[1.3, 1.25, 1.22, 1.19])
+    tries = guard.compare(scripted.staging, scripted.baseline, scripted.probes)
+    (verdict,) = baselines.judge(scripted.baseline, tries)
+    assert verdict.passed
+    assert len(verdict.tries) == 4
+
+
+def test_nothing_is_measured_again_when_the_time_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "MOST_S", -1)
+    scripted = Scripted(server_1=[3.0, 1.0])
+    assert guard.compare(scripted.staging, scripted.baseline, scripted.probes) == {
+        "server_1": pytest.approx([3.0])
+    }
+
+
+def test_each_round_of_a_baseline_has_servers_of_its_own() -> None:
+    scripted = Scripted(server_1=[2.0, 3.0, 2.5])
+    recorded = guard.record(scripted.staging, name="test", load_before=0.1, probes=scripted.probes)
+    assert recorded.ratios == {"server_1": 2.5}
+    assert recorded.rounds == {"server_1": [2.0, 3.0, 2.5]}
+    assert scripted.started == guard.ROUNDS

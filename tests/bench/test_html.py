@@ -54,9 +54,43 @@ def test_any_figures_are_drawn_inside_of_the_plot(ours: list[float]) -> None:
 
 def test_the_page_needs_nothing_else_and_escapes_what_it_shows() -> None:
     page = html.page(written([1.0], [], errors=["<script>alert(1)</script>"]))
-    assert not re.search(r"<script|src=|href=|url\(|https?://", page)
+    assert not re.search(r"<script|src=|href=(?!.#)|url\(|https?://", page)
     assert "&lt;cpu&gt;" in page
     assert "cost &amp; more" in page
+
+
+def test_figures_are_written_beside_their_plot_with_the_ratio_and_what_is_allowed() -> None:
+    page = html.page(written([6.0], [2.0]))
+    assert "ours 6, relay 2, allowed ≤ 4, 3 times" in page
+
+
+def test_the_top_says_how_many_rows_pass_and_links_to_those_that_fail() -> None:
+    page = html.page(written([6.0], [2.0]))
+    assert "0 rows pass, 1 fail." in page
+    assert '<a href="#c">c: cost &amp; more</a>' in page
+    assert '<h2 id="c">' in page
+
+
+def test_a_limit_is_drawn_where_there_is_no_relay() -> None:
+    row = Row(key="x", title="commit", limit="bare")
+    rows = report.judge(Case(name="c", rows=(row,), measure=lambda *_: {}), {"ours": [{"x": 6, "bare": 2}]})
+    page = html.page(written([], [], rows=rows))
+    (plot,) = plots(page)
+    assert [text.text for text in plot.findall("text")][:2] == ["ours", "limit"]
+    assert "ours 6, limit 2, 3 times" in page
+
+
+def test_what_was_not_measured_is_said() -> None:
+    assert "<li>no history &lt;x&gt;</li>" in html.page(written([1.0], [], notes=["no history <x>"]))
+
+
+def test_the_relays_phases_stand_below_ours() -> None:
+    split = {"accept": 1.0, "checkpoint": 2.0}
+    page = html.page(written([1.0], [], phases={"c": [split]}, relay_phases={"c": [{"accept": 1.5}]}))
+    _, ours, relay = plots(page)
+    assert len(ours.findall("rect")) == 2
+    (bar,) = relay.findall("rect")
+    assert float(bar.attrib["width"]) == pytest.approx((800 - 8) / 2), "on one scale"
 
 
 def test_the_page_of_an_earlier_run_is_made_without_measuring(tmp_path: Path) -> None:

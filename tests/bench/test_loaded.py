@@ -7,7 +7,8 @@ import pytest
 
 from bench import loaded
 from bench.case import Bench, Effort
-from bench.loaded import Address, Floor, Foreign, address
+from bench.foreign import Address, Foreign, address
+from bench.loaded import Floor
 from bench.provider import Provider
 from bench.targets import Relay, Wakeful
 from storage.pool import Pool

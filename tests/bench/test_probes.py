@@ -25,6 +25,7 @@ def stage(ready: tuple[Wakeful, Bench]) -> Iterator[Stage]:
         relay.stop()
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
 def test_a_probe_gives_the_ratios_it_names(

@@ -9,7 +9,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from bench import load, targets
+from bench import load, phases, targets
 from bench.load import Job, Slot
 from bench.provider import Provider
 from bench.targets import Process, Relay, environment, free_port
@@ -61,6 +61,20 @@ async def test_a_stream_carries_each_token(relay: Relay, provider: Provider) -> 
     outcome = await asyncio.to_thread(load.run, job)
     targets.check(outcome)
     assert outcome.timings[0].tokens == 9
+
+
+async def test_it_tells_the_phases_of_its_messages_once(relay: Relay, provider: Provider) -> None:
+    (agent,) = await asyncio.to_thread(targets.create_agents, relay, 1, "fixed-t5-d40-g10")
+    for stream in (False, True):
+        asked = relay.message(agent, stream=stream)
+        await asyncio.to_thread(load.run, Job(port=relay.port, slots=[Slot([asked] * 3)]))
+        split = await asyncio.to_thread(phases.of_relay, relay)
+        assert split["runs"] == 3
+        assert split["first token"] >= 40
+        assert split["stream"] >= 30
+        assert 0 < split["accept"] < 40
+        assert 0 < split["checkpoint"] < 40
+    assert await asyncio.to_thread(phases.of_relay, relay) == {}
 
 
 async def test_history_goes_to_the_provider(relay: Relay, provider: Provider) -> None:

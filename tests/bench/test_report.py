@@ -56,9 +56,26 @@ def test_the_table_shows_every_row() -> None:
     assert all(word in shown for word in ("cost (ms)", "2 [1-3]", "≤ 4", "pass"))
 
 
+def test_a_limit_stands_where_there_is_no_relay_and_gives_the_ratio() -> None:
+    row = Row(key="x", title="commit", unit="ms", limit="bare")
+    seen = report.judge(
+        Case(name="c", rows=(row,), measure=lambda *_: {}), {"ours": [{"x": 6.0, "bare": 1.5}]}
+    )[0]
+    assert seen.passed is None
+    assert (seen.relay, seen.limit) == (None, report.Seen(1.5, 1.5, 1.5, [1.5]))
+    assert shown(seen)[1:4] == ["6", "1.5", "4"]
+    alone = judged(Row(key="x", title="p95", figure=50), ours=[25], relay=[])
+    assert shown(alone)[1:4] == ["25", "-", "0.5"]
+
+
+def shown(row: report.Judged) -> list[str]:
+    """The cells of a row of the table."""
+    return [str(next(iter(column.cells))) for column in report.table([row]).columns]
+
+
 @pytest.mark.parametrize(
-    ("value", "shown"),
+    ("value", "words"),
     [(0.0, "0.0"), (0.01234, "0.0123"), (1.0, "1"), (99.95, "100"), (1234.5, "1,234"), (1e-6, "1e-06")],
 )
-def test_numbers_have_three_digits(value: float, shown: str) -> None:
-    assert report.number(value) == shown
+def test_numbers_have_three_digits(value: float, words: str) -> None:
+    assert report.number(value) == words

@@ -31,6 +31,7 @@ def test_the_error_is_a_share_of_what_was_measured() -> None:
     assert found.demand.messages_per_second == 20
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_a_real_load_is_within_a_factor_of_the_model() -> None:
     """On a shared machine the error itself is no test; that nothing is left out or in another unit, is."""

@@ -3,13 +3,17 @@
 import asyncio
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench import arrivals
 from bench.case import Bench, Effort
 from bench.cases import load_first_token, load_history, load_messages
 from bench.doors import Door
-from bench.loaded import Floor, Foreign, address
+from bench.foreign import Foreign, HistoryError, address
+from bench.generator import Order
+from bench.levels import Level
+from bench.loaded import Floor
 from bench.provider import Provider
 from storage.pool import Pool
 from tests.gateway.rest.talking import talking
@@ -36,7 +40,7 @@ def test_so_many_streams_are_under_way_as_the_level_says(
 
 def quick(provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
     monkeypatch.setattr(load_first_token, "QUICK", (1, 8))
-    monkeypatch.setattr(load_first_token, "SECONDS", 1.0)
+    monkeypatch.setattr(load_first_token, "QUICK_SECONDS", 1.0)
     monkeypatch.setattr(load_messages, "QUICK", (1, 4))
     monkeypatch.setattr(load_messages, "CLOSED_S", 0.4)
     monkeypatch.setattr(load_messages, "OPEN_S", 0.5)
@@ -81,11 +85,75 @@ async def test_anyones_letta_server_is_measured_and_one_with_its_own_model_has_w
             bench.provider = elsewhere
             await asyncio.to_thread(load_history.measure, foreign, bench)
             await asyncio.to_thread(foreign.stop)
-    streams, steps = bench.levels[:-1], bench.levels[-1]
+    streams = [level for level in bench.levels if level.case == "load_first_token"]
+    steps = [level for level in bench.levels if level.case == "load_history"]
     assert streams
     for level in streams:
         assert level.first is not None
         assert level.first.p50 >= 99
         assert (level.first_added, level.gap_added) == (None, None)
-    assert (steps.case, steps.level, steps.failed) == ("load_history", 0, 0)
-    assert steps.whole_added is not None
+    assert [(step.level, step.failed) for step in steps] == [(0, 0), (100, 0)]
+    assert all(step.whole_added for step in steps)
+    assert bench.notes == []
+
+
+def test_a_history_that_cannot_be_made_is_said_and_longer_ones_are_not_tried(
+    provider_process: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, tried = quick(provider_process, tmp_path, monkeypatch), list[int]()
+
+    class Slow(Foreign):
+        def with_history(self, count: int, messages: int, **_: object) -> list[str]:
+            tried.append(messages)
+            raise HistoryError(f"{count * messages} messages would take a week")
+
+        def make(self, count: int, model: str, **_: object) -> list[str]:
+            return [f"line-{number}" for number in range(count)]
+
+        def wake(self, agents: object) -> None:
+            pass
+
+    monkeypatch.setattr(load_history, "QUICK", (0, 100, 1000))
+    url = f"letta=http://127.0.0.1:{provider_process.port}"
+    load_history.measure(Slow(address(url)), bench)
+    assert tried == [100]
+    *_, note = bench.notes
+    assert note.endswith("no history of 100 messages: 200 messages would take a week")
+
+
+def test_a_server_that_more_agents_only_make_slower_is_not_asked_by_more(
+    provider_process: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, asked = Bench(provider_process, tmp_path, Effort()), list[int]()
+    rates = {1: 100.0, 8: 400.0, 32: 390.0, 128: 150.0, 512: 10.0}
+
+    def measured(_: object, order: Order, level: int) -> Level:
+        asked.append(level)
+        return msgspec.structs.replace(LEVEL, level=level, rate=rates[level])
+
+    monkeypatch.setattr(load_messages, "_measure", measured)
+    figures = load_messages.measure(Floor(provider_process), bench)
+    assert asked[:5] == [1, 8, 32, 128, 8], "150 is less than half of 400: it collapsed; then the open loop"
+    assert figures["best_rest"] == 400
+
+
+LEVEL = Level(
+    case="c",
+    target="floor",
+    level=1,
+    loop="closed",
+    asked=None,
+    rate=1.0,
+    sent=10,
+    failed=0,
+    failures={},
+    late=False,
+    cpu_s=0.0,
+    lateness=None,
+    first=None,
+    whole=None,
+    gap=None,
+    first_added=None,
+    whole_added=None,
+    gap_added=None,
+)

@@ -14,6 +14,7 @@ SANE = {"ms": (-500, 60_000), "µs": (-5_000, 20_000), "KiB": (-200, 2_000), "s"
 UNMEASURED = set(search.SIZES) - set(search.QUICK_SIZES)  # the larger sizes take minutes
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", PARTS, ids=lambda case: case.name)
 def test_a_case_fills_its_rows_in_their_units(case: Case, ready: tuple[Wakeful, Bench]) -> None:
@@ -30,6 +31,9 @@ def test_a_case_fills_its_rows_in_their_units(case: Case, ready: tuple[Wakeful, 
     if case.name == "checkpoint":
         assert figures["batch_1"] == figures["most_1"] == 1, "one agent shares its commits with nobody"
         assert figures["batch_128"] > 1, "many agents share them"
+        assert figures["accept_batch_1"] == figures["accept_most_1"] == 1
+        assert figures["accept_batch_128"] > 1, "commands that come together are accepted together"
+        assert figures["accept_p50_1"] > figures["bare"] / 10
     if case.name == "cold":
         assert figures["cold_10000"] > figures["hot_10000"]
 

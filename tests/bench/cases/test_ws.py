@@ -20,6 +20,7 @@ UNITS = {
 SANE = {"ms": (0.01, 5_000), "µs": (-200, 5_000), "KiB": (0.5, 500), "MiB": (-1, 20), "": (0, 100_000)}
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in UNITS], ids=lambda case: case.name)
 def test_a_case_fills_its_rows_in_their_units(case: Case, ready: tuple[Wakeful, Bench]) -> None:

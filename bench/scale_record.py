@@ -1,0 +1,57 @@
+"""Records the costs that tests of the model of scaling read, measured on a machine that does nothing else."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench import costs, measure
+from bench.costs import NEEDED, FitError
+
+RECORDED = measure.ROOT / "tests" / "data" / "bench_costs.json"
+QUIET_LOAD = 0.5  # a load average above this means that costs come out too high
+KEPT = (  # of a report: what the costs are fitted to, and what says where they come from
+    "machine",
+    "settings",
+    "started_at",
+    "seconds",
+    "load_before",
+    "calibration_ms",
+    "figures",
+)
+
+
+def record(path: Path, *, anyway: bool = False) -> None:
+    """Measure the cases that costs need, and write their figures to a file once they are all there.
+
+    Raises:
+        FitError: Something else runs on this machine (unless `anyway`), or figures are missing.
+    """
+    if (load := os.getloadavg()[0]) > QUIET_LOAD and not anyway:
+        raise FitError(
+            f"load average {load:.1f}: something else runs here, and costs would come out too high; "
+            f"wait until it is below {QUIET_LOAD:g}, or say --anyway"
+        )
+    with tempfile.TemporaryDirectory(prefix="wakeful-scale-") as folder:
+        only = [word for case in NEEDED for word in ("--only", case)]
+        command = [sys.executable, "-m", "bench", "--targets", "ours", *only, "--out", folder]
+        subprocess.run(command, cwd=measure.ROOT, check=False)  # it fails where a row does: no matter here
+        written = sorted(Path(folder).glob("bench-*.json"))
+        if not written:
+            raise FitError("the bench wrote no JSON; what it printed says why")
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(kept(written[-1].read_bytes())), indent=1))
+
+
+def kept(report: bytes) -> dict[str, Any]:
+    """Return the part of a report that is recorded.
+
+    Raises:
+        FitError: Figures are missing.
+    """
+    costs.fit(costs.read(report))
+    whole = msgspec.json.decode(report, type=dict[str, Any])
+    return {name: whole[name] for name in KEPT if name in whole}
