@@ -282,9 +282,7 @@ _BY_NOUN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("/v1/runs", _RUN_ROWS, ("DELETE /{id}",)),
     ("/v1/steps", _TRACES, ("PATCH /{id}/transaction/{id}",)),
     ("/v1/agents/messages/search", "it moved. Use client.messages.search", ("POST /",)),
-    ("/v1/tools/add-base-tools", "they are there from the start. See client.tools.list", ("POST /",)),
     ("/v1/conversations", _FORK, ("POST /{id}/fork client.conversations.fork",)),
-    ("/v1/chat/completions", _COMPLETIONS, ("POST /",)),
     ("/v1/voice-beta", _COMPLETIONS, ("POST /{id}/chat/completions",)),
     ("/v1/agents/{id}/generate", _COMPLETIONS, ("POST /",)),
 )

@@ -1,6 +1,5 @@
 """Answers with what a run says: as one body when it is over, or as a stream while it lasts."""
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
@@ -11,11 +10,12 @@ from starlette.responses import Response
 
 from actors import clock
 from actors.channels import Hand
-from actors.errors import ActorError, LogTrimmedError, ModelError
+from actors.errors import LogTrimmedError, ModelError
 from actors.events import Event, Logged, MessageCommitted, RunFinished
 from actors.host import Host
-from gateway import app, errors
+from gateway import app, endings, errors
 from gateway.app import Context
+from gateway.endings import Ending
 from gateway.letta import messages as letta_messages
 from gateway.letta import speech as letta_speech
 from gateway.letta import stream as letta_stream
@@ -26,11 +26,8 @@ from gateway.letta.stream import Mode, Reducer
 from gateway.reducing import Reducing
 from gateway.sse import Direct, EventStream
 from storage import messages, runs
-from storage.errors import StorageError
 from storage.pool import connection
 from storage.records import Message, Run, RunError
-
-log = logging.getLogger("wakeful.gateway")
 
 ANSWER_SECONDS = 3600.0  # a client waits no longer than this for one body; the run itself goes on
 WAKE_SECONDS = 60.0  # how long a run of an earlier process may take to be picked up again
@@ -166,12 +163,20 @@ async def _outcome(host: Host, run: Following) -> tuple[list[Message], RunFinish
     said: dict[str, Message] = {}
     async with aclosing(follow(host, run, _pass_over)) as batches:
         async for batch in batches:
-            for logged in batch:
-                if isinstance(logged.event, MessageCommitted):
-                    said[logged.event.message.id] = logged.event.message
-                elif isinstance(logged.event, RunFinished):
-                    return list(said.values()), logged.event
+            if (end := _hear(batch, said)) is not None:
+                return list(said.values()), end
     raise LogTrimmedError(run.run_id)
+
+
+def _hear(batch: list[Logged], said: dict[str, Message]) -> RunFinished | None:
+    """Take a batch's messages into `said`, by their ids; return the run's end where the batch has it."""
+    for logged in batch:
+        event = logged.event
+        if isinstance(event, MessageCommitted):
+            said[event.message.id] = event.message
+        elif isinstance(event, RunFinished):
+            return event
+    return None
 
 
 def _pass_over(_: Event) -> bool:
@@ -199,7 +204,7 @@ def stream(ctx: Context, run: Following, mode: Mode, *, pings: bool) -> EventStr
         return reducer.ping(clock.now())
 
     def give_up() -> bytes:
-        return reducer.broken_off(RunError("stream_incomplete", "the run said nothing for too long"))
+        return reducer.broken_off(endings.SILENT)
 
     direct = Direct()
     return EventStream(
@@ -217,20 +222,13 @@ async def _chunks(
     """Yield the stream's events. After its first byte a failure can only be told in the stream itself."""
     if pings:
         yield [reducer.ping(clock.now())]
-    try:
-        async with aclosing(follow(host, run, hand_to(reducer, direct))) as batches:
-            async for batch in batches:
-                if chunks := reducer.feed(batch):
-                    yield chunks
-        error = RunError("stream_incomplete", "the stream ended before the run did")
-    except (ActorError, StorageError) as failure:
-        found = errors.find(failure)
-        error = RunError("stream_incomplete", "the stream broke off; the run goes on", found.message)
-    except Exception:  # the outermost boundary of a response that has begun: its client must be told
-        log.exception("stream failed", extra={"run_id": run.run_id})
-        error = RunError("internal_error", errors.UNKNOWN)
+    ending = Ending(run.run_id)
+    async with ending, aclosing(follow(host, run, hand_to(reducer, direct))) as batches:
+        async for batch in batches:
+            if chunks := reducer.feed(batch):
+                yield chunks
     if not reducer.finished:
-        yield [reducer.broken_off(error)]
+        yield [reducer.broken_off(ending.error)]
 
 
 def hand_to(reducer: Reducing, direct: Direct) -> Hand:

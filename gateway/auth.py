@@ -32,6 +32,8 @@ _ORIGIN = re.compile(rb"https?://(.+)", re.IGNORECASE)
 _JSON = re.compile(rb'\s*application/json\s*(?:;\s*charset\s*=\s*"?utf-?8"?\s*)?', re.IGNORECASE)
 # Headers that no web page can add to a form, nor to a request of another origin without being asked about.
 _UNFORGED = frozenset((b"x-requested-with", b"x-stainless-package-version"))
+# Headers that only browsers send.
+_BROWSERS = frozenset((b"origin", b"referer", b"sec-fetch-site", b"sec-fetch-mode"))
 _SINGLE = frozenset((b"authorization", b"x-bare-password", b"host", b"origin", b"user_id", b"content-type"))
 
 
@@ -168,12 +170,26 @@ def _refuse_web_pages(headers: dict[bytes, bytes], *, forms: bool) -> None:
     has_body = headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
     kind = headers.get(b"content-type")
     if forms and kind is not None and kind.lower().startswith(b"multipart/form-data"):
-        # What a web page can send as well, but not with a header of its own choice.
-        if not _UNFORGED & headers.keys():
-            raise UnsupportedMediaError("a form needs the header X-Requested-With on a server without a key")
+        # What a web page can send as well, but neither with a header of its own choice nor in disguise.
+        if not _UNFORGED & headers.keys() and _from_browser(headers):
+            raise UnsupportedMediaError(
+                "a browser's form needs the header X-Requested-With on a server without a key"
+            )
         return
+    if kind is None and not _from_browser(headers):
+        return  # a script that does not say what it sends, which is read as JSON or refused
     if has_body and kind != b"application/json" and (kind is None or _JSON.fullmatch(kind) is None):
         raise UnsupportedMediaError("the body must be application/json in UTF-8")
+
+
+def _from_browser(headers: dict[bytes, bytes]) -> bool:
+    """Return whether a browser may have sent this; curl and programs are told from it by what they lack.
+
+    Every browser names itself Mozilla, and where a page's script may change that at all, the server is asked
+    first (`User-Agent` is no CORS-safelisted header: Fetch, 2.2.2).
+    """
+    agent = headers.get(b"user-agent", b"").lstrip()[:7].lower()
+    return agent == b"mozilla" or not _BROWSERS.isdisjoint(headers)
 
 
 def _acting_for(caller: Caller, user: bytes) -> Caller:

@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from gateway.config import Settings
 from storage import datadir, embedded, migrate
+from storage.dsn import address
 from storage.embedded import Embedded
-from storage.pool import address
 
 if TYPE_CHECKING:
     from rich.progress import Progress

@@ -172,6 +172,20 @@ def _not_found(error: storage.NotFoundError) -> Answer:
     return Answer(status=404, kind="not_found", message=known)
 
 
+def _unknown_tools(error: storage.UnknownToolsError) -> Answer:
+    # In the words of Letta's server, by which its clients know that they can go on without these tools.
+    missing = (("name", error.names, "/tools"), ("id", error.ids, "/tool_ids"))
+    by, keys, param = next((m for m in missing if m[1]), missing[0])
+    listed = ", ".join(repr(key) for key in keys)
+    return Answer(
+        status=400,
+        kind="invalid_argument",
+        message=f"Tools not found by {by}: {{{listed}}}. client.tools.list has what there is; tools of "
+        "your own are sent as client_tools with a message",
+        param=param,
+    )
+
+
 def _conflict(error: storage.ConflictError) -> Answer:
     text = CONSTRAINTS.get(error.constraint or "", "CONFLICT: another row stands in the way of this write")
     if error.constraint is None:
@@ -267,6 +281,7 @@ TABLE: dict[type[Exception], Callable[[Any], Answer]] = {
     ),
     SlowBodyError: _said(408, "timeout", close=True),
     storage.NotFoundError: _not_found,
+    storage.UnknownToolsError: _unknown_tools,
     storage.KeyReusedError: lambda e: Answer(
         status=409,
         kind="idempotency_key_reused",

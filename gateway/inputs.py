@@ -7,7 +7,7 @@ from typing import Annotated, Literal, cast, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from actors.commands import Decision, InputMessage, InputRole, SendMessages, WhenBusy
+from actors.commands import ClientSkill, Decision, InputMessage, InputRole, SendMessages, WhenBusy
 from gateway import decisions, images
 from gateway.decisions import DecisionIn
 from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
@@ -18,6 +18,8 @@ MAX_STEPS = 1_000_000
 MAX_MESSAGES = 1000
 MAX_OTID_CHARS = 256
 MAX_NAME_CHARS = 256
+MAX_SKILLS = 512
+MAX_SKILL_NAME_CHARS = 4096  # of a name or a location, which may be a path
 
 Content = tuple[TextPart | ImagePart, ...]
 
@@ -62,7 +64,7 @@ class SendRequest(Struct, frozen=True, kw_only=True):
     override_system: str | None = None
     system: str | None = None
     client_tools: tuple[JsonObject, ...] | None = None
-    client_skills: tuple[JsonObject, ...] | None = None
+    client_skills: tuple[ClientSkill, ...] | None = None
     include_compaction_messages: bool = False
     return_logprobs: bool = False
     top_logprobs: int | None = None
@@ -104,7 +106,6 @@ def check_options(request: SendRequest, *, streaming: bool) -> None:
             if given:
                 raise InvalidRequestError(f"{name} is only possible with streaming=true", param=f"/{name}")
     for name, used in (
-        ("client_skills", request.client_skills),
         ("return_logprobs", request.return_logprobs),
         ("top_logprobs", request.top_logprobs),
         ("return_token_ids", request.return_token_ids),
@@ -256,6 +257,7 @@ def command_of(
         approvals=answers,
         approvals_otid=_answer_otid(request),
         client_tools=decisions.client_tools(request.client_tools),
+        client_skills=_skills(request.client_skills or ()),
         max_steps=request.max_steps,
         when_busy="queue" if answers else busy,
         background=request.background or run_type.endswith("async"),
@@ -279,6 +281,25 @@ def hash_of(agent_id: str, command: SendMessages) -> bytes:
         command, when_busy="queue", background=False, callback_url=None, request_config={}
     )
     return sha256(agent_id.encode() + b"\n" + msgspec.json.encode(same)).digest()
+
+
+def _skills(given: tuple[ClientSkill, ...]) -> tuple[ClientSkill, ...]:
+    """Return the skills as they came, if they are not too many or too long."""
+    if len(given) > MAX_SKILLS:
+        raise InvalidRequestError(f"at most {MAX_SKILLS} skills may be offered", param="/client_skills")
+    for place, skill in enumerate(given):
+        for name, text in (("name", skill.name), ("location", skill.location)):
+            if not 0 < len(text) <= MAX_SKILL_NAME_CHARS:
+                raise InvalidRequestError(
+                    f"the {name} of a skill has 1 to {MAX_SKILL_NAME_CHARS} characters",
+                    param=f"/client_skills/{place}/{name}",
+                )
+        if len(skill.description) > decisions.MAX_DESCRIPTION_CHARS:
+            raise InvalidRequestError(
+                f"a description has at most {decisions.MAX_DESCRIPTION_CHARS} characters",
+                param=f"/client_skills/{place}/description",
+            )
+    return given
 
 
 def _answer_otid(request: SendRequest) -> str | None:

@@ -11,11 +11,12 @@ from msgspec import Struct
 
 from actors.commands import Decision, InputMessage, Receipt, SendMessages
 from actors.host import Host
-from gateway import deliveries, inputs
+from gateway import decisions, deliveries, inputs
 from gateway.auth import Caller
 from gateway.decisions import MAX_ID_CHARS, MAX_REASON_CHARS
 from gateway.deliveries import ACCEPT_SECONDS
 from gateway.errors import BadArgumentError, InvalidRequestError, WrongStateError
+from gateway.inputs import Content
 from storage import inbox, pending
 from storage.errors import KeyReusedError
 from storage.pending_records import PendingRequest
@@ -29,13 +30,14 @@ CANCELLED = "The user cancelled the request."
 class Payload(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What is said to an interrupt: a decision (`approved`), or the result of a call that the client ran.
 
-    `editedArgs` replace the arguments that the model wrote; `reason` tells the model why not.
+    `editedArgs` replace the arguments that the model wrote; `reason` tells the model why not. A result is
+    text, or parts (text and images) as REST takes them.
     """
 
     approved: bool | None = None
     edited_args: JsonObject | None = None
     reason: str | None = None
-    content: str | None = None
+    content: str | Content | None = None
     status: Literal["success", "error"] = "success"
 
 
@@ -76,7 +78,8 @@ def _decision(one: Resume, at: str) -> Decision:
             raise InvalidRequestError(
                 "give approved, or the content of a result, not both", param=f"{at}/payload"
             )
-        return ToolReturnPart(one.interrupt_id, "", payload.status, payload.content)
+        text, images = decisions.returned(payload.content, f"{at}/payload/content")
+        return ToolReturnPart(one.interrupt_id, "", payload.status, text, images=images)
     if payload.approved is None:
         raise InvalidRequestError(
             "say approved: true or false, or give the content of a result", param=f"{at}/payload/approved"

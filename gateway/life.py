@@ -71,15 +71,15 @@ class Life:
         loop.set_exception_handler(logs.on_loop_error)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
-        pools: tuple[Pool, Pool] | None = None
+        pools: list[Pool] = []
         try:
             with self._starting:
-                pools = await self._open()
-            return STOPPED if pools is None else await self._serve(*pools, sockets)
+                await self._open(pools)
+            return STOPPED if self._starting.cancelled_caught else await self._serve(*pools, sockets=sockets)
         finally:
             with anyio.move_on_after(CLOSE_SECONDS, shield=True):
                 await self._catalog.aclose()
-                for pool in pools or ():
+                for pool in pools:
                     await pool.close()
 
     def _signalled(self, number: signal.Signals) -> None:
@@ -89,27 +89,27 @@ class Life:
         self._told.set()
         self._starting.cancel()
 
-    async def _open(self) -> tuple[Pool, Pool]:
+    async def _open(self, pools: list[Pool]) -> None:
+        """Open the pool of requests, that of commits and that of the lease, in this order."""
         with Migrating() as progress:
             await migrate.migrate(self._database.dsn, progress=progress)
         with anyio.fail_after(START_SECONDS):
-            pool = await open_pool(self._database.dsn)
-            try:
-                async with connection(pool) as conn:
-                    await tools.seed(conn, BUILTIN.values())
-                commit_pool = await open_lookup_pool(self._database.dsn, size=COMMIT_CONNECTIONS)
-            except BaseException:
-                pool.terminate()
-                raise
-        return pool, commit_pool
+            pools.append(await open_pool(self._database.dsn))
+            async with connection(pools[0]) as conn:
+                await tools.seed(conn, BUILTIN.values())
+            pools.append(await open_lookup_pool(self._database.dsn, size=COMMIT_CONNECTIONS))
+            pools.append(await open_pool(self._database.dsn, size=1))
 
-    async def _serve(self, pool: Pool, commit_pool: Pool, sockets: list[socket.socket]) -> int:
+    async def _serve(
+        self, pool: Pool, commit_pool: Pool, lease_pool: Pool, *, sockets: list[socket.socket]
+    ) -> int:
         chosen = {name: getattr(self._settings, name) for name in HostSettings.__struct_fields__}
         host = Host(
             pool,
             self._catalog,
             name=self._name,
             commit_pool=commit_pool,
+            lease_pool=lease_pool,
             settings=HostSettings(**chosen),
         )
         callbacks.install(host, self._settings)

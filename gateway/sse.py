@@ -44,27 +44,32 @@ class Writer(Protocol):
 
 
 class Direct:
-    """A source's short way to its client: past the task that sends, while that waits for the source."""
+    """A source's short way to its client: past the task that sends, while that waits for the source.
 
-    __slots__ = ("_writer", "said_at")
+    `ready` says whether `write` may be called now.
+    """
+
+    __slots__ = ("_writer", "ready", "said_at")
 
     def __init__(self) -> None:
         self._writer: Writer | None = None
+        self.ready: Callable[[], bool] = _never
         self.said_at = 0.0
 
     def lead_to(self, writer: Writer | None) -> None:
         """Say where it leads; nowhere on servers that offer no such thing."""
         self._writer = writer
-
-    def ready(self) -> bool:
-        """Say whether `write` may be called now."""
-        return self._writer is not None and self._writer.ready()
+        self.ready = _never if writer is None else writer.ready
 
     def write(self, body: bytes) -> None:
         """Send whole events. Only while it is ready."""
         assert self._writer is not None
         self._writer.write(body)
         self.said_at = clock.monotonic()
+
+
+def _never() -> bool:
+    return False
 
 
 class EventStream(Response):

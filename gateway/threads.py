@@ -11,10 +11,12 @@ from gateway.app import Context
 from gateway.decode import UUID4
 from gateway.errors import InvalidRequestError
 from storage import conversations, runs
+from storage import standing as stored_standing
 from storage.errors import ConflictError, NotFoundError
 from storage.keyset import Page
 from storage.pool import connection
 from storage.records import Conversation, Run
+from storage.standing import Standing
 
 MAX_THREAD_ID_CHARS = 256
 DEFAULT = "default"
@@ -80,16 +82,31 @@ async def open_(ctx: Context, agent_id: str, thread_id: str) -> Conversation:
         return await conversations.get(conn, wanted, organization_id=ctx.caller.organization_id)
 
 
-async def heard(ctx: Context, conversation: Conversation, otids: Sequence[str]) -> dict[str, str]:
-    """Return the runs of those messages that a conversation has, or has accepted, by their otid.
+async def standing(
+    ctx: Context, agent_id: str, thread_id: str, *, otids: Sequence[str], key: str | None = None
+) -> Standing:
+    """Return how the conversation of a thread stands, opened where this is the first that is said in it.
 
-    Only its recent messages are looked at: ask for the last ones of a client's list.
+    Only its recent messages are looked at for `otids`: ask for the last ones of a client's list.
+
+    Raises:
+        As `open_`.
     """
-    if not otids:
-        return {}
+    ctx.caller.require_agent(agent_id)
+    wanted = conversation_id(agent_id, thread_id)
+    known = await _standing(ctx, wanted, otids, key)
+    if known is None:
+        await open_(ctx, agent_id, thread_id)
+        known = await _standing(ctx, wanted, otids, key)
+    if known is None or known.conversation.agent_id != agent_id:
+        raise NotFoundError("conversation", wanted)
+    return known
+
+
+async def _standing(ctx: Context, wanted: str, otids: Sequence[str], key: str | None) -> Standing | None:
     async with connection(ctx.host.pool) as conn:
-        return await runs.by_otids(
-            conn, agent_id=conversation.agent_id, conversation_id=conversation.id, otids=otids
+        return await stored_standing.of(
+            conn, wanted, organization_id=ctx.caller.organization_id, otids=otids, key=key
         )
 
 

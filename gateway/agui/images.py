@@ -206,19 +206,14 @@ def _tool_call_ended(event: ToolCallEnded, _: str) -> bytes:
 
 
 def _tool_returned(event: ToolReturned, _: str) -> bytes:
-    return tool_result(event.call_id, event.text, failed=event.status == "error")
-
-
-def tool_result(call_id: str, text: str, *, failed: bool) -> bytes:
-    """Return a call's result."""
     returned: JsonObject = {
         "type": "TOOL_CALL_RESULT",
-        "messageId": result_id(call_id),
-        "toolCallId": call_id,
-        "content": text,
+        "messageId": result_id(event.call_id),
+        "toolCallId": event.call_id,
+        "content": agui_messages.result_content(event.text, event.images),
         "role": "tool",
     }
-    if failed:
+    if event.status == "error":
         returned["metadata"] = {"wakeful": {"status": "error"}}
     return _encode(returned)
 

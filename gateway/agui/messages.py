@@ -127,6 +127,11 @@ def _content(content: Sequence[Part]) -> str | list[JsonObject]:
     return shown
 
 
+def result_content(text: str, images: Sequence[ImagePart]) -> str | list[JsonObject]:
+    """Return what came of a call: its text, or where it holds images the parts that it is made of."""
+    return _content((*([TextPart(text)] if text else []), *images)) if images else text
+
+
 def _source(source: JsonObject) -> JsonObject:
     """Return where an image is, in AG-UI's words for Letta's."""
     match source.get("type"):
@@ -147,7 +152,7 @@ def _result(part: ToolReturnPart) -> JsonObject:
         "id": result_id(part.tool_call_id),
         "role": "tool",
         "toolCallId": part.tool_call_id,
-        "content": part.text,
+        "content": result_content(part.text, part.shown),
     }
     if part.status == "error":
         shown["error"] = part.text

@@ -40,6 +40,7 @@ from gateway.agui import state as agui_state
 from gateway.agui.messages import reasoning_id, result_id
 from gateway.agui.state import Memory, MemoryEvent
 from gateway.letta import messages as letta_messages
+from gateway.withdrawn import withdrawn
 from storage.records import JsonObject, Message, ToolCallPart, ToolReturnPart
 
 SNAPSHOT_BYTES = 1024 * 1024  # of the messages in one snapshot; or one that is larger
@@ -180,13 +181,16 @@ class Projection:
 
         What comes after this place comes as events: a message is never in both. Of a long conversation it
         is the newest part, from a message of the user on; its metadata says so, and where the rest is.
+        Of an answer that was given anew the last one is shown.
         """
         stored, self._history = self._history, None
         if stored is None:
             return
         first = min((m.position for m in stored if m.run_id in self._runs), default=None)
         before = [m for m in stored if m.id in self._committed or first is None or m.position < first]
-        told = [(m, one) for m in before for one in agui_messages.show(m, thoughts=self._thoughts)]
+        gone = withdrawn(before)
+        stays = (message for message in before if message.id not in gone)
+        told = [(m, one) for m in stays for one in agui_messages.show(m, thoughts=self._thoughts)]
         known = {one["id"] for _, one in told}
         shown = [one for _, one in told]
         shown += [
@@ -282,7 +286,7 @@ class Projection:
         for part in message.content:
             if isinstance(part, ToolReturnPart) and result_id(part.tool_call_id) not in self._told:
                 returned = ToolReturned(
-                    message.run_id or "", part.tool_call_id, part.name, part.status, part.text
+                    message.run_id or "", part.tool_call_id, part.name, part.status, part.text, part.shown
                 )
                 self._tool_returned(returned, out)
 

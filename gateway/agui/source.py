@@ -1,7 +1,8 @@
 """A run's events for an AG-UI stream: from the log, at places that stay, or rebuilt from what is stored."""
 
+import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -11,6 +12,7 @@ from actors.channels import Channel
 from actors.commands import InputMessage
 from actors.errors import LogTrimmedError
 from actors.events import Event, MessageCommitted, QueueChanged, RunFinished, RunStarted, RunSteered
+from actors.frozen import DELTAS
 from actors.host import Host
 from gateway.agui import images as agui
 from gateway.answers import Following, Waking
@@ -44,6 +46,7 @@ class Place(Struct, frozen=True):
 
 
 Placed = tuple[Place | None, Event]
+Hand = Callable[[Place, Event], bool]  # takes a delta at once, or says that it cannot
 
 
 def cursor(text: str) -> Place:
@@ -58,8 +61,10 @@ def cursor(text: str) -> Place:
     return Place(match[1] or "", int(match[2]), WHOLE if match[3] is None else int(match[3]))
 
 
-async def events(host: Host, run: Following) -> AsyncGenerator[list[Placed], None]:
+async def events(host: Host, run: Following, hand: Hand | None = None) -> AsyncGenerator[list[Placed], None]:
     """Yield a run's events from its first to its end, from the log or from what is stored.
+
+    Deltas that `hand` takes the moment they are said are not yielded.
 
     Raises:
         LogTrimmedError: The run is not over, but nothing in this process works on it.
@@ -70,7 +75,7 @@ async def events(host: Host, run: Following) -> AsyncGenerator[list[Placed], Non
     while found is None:
         channel = host.logs.channel(run.conversation_id, run.agent_id)
         try:
-            async with aclosing(logged(channel, run.run_id)) as batches:
+            async with aclosing(logged(channel, run.run_id, hand)) as batches:
                 async for batch in batches:
                     yield [(Place(channel.epoch, offset), event) for offset, event in batch]
             return
@@ -79,8 +84,12 @@ async def events(host: Host, run: Following) -> AsyncGenerator[list[Placed], Non
     yield [(None, event) for event in await read(host, found)]
 
 
-async def logged(channel: Channel, run_id: str) -> AsyncGenerator[list[tuple[int, Event]], None]:
+async def logged(
+    channel: Channel, run_id: str, hand: Hand | None = None
+) -> AsyncGenerator[list[tuple[int, Event]], None]:
     """Yield a run's events in batches as `Channel.follow` does, and besides what happens to memory.
+
+    A delta that `hand` takes the moment it is said, while nothing else is due, is not yielded.
 
     Raises:
         LogTrimmedError: The run's events are not, or no longer, in memory.
@@ -93,7 +102,10 @@ async def logged(channel: Channel, run_id: str) -> AsyncGenerator[list[tuple[int
     following, begun = run_id, False
     while True:
         if at >= channel.next:
-            await channel.wait()
+            if hand is None:
+                await channel.wait()
+            else:
+                at = await _hand_over(channel, following, hand)
             continue
         first, events = channel.read(at)
         if first > at and channel.find(following) is None and following not in channel.expected:
@@ -113,6 +125,27 @@ async def logged(channel: Channel, run_id: str) -> AsyncGenerator[list[tuple[int
         at = first + len(events)
         if batch:
             yield batch
+
+
+async def _hand_over(channel: Channel, following: str, hand: Hand) -> int:
+    """Offer what is said from now on; return the offset of the first event that was due and not taken."""
+    refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def offer(_: Channel, offset: int, event: Event) -> None:
+        if refused.done() or not (event.run_id == following or _beside(event, following)):
+            return
+        try:
+            taken = isinstance(event, DELTAS) and hand(Place(channel.epoch, offset), event)
+        except Exception:  # noqa: BLE001 - whoever speaks has no part in it: the follower meets it again
+            taken = False
+        if not taken:
+            refused.set_result(offset)
+
+    stop = channel.listen(offer)
+    try:
+        return await refused
+    finally:
+        stop()
 
 
 def _beside(event: Event, following: str) -> bool:

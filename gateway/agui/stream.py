@@ -1,29 +1,27 @@
 """The AG-UI event stream of a run: followed in the log, rebuilt from storage, taken up where it was left."""
 
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from msgspec import Struct
 
 from actors.channels import Channel
-from actors.errors import ActorError, LogTrimmedError
+from actors.errors import LogTrimmedError
 from actors.events import Event, RunFinished, RunStarted, RunSteered
 from actors.host import Host
-from gateway import errors, expiring
+from gateway import endings, expiring
 from gateway.agui import source
 from gateway.agui.projection import Ids, Projection
 from gateway.agui.source import WHOLE, Place
 from gateway.answers import Following
+from gateway.endings import Ending
 from gateway.feeds import agent_state
-from gateway.sse import EventStream
+from gateway.sse import Direct, EventStream
 from storage import agents, messages
-from storage.errors import StorageError
+from storage.agents import Profile
 from storage.pending_records import PendingRequest
 from storage.pool import connection
 from storage.records import JsonObject, Message, Run
-
-log = logging.getLogger("wakeful.gateway")
 
 KEEPALIVE_SECONDS = 15.0
 HISTORY_MESSAGES = 1000  # the newest ones of a longer conversation are shown; `history` has the others
@@ -54,19 +52,22 @@ def response(host: Host, stream: Stream) -> EventStream:
         resuming=stream.after is not None,
     )
 
+    direct = Direct()
+
     def broken_off(message: str, code: str) -> bytes:
         return b"".join(_frame(one) for one in projection.broken_off(message, code))
 
     return EventStream(
         expiring.until(
-            _chunks(host, stream, projection),
+            _chunks(host, stream, projection, direct),
             stream.expires_at,
             last=lambda: b"" if projection.finished else broken_off(expiring.MESSAGE, expiring.CODE),
         ),
         ping=lambda: KEEPALIVE,
         ping_seconds=KEEPALIVE_SECONDS,
-        give_up=lambda: broken_off("the run said nothing for too long", "stream_incomplete"),
+        give_up=lambda: broken_off(endings.SILENT.message, endings.SILENT.type),
         headers=((b"x-wakeful-run-id", stream.run.run_id.encode()),),
+        direct=direct,
     )
 
 
@@ -120,21 +121,32 @@ def _channel(host: Host, run: Following) -> Channel:
 # --- chunks ---------------------------------------------------------------------------------------
 
 
-async def _chunks(host: Host, stream: Stream, projection: Projection) -> AsyncGenerator[list[bytes], None]:
+async def _chunks(
+    host: Host, stream: Stream, projection: Projection, direct: Direct
+) -> AsyncGenerator[list[bytes], None]:
     """Yield the stream's events. After its first byte a failure can only be told in the stream itself."""
-    try:
-        async with aclosing(source.events(host, stream.run)) as batches:
-            async for batch in batches:
-                if out := await _projected(host, stream, projection, batch):
-                    yield out
-        message, code = "the stream ended before the run did", "stream_incomplete"
-    except (ActorError, StorageError) as failure:
-        message, code = errors.find(failure).message, "stream_incomplete"
-    except Exception:  # the outermost boundary of a response that has begun: its client must be told
-        log.exception("stream failed", extra={"run_id": stream.run.run_id})
-        message, code = errors.UNKNOWN, "internal_error"
+    hand = _hand_to(projection, direct, stream.after)
+    ending = Ending(stream.run.run_id)
+    async with ending, aclosing(source.events(host, stream.run, hand)) as batches:
+        async for batch in batches:
+            if out := await _projected(host, stream, projection, batch):
+                yield out
     if not projection.finished:
-        yield [_frame(one) for one in projection.broken_off(message, code)]
+        error = ending.error
+        yield [_frame(one) for one in projection.broken_off(error.detail or error.message, error.type)]
+
+
+def _hand_to(projection: Projection, direct: Direct, after: Place | None) -> source.Hand:
+    """Return what writes a delta `direct` where that is possible, which saves it a switch of tasks."""
+
+    def hand(place: Place, event: Event) -> bool:
+        if not direct.ready():
+            return False
+        if frames := _frames(projection.feed(event), place, after):
+            direct.write(b"".join(frames))
+        return True
+
+    return hand
 
 
 async def _projected(
@@ -185,19 +197,22 @@ async def _history(host: Host, conversation_id: str) -> list[Message]:
 
 
 async def _state(host: Host, stream: Stream) -> JsonObject:
-    async with connection(host.pool) as conn:
-        profile = await agents.get(
-            conn,
-            stream.run.agent_id,
-            organization_id=stream.run.organization_id,
-            relations=frozenset({"blocks"}),
-        )
+    """Return the agent's state: of one that is alive from hot memory, which is what is stored."""
+    actor = host.alive(stream.run.agent_id)
+    if actor is not None:
+        agent, blocks = actor.agent, actor.block_list()
+    else:
+        profile = await _profile(host, stream.run)
+        agent, blocks = profile.agent, profile.blocks
     state = agent_state.document(
-        profile.blocks,
-        None,
-        window=profile.agent.settings.context_window_tokens,
-        status="running",
-        queue=0,
+        blocks, None, window=agent.settings.context_window_tokens, status="running", queue=0
     )
     del state["queue"]  # of the agent, not of this stream, which would not tell its changes
     return state if stream.thoughts else agent_state.without_memory(state)
+
+
+async def _profile(host: Host, run: Following) -> Profile:
+    async with connection(host.pool) as conn:
+        return await agents.get(
+            conn, run.agent_id, organization_id=run.organization_id, relations=frozenset({"blocks"})
+        )

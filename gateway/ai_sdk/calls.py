@@ -1,12 +1,12 @@
 """The calls of one AI SDK stream: what was shown of each, and the chunk that comes next. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from gateway.ai_sdk import parts
-from storage.records import ApprovalPart, ToolReturnPart, ToolStatus
+from storage.records import ApprovalPart, ImagePart, ToolReturnPart, ToolStatus
 
 _encode = msgspec.json.Encoder().encode
 
@@ -123,10 +123,18 @@ class Calls:
 
     def committed(self, result: ToolReturnPart, out: list[bytes]) -> None:
         """Show the result of a call as it stands in the history."""
-        self.returned(result.tool_call_id, result.status, result.text, out)
+        self.returned(result.tool_call_id, result.status, result.text, out, images=result.shown)
         self._unsure.discard(result.tool_call_id)
 
-    def returned(self, call_id: str, status: ToolStatus, text: str, out: list[bytes]) -> None:
+    def returned(
+        self,
+        call_id: str,
+        status: ToolStatus,
+        text: str,
+        out: list[bytes],
+        *,
+        images: Sequence[ImagePart] = (),
+    ) -> None:
         """Show what came of a call; nothing of one that the client's message does not show."""
         call = self._calls.get(call_id)
         shown = (call is not None and call.available) or call_id in self._known
@@ -144,4 +152,5 @@ class Calls:
         if status == "error":
             out.append(parts.chunk("tool-output-error", toolCallId=call_id, errorText=text))
         else:
-            out.append(parts.tool_output(call_id, text, client=call is not None and call.client))
+            client = call is not None and call.client
+            out.append(parts.tool_output(call_id, text, client=client, images=images))

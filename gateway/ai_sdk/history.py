@@ -8,9 +8,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from gateway.ai_sdk import parts
+from gateway.ai_sdk import files, parts
 from gateway.letta import messages as letta_messages
 from gateway.letta.speech import DEFAULT_VOICE, heard
+from gateway.withdrawn import withdrawn
 from storage.pending_records import PendingRequest
 from storage.records import (
     ApprovalPart,
@@ -43,7 +44,7 @@ def show(
     """
     shown: list[ShownMessage] = []
     answer: _Answer | None = None
-    replaced = _replaced(messages)
+    replaced = withdrawn(messages)
     for message in messages:
         if message.role == "system" or message.id in replaced:
             continue
@@ -65,40 +66,19 @@ def show(
     return [one for one in shown if one.parts]
 
 
-def _replaced(messages: Sequence[Message]) -> set[str]:
-    """Return the ids of what models see no more because a later run answered the same message."""
-    found: set[str] = set()
-    last: str | None = None  # the run that answered last
-    for message in reversed(messages):
-        if message.role == "user":
-            last = None
-        elif not message.excluded:
-            last = last or message.run_id
-        elif last not in (None, message.run_id):
-            found.add(message.id)
-    return found
-
-
 def _user(message: Message) -> ShownMessage:
     content: list[JsonObject] = []
     for part in message.content:
         if isinstance(part, TextPart):
             content.append({"type": "text", "text": part.text})
         elif isinstance(part, ImagePart):
-            content.append(_file(part.source))
+            content.append(files.file_of(part.source))
     return ShownMessage(
         id=message.otid or message.id,
         role="user",
         parts=content,
         metadata={"runId": message.run_id, "conversationId": message.conversation_id},
     )
-
-
-def _file(source: JsonObject) -> JsonObject:
-    if source.get("type") == "base64":
-        kind = source.get("media_type")
-        return {"type": "file", "mediaType": kind, "url": f"data:{kind};base64,{source.get('data')}"}
-    return {"type": "file", "mediaType": "image/*", "url": source.get("url")}
 
 
 class _Answer:
@@ -158,13 +138,13 @@ class _Answer:
         match part:
             case ApprovalPart(call_id, approve, reason) if call_id in self._calls:
                 self._decide(self._calls[call_id], approve, reason)
-            case ToolReturnPart(call_id, name, status, text) if call_id in self._calls:
+            case ToolReturnPart(call_id, name) if call_id in self._calls:
                 shown = self._calls[call_id]
                 if by_client:  # only a client's own call is answered with a result
                     for key in ("approval", "toolName", "providerExecuted"):
                         shown.pop(key, None)
                     shown.update(_named(name, client=True))
-                _result(shown, status, text)
+                _result(shown, part)
             case _:
                 pass
 
@@ -183,11 +163,12 @@ def _named(name: str, *, client: bool) -> JsonObject:
     return {"type": "dynamic-tool", "toolName": name, "providerExecuted": True}
 
 
-def _result(shown: JsonObject, status: str, text: str) -> None:
+def _result(shown: JsonObject, result: ToolReturnPart) -> None:
     if shown["state"] == "output-denied":
         return
-    if status == "error":
-        shown.update(state="output-error", errorText=text)
+    if result.status == "error":
+        shown.update(state="output-error", errorText=result.text)
     else:
         client = str(shown["type"]).startswith("tool-")
-        shown.update(state="output-available", output=parts.output_of(text, client=client))
+        output = parts.output_of(result.text, client=client, images=result.shown)
+        shown.update(state="output-available", output=output)

@@ -5,13 +5,15 @@ server-sent event, absent fields are left out. What the protocol has no chunk fo
 that only matter at their moment are `transient`: clients hand them to `onData` and keep them nowhere.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
 from actors import summary
 from actors.events import BlockChanged, BlockCreated, BlockDetached, Compacted, StepTimed, WindowMoved
-from storage.records import JsonObject, Message, StopReason, TextPart, Timing, Usage
+from gateway.ai_sdk import files
+from storage.records import ImagePart, JsonObject, Message, StopReason, TextPart, Timing, Usage
 
 DONE = b"data: [DONE]\n\n"
 END = b"}\n\n"  # of a chunk that `delta_head` begins, after its text
@@ -115,13 +117,16 @@ def tool_input(call_id: str, name: str, arguments: str, *, client: bool) -> byte
     return chunk("tool-input-available", toolCallId=call_id, toolName=name, input=parsed, **flags)
 
 
-def tool_output(call_id: str, text: str, *, client: bool) -> bytes:
+def tool_output(call_id: str, text: str, *, client: bool, images: Sequence[ImagePart] = ()) -> bytes:
     """Return what a call gave."""
-    return chunk("tool-output-available", toolCallId=call_id, output=output_of(text, client=client))
+    output = output_of(text, client=client, images=images)
+    return chunk("tool-output-available", toolCallId=call_id, output=output)
 
 
-def output_of(text: str, *, client: bool) -> str | msgspec.Raw:
+def output_of(text: str, *, client: bool, images: Sequence[ImagePart] = ()) -> str | JsonObject | msgspec.Raw:
     """Return a result as it is shown. A client's own comes back as the JSON that it was sent as."""
+    if images:
+        return files.content_of(text, images)
     return input_of(text) or text if client and text[:1] in ("{", "[") else text
 
 

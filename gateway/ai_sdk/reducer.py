@@ -99,7 +99,8 @@ class Reducer(Reducing):
     def broken_off(self, error: RunError) -> bytes:
         """Return the end of a stream that cannot go on although its run may."""
         self.finished = True
-        return parts.chunk("error", errorText=error.message) + DONE
+        text = error.message if error.detail is None else f"{error.message}: {error.detail}"
+        return parts.chunk("error", errorText=text) + DONE
 
     # --- runs and steps ---------------------------------------------------------------------------
 
@@ -230,7 +231,7 @@ class Reducer(Reducing):
             self._calls.ask(asked.id, asked.name, asked.arguments, client=client, out=out)
 
     def _returned(self, event: ToolReturned, out: list[bytes]) -> None:
-        self._calls.returned(event.call_id, event.status, event.text, out)
+        self._calls.returned(event.call_id, event.status, event.text, out, images=event.images)
 
     # --- what is committed ------------------------------------------------------------------------
 

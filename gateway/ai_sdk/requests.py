@@ -9,7 +9,8 @@ from msgspec import Meta, Struct
 
 from actors.commands import Decision, InputMessage, SendMessages
 from gateway import decisions, inputs
-from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
+from gateway.ai_sdk import files
+from gateway.errors import BadArgumentError, InvalidRequestError
 from gateway.inputs import MAX_OTID_CHARS, MAX_STEPS, MessageIn
 from storage.pending_records import ClientTool, PendingCall, PendingRequest
 from storage.records import ApprovalPart, ImagePart, JsonObject, Run, TextPart, ToolReturnPart
@@ -141,22 +142,10 @@ def _content(message: UIMessage, at: str) -> tuple[TextPart | ImagePart, ...]:
         if part.type == "text" and part.text:
             content.append(TextPart(part.text))
         elif part.type == "file":
-            content.append(_image(part, f"{at}/{place}"))
+            content.append(files.image_of(part.url, part.media_type, f"{at}/{place}"))
     if not content:
         raise InvalidRequestError("a message needs text or an image", param=at)
     return tuple(content)
-
-
-def _image(part: UIPart, at: str) -> ImagePart:
-    kind = part.media_type or ""
-    if not kind.startswith("image/"):
-        raise NotSupportedError(f"files of type {kind or 'unknown'} are not supported", param=at)
-    head, comma, data = (part.url or "").partition(",")
-    if not head.startswith("data:"):
-        return ImagePart({"type": "url", "url": part.url})
-    if not comma or not head.endswith(";base64"):
-        raise InvalidRequestError("a data URL holds base64", param=f"{at}/url")
-    return ImagePart({"type": "base64", "media_type": kind, "data": data})
 
 
 # --- answers ----------------------------------------------------------------------------------
@@ -167,12 +156,15 @@ def answers_of(messages: Sequence[UIMessage], waiting: PendingRequest) -> tuple[
 
     Raises:
         BadArgumentError: Some of the calls are answered, but not all of them.
+        InvalidRequestError, NotSupportedError: As `files.returned`.
     """
-    shown: dict[str, UIPart] = {}
-    for message in messages:
-        if message.role == "assistant":
-            shown |= {part.tool_call_id: part for part in message.parts if part.tool_call_id is not None}
-    found = [_answer(call, shown.get(call.id)) for call in waiting.calls]
+    shown = {
+        part.tool_call_id: (part, f"/messages/{place}/parts/{number}")
+        for place, message in enumerate(messages)
+        if message.role == "assistant"
+        for number, part in enumerate(message.parts)
+    }
+    found = [_answer(call, *shown[call.id]) if call.id in shown else None for call in waiting.calls]
     missing = [call for call, answer in zip(waiting.calls, found, strict=True) if answer is None]
     if len(missing) == len(waiting.calls):
         return ()
@@ -182,20 +174,20 @@ def answers_of(messages: Sequence[UIMessage], waiting: PendingRequest) -> tuple[
     return tuple(answer for answer in found if answer is not None)
 
 
-def _answer(call: PendingCall, part: UIPart | None) -> Decision | None:
-    if part is None:
-        return None
+def _answer(call: PendingCall, part: UIPart, at: str) -> Decision | None:
     if call.kind == "client":
-        return _result(call, part)
+        return _result(call, part, at)
     approval = part.approval
     if part.state != "approval-responded" or approval is None or approval.approved is None:
         return None
     return ApprovalPart(call.id, approval.approved, approval.reason)
 
 
-def _result(call: PendingCall, part: UIPart) -> Decision | None:
+def _result(call: PendingCall, part: UIPart, at: str) -> Decision | None:
     match part.state:
         case "output-available":
+            if (found := files.returned(part.output, f"{at}/output")) is not None:
+                return ToolReturnPart(call.id, call.name, "success", found[0], images=found[1])
             text = part.output if isinstance(part.output, str) else msgspec.json.encode(part.output).decode()
             return ToolReturnPart(call.id, call.name, "success", text)
         case "output-error":

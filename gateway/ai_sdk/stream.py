@@ -1,25 +1,23 @@
 """The event stream of an AI SDK chat: of the run that answers, and of those that wrote before it."""
 
-import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
 from msgspec.structs import replace
 
-from actors.errors import ActorError
+from actors.channels import Hand
+from actors.events import Logged
 from actors.host import Host
-from gateway import answers, errors, expiring
+from gateway import answers, endings, expiring
 from gateway.ai_sdk import requests
 from gateway.ai_sdk.reducer import Mode, Reducer
 from gateway.ai_sdk.requests import Continued, UIMessage
 from gateway.answers import Following
 from gateway.app import Context
 from gateway.auth import THOUGHTS
+from gateway.endings import Ending
 from gateway.sse import Direct, EventStream
-from storage.errors import StorageError
 from storage.records import Run, RunError
-
-log = logging.getLogger("wakeful.gateway")
 
 PROTOCOL = ((b"x-vercel-ai-ui-message-stream", b"v1"),)
 PING = b": ping\n\n"
@@ -66,7 +64,7 @@ def response(ctx: Context, mode: Mode, wanted: Sequence[Following]) -> EventStre
     reducer = Reducer(wanted[-1].run_id, mode)
 
     def give_up() -> bytes:
-        return reducer.broken_off(RunError("stream_incomplete", "the run said nothing for too long"))
+        return reducer.broken_off(endings.SILENT)
 
     def expire() -> bytes:
         error = RunError(expiring.CODE, expiring.MESSAGE)
@@ -88,21 +86,19 @@ async def _chunks(
     host: Host, wanted: Sequence[Following], reducer: Reducer, direct: Direct
 ) -> AsyncGenerator[list[bytes], None]:
     """Yield a stream's chunks. After its first byte a failure can only be told in the stream itself."""
-
-    hand = answers.hand_to(reducer, direct)
     yield [reducer.begin()]
-    try:
-        for run in wanted:
-            async with aclosing(answers.follow(host, run, hand)) as batches:
-                async for batch in batches:
-                    if chunks := reducer.feed(batch):
-                        yield chunks
-        error = RunError("stream_incomplete", "the stream ended before the run did")
-    except (ActorError, StorageError) as failure:
-        found = errors.find(failure)
-        error = RunError("stream_incomplete", f"the stream broke off; the run goes on: {found.message}")
-    except Exception:  # the outermost boundary of a response that has begun: its client must be told
-        log.exception("stream failed", extra={"run_id": reducer.run_id})
-        error = RunError("internal_error", errors.UNKNOWN)
+    ending = Ending(reducer.run_id)
+    async with ending, aclosing(_batches(host, wanted, answers.hand_to(reducer, direct))) as batches:
+        async for batch in batches:
+            if chunks := reducer.feed(batch):
+                yield chunks
     if not reducer.finished:
-        yield [reducer.broken_off(error)]
+        yield [reducer.broken_off(ending.error)]
+
+
+async def _batches(host: Host, wanted: Sequence[Following], hand: Hand) -> AsyncGenerator[list[Logged], None]:
+    """Yield the events of runs, one after the other; as `answers.follow`."""
+    for run in wanted:
+        async with aclosing(answers.follow(host, run, hand)) as batches:
+            async for batch in batches:
+                yield batch

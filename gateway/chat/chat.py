@@ -62,21 +62,33 @@ class Chat:
         self._view.notice(f"{agent.name} answers with {model}. Ctrl-C stops an answer, Ctrl-D leaves.")
 
     def say(self, text: str) -> bool:
-        """Send a message and show its answer; return whether there is one, and nothing is left to decide."""
-        done = self._exchange(text)
-        if done.accepted or not done.waiting:
-            return self._settle(done)
-        self._view.notice(f"{self._agent.name} waits for an answer; then it hears your message.")
-        return self._settle(done) and self._settle(self._exchange(text))
+        """Send a message and show its answer; return whether there is one, and nothing is left to decide.
+
+        While the agent waits for a person it takes no message: it is sent again after each decision.
+        """
+        while True:
+            done = self._exchange(text)
+            if done.accepted or not done.waiting:
+                return self._settle(done)
+            self._view.notice(f"{self._agent.name} waits for an answer; then it hears your message.")
+            last = self._decide_on(done)
+            if last is None or not last.accepted:
+                self._view.notice("Your message was not sent.")
+                return False
 
     def _settle(self, done: "Exchanged") -> bool:
-        """Let the person answer what the agent asks, until it asks no more."""
+        """Let the person answer what the agent asks; return whether it is answered and has answered."""
+        last = self._decide_on(done)
+        return last is not None and bool(last.answered)
+
+    def _decide_on(self, done: "Exchanged") -> "Exchanged | None":
+        """Let the person answer what the agent asks, until it asks no more; None where they do not."""
         while done.waiting:
             answers = self._decided(done.waiting)
             if answers is None:
-                return False
+                return None
             done = self._exchange(answers)
-        return bool(done.answered)
+        return done
 
     def _decided(self, waiting: Sequence[Call]) -> Sequence[Answered] | None:
         later = f"{self._agent.name} waits. Answer it with: wakeful chat {self._agent.name}"

@@ -35,9 +35,9 @@ class Call(Struct, frozen=True):
 
 
 class Return(Struct, frozen=True):
-    """What a tool call came to."""
+    """What a tool call came to: text, or parts of which some are images."""
 
-    tool_return: str
+    tool_return: Any
     status: str
     tool_call_id: str = ""
 
@@ -51,6 +51,13 @@ class Stored(Struct, frozen=True, kw_only=True):
     reasoning: str = ""
     tool_calls: tuple[Call, ...] = ()
     tool_returns: tuple[Return, ...] = ()
+
+
+class _Part(Struct, frozen=True):
+    """A part of a result, as REST and AG-UI have it."""
+
+    type: str
+    text: str | None = None
 
 
 class _Function(Struct, frozen=True):
@@ -128,7 +135,7 @@ class Transcript:
                 self._called(call_id)
             case client_events.ToolReturned(_, call_id, content, metadata):
                 failed = metadata.get("wakeful", {}).get("status") == "error"
-                self._returned(Return(str(content), "error" if failed else "success", call_id))
+                self._returned(Return(content, "error" if failed else "success", call_id))
             case Custom("wakeful.retract"):
                 self.interrupted()
             case Custom("wakeful.message", value):
@@ -217,7 +224,7 @@ class Transcript:
             if isinstance(what, Call):
                 self._view.call(what.name or "?", what.arguments or "")
             else:
-                self._view.result(what.tool_return, good=what.status != "error")
+                self._view.result(_text_of(what.tool_return), good=what.status != "error")
 
     # --- told whole -------------------------------------------------------------------------------
 
@@ -245,7 +252,7 @@ class Transcript:
                         self._committed_call(bare, call)
                 case "tool":
                     status = "success" if said.error is None else "error"
-                    self._returned(Return(str(said.content), status, said.tool_call_id))
+                    self._returned(Return(said.content, status, said.tool_call_id))
                 case _:
                     pass
 
@@ -264,6 +271,14 @@ class Transcript:
         self._begin(message, kind)
         self._text(text)
         self._end()
+
+
+def _text_of(content: object) -> str:
+    """Return a result as text; an image in it is only named."""
+    if isinstance(content, str):
+        return content
+    parts = msgspec.convert(content, list[_Part])
+    return "\n".join(f"[{part.type}]" if part.text is None else part.text for part in parts)
 
 
 def _bare(message_id: str) -> str:

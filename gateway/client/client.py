@@ -187,8 +187,15 @@ class Client(Keeper):
         body = {"conversation": conversation, "resume": resume}
         return await self.rpc("run.resume", body, Sent, repeat=True)
 
-    async def tool_result(self, conversation: str, call: str, content: str, *, failed: bool = False) -> Sent:
-        """Give an agent the result of a call that this client ran for it.
+    async def tool_result(
+        self,
+        conversation: str,
+        call: str,
+        content: str | Sequence[Mapping[str, Any]],
+        *,
+        failed: bool = False,
+    ) -> Sent:
+        """Give an agent the result of a call that this client ran: text, or parts as REST takes them.
 
         Raises:
             As `send`.

@@ -10,9 +10,9 @@ from gateway import database
 from gateway.config import Settings
 from gateway.doctor.findings import Finding, Show, error, mebibytes, ok, warning
 from storage import datadir, embedded, inspection, migrate
+from storage.dsn import address
 from storage.errors import EmbeddedError, StorageError
 from storage.inspection import Extension, Inspection
-from storage.pool import address
 
 DEADLINE = 15.0
 NEEDED_CONNECTIONS = 16  # two pools, one for migrations, and room for a person with psql

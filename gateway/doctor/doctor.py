@@ -1,7 +1,8 @@
 """Looks at everything that a server needs, without changing any of it: machine, database, address, models."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any
 
 from actors.llm.providers import Provider, provider_for, providers_from_env
 from gateway.config import Settings
@@ -10,7 +11,7 @@ from gateway.doctor import machine as doctor_machine
 from gateway.doctor import models as doctor_models
 from gateway.doctor import server as doctor_server
 from gateway.doctor.findings import Finding, Redacted, Show, error
-from storage.pool import password
+from storage.dsn import password
 
 PROBE_SECONDS = 60.0
 
@@ -35,19 +36,23 @@ def examine(
     for finding in doctor_machine.findings(settings):
         show.found(finding)
     with asyncio.Runner() as runner:
-        show.looking("the server's address")
-        for finding in runner.run(doctor_server.findings(settings)):
-            show.found(finding)
+        _look(runner, show, "the server's address", doctor_server.findings(settings))
         with doctor_database.visited(settings, show) as dsn:
             if dsn is not None:
-                show.looking("the database")
                 ours = settings.database_url is None
-                for finding in runner.run(doctor_database.findings(dsn, ours=ours)):
-                    show.found(finding)
+                _look(runner, show, "the database", doctor_database.findings(dsn, ours=ours))
         if problem is not None:
             show.found(problem)
         elif with_models:
             runner.run(doctor_models.examine(settings, providers, env, show, deadline=deadline))
+
+
+def _look(
+    runner: asyncio.Runner, show: Show, what: str, findings: Coroutine[Any, Any, Iterable[Finding]]
+) -> None:
+    show.looking(what)
+    for finding in runner.run(findings):
+        show.found(finding)
 
 
 def _providers(settings: Settings, env: Mapping[str, str]) -> tuple[tuple[Provider, ...], Finding | None]:

@@ -5,6 +5,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from gateway import database
@@ -161,14 +162,11 @@ def _children(pid: int) -> list[int]:
 def _rss(pid: int) -> int | None:
     """Return a process's share of memory; what several map is divided among them where that is told."""
     for name, key in (("smaps_rollup", "Pss:"), ("status", "VmRSS:")):
-        try:
-            for line in (
-                Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8", errors="replace").splitlines()
-            ):
-                if line.startswith(key):
-                    return int(line.split()[1]) * 1024
-        except OSError:
-            continue
+        with suppress(OSError):
+            lines = Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8", errors="replace").splitlines()
+            found = next((line for line in lines if line.startswith(key)), None)
+            if found is not None:
+                return int(found.split()[1]) * 1024
     return None
 
 

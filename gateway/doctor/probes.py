@@ -146,13 +146,7 @@ async def _tools(surgery: Surgery, provider: Provider, model: Model) -> Finding:
     check = f"{model.ref.handle} tools"
     try:
         with anyio.fail_after(surgery.deadline):
-            for choice in ("auto", "required"):
-                heard = await _ask(model, NOTE, tools=TOOLS, tool_choice=choice)
-                if (called := _called(heard)) is not None:
-                    asked = "" if choice == "auto" else " when it is forced to"
-                    if model.dialect(SETTINGS).calls == "text":
-                        asked += ", written as JSON text: its server offers no calls of its own"
-                    return _judged(check, called, asked)
+            called, choice = await _first_call(model)
     except TimeoutError:
         return _slow(check, surgery.deadline)
     except ModelError as problem:
@@ -162,12 +156,31 @@ async def _tools(surgery: Surgery, provider: Provider, model: Model) -> Finding:
             f"requests with tools fail: {finding.text}",
             remedy="choose a model that calls tools; agents edit their memory with them",
         )
-    return warning(
-        check,
-        "it called no tool when it was told to: agents would not keep anything in memory",
-        remedy="choose a model that calls tools, and see whether its server must be started for them "
-        "(vLLM: --enable-auto-tool-choice, llama.cpp: --jinja)",
-    )
+    if called is None:
+        return warning(
+            check,
+            "it called no tool when it was told to: agents would not keep anything in memory",
+            remedy="choose a model that calls tools, and see whether its server must be started for them "
+            "(vLLM: --enable-auto-tool-choice, llama.cpp: --jinja)",
+        )
+    asked = "" if choice == "auto" else " when it is forced to"
+    if model.dialect(SETTINGS).calls == "text":
+        asked += ", written as JSON text: its server offers no calls of its own"
+    return _judged(check, called, asked)
+
+
+async def _first_call(model: Model) -> tuple[tuple[str, str] | None, str]:
+    """Return (the first call of a model that is asked for one, or forced to it; which of both it took).
+
+    Raises:
+        ModelError: A request failed.
+    """
+    choice = "auto"
+    for choice in ("auto", "required"):
+        heard = await _ask(model, NOTE, tools=TOOLS, tool_choice=choice)
+        if (called := _called(heard)) is not None:
+            return called, choice
+    return None, choice
 
 
 def _called(heard: _Heard) -> tuple[str, str] | None:

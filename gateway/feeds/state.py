@@ -11,9 +11,11 @@ from actors.channels import Channel
 from actors.events import Event, Position
 from actors.frozen import DELTAS
 from actors.host import Host
-from gateway.feeds import agent_state, frames, json_patch, state_reading
+from gateway.feeds import agent_state, frames, json_patch, state_pieces, state_reading
 from gateway.feeds.agent_state import Document
 from gateway.feeds.choices import Choice
+from gateway.feeds.json_patch import Operation
+from gateway.feeds.state_pieces import StatePieces
 from gateway.feeds.state_reading import HotReader, Signature
 from gateway.feeds.subscriptions import Audience, Subscribed, Subscription, joined_state, seen
 from gateway.realtime.protocol import PERMISSION_REVOKED, Subscribe
@@ -28,7 +30,8 @@ AGAIN_SECONDS = 1.0  # between two looks at what is stored; a live agent is look
 class StateFeed:
     """Shows the state of one agent. Its log is the last state alone: who missed a change gets it whole.
 
-    A patch is made of the state that was shown last, so it always applies to what a subscriber has.
+    A patch is made of the state that was shown last, so it always applies to what a subscriber has. What is
+    too large for one publication is shown in pieces.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class StateFeed:
         self._state: Document | None = None
         self._seen: Signature | None = None
         self._hot = HotReader(host)
-        self._tags = frames.tags_of(agent=agent_id)
+        self.tags = frames.tags_of(agent=agent_id)
         self._trusted = Audience(self._one_left)
         self._others = Audience(self._one_left)
         self._dirty = False
@@ -63,6 +66,12 @@ class StateFeed:
         """Where the channel stands."""
         return Position(self._epoch, self._offset)
 
+    @property
+    def document(self) -> Document:
+        """The state that was shown last. Only when `ready`."""
+        assert self._state is not None
+        return self._state
+
     # --- subscribers --------------------------------------------------------------------------------
 
     async def ready(self) -> None:
@@ -78,17 +87,33 @@ class StateFeed:
 
     def join(self, member: Subscription, request: Subscribe) -> Subscribed:
         """Subscribe, and return the state unless it was seen already: one step. Call it when `ready`."""
-        assert self._state is not None
         (self._trusted if member.choice.thoughts else self._others).join(member)
-        at = Position(self._epoch, self._offset)
-        state = None if seen(request, at) else self.snapshot(member.choice)
-        return joined_state(member, request, at=at, publications=state)
+        at = self.position
+        if seen(request, at):
+            return joined_state(member, request, at=at, publications=None)
+        pieces = StatePieces(self, member)
+        publications = pieces.piece()
+        if not pieces.behind:
+            return joined_state(member, request, at=at, publications=publications)
+        begun = Position(at.epoch, at.offset - 1)
+        return joined_state(member, request, at=begun, publications=publications, rest=pieces)
 
     def snapshot(self, choice: Choice) -> list[bytes]:
-        """Return the state as a publication, as far as `choice` sees and wants it. Only when `ready`."""
-        assert self._state is not None
-        state = self._state if choice.thoughts else agent_state.without_memory(self._state)
-        frame = frames.of_snapshot(self.name, self._offset, state, tags=self._tags)
+        """Return the state as a publication, as far as `choice` sees and wants it. Only when `ready`.
+
+        Of a large memory it has the first blocks, and says so.
+        """
+        state = self.document if choice.thoughts else agent_state.without_memory(self.document)
+        shown, others = state_pieces.pieces(state)
+        told = None
+        if others:
+            blocks = len(agent_state.block_ids(state))
+            told = {
+                "truncated": True,
+                "blocks": blocks,
+                "see": f"/v1/agents/{self.agent_id}/core-memory/blocks",
+            }
+        frame = frames.of_snapshot(self.name, self._offset, shown, tags=self.tags, told=told)
         return [frame.pub] if choice.takes(frame) else []
 
     def _one_left(self) -> None:
@@ -192,9 +217,13 @@ class StateFeed:
         patch = json_patch.difference(before, state)
         if not patch:
             return
+        for part in [patch] if len(patch) == 1 else state_pieces.parts(patch):
+            self._tell(part)
+
+    def _tell(self, patch: list[Operation]) -> None:
         self._offset += 1
         if len(self._trusted):
-            self._trusted.send(frames.of_patch(self.name, self._offset, patch, tags=self._tags))
+            self._trusted.send(frames.of_patch(self.name, self._offset, patch, tags=self.tags))
         open_patch = agent_state.patch_without_memory(patch)
         if len(self._others) and open_patch:
-            self._others.send(frames.of_patch(self.name, self._offset, open_patch, tags=self._tags))
+            self._others.send(frames.of_patch(self.name, self._offset, open_patch, tags=self.tags))

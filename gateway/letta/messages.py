@@ -111,7 +111,7 @@ def _otid(message: Message) -> str:
 
 
 def _is_err(message: Message) -> Literal[True] | None:
-    """Mark input that a provider refused: it is listed for ever and never sent again."""
+    """Mark what is listed for ever and never sent again: input that a provider refused, withdrawn answers."""
     return True if message.excluded else None
 
 
@@ -124,6 +124,7 @@ class _Envelope(TypedDict):
     otid: str
     sender_id: str | None
     step_id: str | None
+    is_err: Literal[True] | None
     run_id: str | None
 
 
@@ -136,12 +137,13 @@ def _envelope(message: Message, index: int = 0) -> _Envelope:
         "otid": _otid(message) if index == 0 else otid_of(message.id, index),
         "sender_id": message.sender_id,
         "step_id": message.step_id,
+        "is_err": _is_err(message),
         "run_id": message.run_id,
     }
 
 
 def _system(message: Message) -> SystemMessage:
-    return SystemMessage(**_envelope(message), is_err=_is_err(message), content=_text(message))
+    return SystemMessage(**_envelope(message), content=_text(message))
 
 
 def _user(message: Message) -> UserMessage:
@@ -149,7 +151,6 @@ def _user(message: Message) -> UserMessage:
     plain = len(parts) == 1 and isinstance(parts[0], TextPart)
     return UserMessage(
         **_envelope(message),
-        is_err=_is_err(message),
         content=_text(message) if plain or not parts else parts,
     )
 
@@ -215,7 +216,7 @@ def _spoken(
 ) -> AssistantMessage | ReasoningMessage:
     envelope = _envelope(message, index)
     if isinstance(part, TextPart):
-        return AssistantMessage(**envelope, is_err=_is_err(message), content=part.text)
+        return AssistantMessage(**envelope, content=part.text)
     return ReasoningMessage(
         **envelope, source=part.source, reasoning=part.reasoning, signature=part.signature
     )
@@ -290,6 +291,7 @@ def _tool(message: Message) -> list[LettaMessage]:
             otid=_otid(message),
             sender_id=message.sender_id,
             step_id=message.step_id,
+            is_err=_is_err(message),
             run_id=message.run_id,
             tool_return=parts[0].text,
             status=first.status,

@@ -218,8 +218,7 @@ class Connection:
     async def _work(self, work: Work) -> None:
         """Do one command's work. Cancelled with the connection: what it did durably stays done."""
         try:
-            with anyio.fail_after(WORK_SECONDS):
-                await self._do(work)
+            await self._do(work)
         # The outermost boundary of a command: it gets one reply, whatever happens; `_fault` logs it.
         except Exception as error:  # noqa: BLE001
             shown = isinstance(work, Authenticate | Renew) and isinstance(error, UnauthorizedError)
@@ -231,16 +230,18 @@ class Connection:
     async def _do(self, work: Work) -> None:
         match work:
             case Authenticate():
-                await self._authenticate(work)
+                with anyio.fail_after(WORK_SECONDS):
+                    await self._authenticate(work)
             case Renew(command_id, request):
-                await self._renew(command_id, request.token)
+                with anyio.fail_after(WORK_SECONDS):
+                    await self._renew(command_id, request.token)
             case Follow(following=following):
-                async with self._turns.turn():
+                async with self._turns.work(WORK_SECONDS):
                     result = await self._join(following, work.request)
                     # Nothing was awaited since the channel was joined: no publication is ahead of the reply.
                     self.perform(self.session.subscribed(following, result))
             case Read(command_id, request):
-                async with self._turns.turn():
+                async with self._turns.work(WORK_SECONDS):
                     found = await self._services.feeds.history(self._known(), request)
                     reply = protocol.history(
                         command_id, publications=found.publications, epoch=found.epoch, offset=found.offset
@@ -252,14 +253,18 @@ class Connection:
                 assert_never(work)
 
     async def _call(self, work: Call) -> None:
-        method = work.request.method
-        if method in ORDERED:
+        if work.request.method in ORDERED:
             self._order = self._order or asyncio.Lock()
-            async with self._order:
-                data = await self._services.methods.call(self._known(), method, bytes(work.request.data))
+            async with self._order:  # each has its own time, whatever those before it took
+                data = await self._asked(work)
         else:
-            data = await self._services.methods.call(self._known(), method, bytes(work.request.data))
+            data = await self._asked(work)
         self.perform(self.session.answered(work.command_id, protocol.returned(work.command_id, data)))
+
+    async def _asked(self, work: Call) -> bytes:
+        request = work.request
+        with anyio.fail_after(WORK_SECONDS):
+            return await self._services.methods.call(self._known(), request.method, bytes(request.data))
 
     def _fault(self, error: Exception, work: Work) -> ProtocolError:
         if isinstance(error, ProtocolError):

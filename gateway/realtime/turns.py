@@ -42,6 +42,17 @@ class Turns:
                 await self._move()
             yield
 
+    @asynccontextmanager
+    async def work(self, seconds: float) -> AsyncGenerator[None]:
+        """Wait for a turn, as long as the client takes what comes before; then there are `seconds` for it.
+
+        Raises:
+            TimeoutError: The work took longer.
+        """
+        async with self.turn():
+            with anyio.fail_after(seconds):
+                yield
+
     async def _move(self) -> None:
         """Wait for room, as long as the client takes anything."""
         unsent = self._unsent()

@@ -15,6 +15,7 @@ from gateway.decode import Limit, Order
 from gateway.letta import agents as letta_agents
 from gateway.letta import models as letta_models
 from gateway.letta.agents import AgentState
+from gateway.paging import page_of
 from gateway.requests import agents as requests
 from gateway.requests import models as model_requests
 from gateway.requests import new_agents
@@ -151,12 +152,7 @@ async def holders(ctx: Context) -> Response:
     query = ctx.query(HoldersQuery)
     organization_id = ctx.caller.organization_id
     wanted = wanted_by(ctx, query)
-    page = Page(
-        limit=query.limit or 50,
-        after=query.after,
-        before=query.before,
-        descending=query.order == "desc",
-    )
+    page = page_of(query, usual=50)
     where = AgentFilter(organization_id=organization_id, block_id=ctx.params["block_id"])
     async with connection(ctx.host.pool) as conn:
         await blocks.get(conn, ctx.params["block_id"], organization_id=organization_id)

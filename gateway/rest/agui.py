@@ -27,6 +27,7 @@ from storage.keyset import Page
 from storage.pending_records import PendingRequest
 from storage.pool import connection
 from storage.records import Conversation, JsonObject, Run
+from storage.standing import Standing
 
 CONFIG = "agui"  # under which a run keeps what its client calls it
 
@@ -43,15 +44,15 @@ async def run(ctx: Context) -> Response:
     ctx.caller.require(SEND)
     given = await ctx.body(RunAgentInput)
     async with asyncio.timeout(ACCEPT_SECONDS):
-        conversation = await threads.open_(ctx, ctx.params["agent_id"], given.thread_id)
-        return await _answer(ctx, given, conversation)
+        return await _answer(ctx, given, ctx.params["agent_id"])
 
 
-async def _answer(ctx: Context, given: RunAgentInput, conversation: Conversation) -> Response:
-    known = await threads.heard(ctx, conversation, agui_input.sent_ids(given))
-    said = agui_input.new_messages(given, known)
-    key = agui_input.key_of(conversation.id, given.run_id)
-    earlier, waiting = await _stored(ctx, conversation, key)
+async def _answer(ctx: Context, given: RunAgentInput, agent_id: str) -> Response:
+    key = agui_input.key_of(threads.conversation_id(agent_id, given.thread_id), given.run_id)
+    known = await threads.standing(ctx, agent_id, given.thread_id, otids=agui_input.sent_ids(given), key=key)
+    conversation = known.conversation
+    said = agui_input.new_messages(given, known.heard)
+    earlier, waiting = await _stored(ctx, known)
     ids = Ids(given.thread_id, given.run_id)
     if earlier is not None and not said:
         return _follow(ctx, earlier, ids)
@@ -91,17 +92,16 @@ async def _answer(ctx: Context, given: RunAgentInput, conversation: Conversation
     )
 
 
-async def _stored(
-    ctx: Context, conversation: Conversation, key: str
-) -> tuple[Run | None, PendingRequest | None]:
+async def _stored(ctx: Context, known: Standing) -> tuple[Run | None, PendingRequest | None]:
     """Return the run of an earlier try of this request, and what the conversation waits for."""
+    if known.run_id is None and not known.waits:  # the path of every new message
+        return None, None
+    conversation_id = known.conversation.id
     async with connection(ctx.host.pool) as conn:
-        run_id = await runs.find_by_key(conn, agent_id=conversation.agent_id, key=key)
-        waiting = await pending.of_conversations(conn, [conversation.id])
-        if run_id is None:
-            return None, waiting.get(conversation.id)
-        earlier = await runs.get(conn, run_id, organization_id=ctx.caller.organization_id)
-        return earlier, waiting.get(conversation.id)
+        waiting = (await pending.of_conversations(conn, [conversation_id])).get(conversation_id)
+        if known.run_id is None:
+            return None, waiting
+        return await runs.get(conn, known.run_id, organization_id=ctx.caller.organization_id), waiting
 
 
 async def _nothing_new(

@@ -8,7 +8,7 @@ from itertools import takewhile
 from msgspec import Struct, to_builtins
 from starlette.responses import Response
 
-from actors.commands import SendMessages
+from actors.commands import InputMessage, SendMessages
 from actors.errors import NothingToCancelError, PendingApprovalError
 from actors.host import Host
 from gateway import deliveries, inputs, threads
@@ -28,6 +28,7 @@ from storage.keyset import Page
 from storage.pending_records import PendingRequest
 from storage.pool import Conn, connection
 from storage.records import Conversation, Message, Run
+from storage.standing import Standing
 
 NOT_AGAIN = "only the last message of a conversation is answered anew, and none that was said is changed"
 ANSWER_MESSAGES = 1000  # stored messages of one answer that is given anew
@@ -48,8 +49,11 @@ async def chat(ctx: Context) -> Response:
     agent_id = ctx.params["agent_id"]
     request = await ctx.body(ChatRequest)
     async with asyncio.timeout(ACCEPT_SECONDS):
-        conversation = await threads.open_(ctx, agent_id, request.id)
-        planned = await _plan(ctx, request, conversation)
+        latest = ai_sdk_requests.latest(request.messages)
+        otids = [message.otid for message in latest if message.otid is not None]
+        known = await threads.standing(ctx, agent_id, request.id, otids=otids)
+        conversation = known.conversation
+        planned = await _plan(ctx, request, known, new=threads.unheard(latest, known.heard))
         if isinstance(planned, Run):
             return ai_sdk_stream.again(ctx, planned, ai_sdk_requests.target(request))
         command = planned.command
@@ -110,22 +114,22 @@ async def history(ctx: Context) -> Response:
 # --- what to do -------------------------------------------------------------------------------
 
 
-async def _plan(ctx: Context, request: ChatRequest, conversation: Conversation) -> _Planned | Run:
+async def _plan(
+    ctx: Context, request: ChatRequest, known: Standing, *, new: tuple[InputMessage, ...]
+) -> _Planned | Run:
     """Return the command that a request stands for, or the run of its earlier try.
 
     Raises:
         BadArgumentError, InvalidRequestError, NotSupportedError: There is nothing in it that can be sent.
         PendingApprovalError: The conversation waits for an answer, and the request has none.
     """
-    latest = ai_sdk_requests.latest(request.messages)
-    known = await threads.heard(ctx, conversation, [m.otid for m in latest if m.otid is not None])
-    new = threads.unheard(latest, known)
-    waiting = await _waiting(conversation, ctx.host)
+    conversation = known.conversation
+    waiting = await _waiting(conversation, ctx.host) if known.waits else None
     decisions = () if waiting is None else ai_sdk_requests.answers_of(request.messages, waiting)
     if not new and not decisions:
         if request.trigger == "regenerate-message":
             return await _anew(ctx, request, conversation, waiting)
-        return await _earlier(ctx, request, conversation, known, waiting)
+        return await _earlier(ctx, request, conversation, known.heard, waiting)
     into = ai_sdk_requests.target(request)
     tools = ai_sdk_requests.client_tools(request.tools)
     offered = tools if tools is not None else () if waiting is None else waiting.client_tools

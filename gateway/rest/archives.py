@@ -12,6 +12,7 @@ from gateway.decode import Limit, Order
 from gateway.letta import passages as letta_passages
 from gateway.letta.agents import AgentState
 from gateway.letta.passages import LettaArchive
+from gateway.paging import page_of
 from gateway.requests import passages as requests
 from gateway.requests.passages import CreateArchive, UpdateArchive
 from gateway.rest import agents as agent_routes
@@ -19,7 +20,6 @@ from gateway.rest.agents import HoldersQuery
 from storage import agents, archives
 from storage.agents import AgentFilter
 from storage.archives import ArchiveFilter
-from storage.keyset import Page
 from storage.pool import connection
 
 
@@ -46,12 +46,7 @@ async def create(ctx: Context) -> Response:
 async def list_(ctx: Context) -> Response:
     """Return a page of archives."""
     query = ctx.query(ListQuery)
-    page = Page(
-        limit=query.limit or 50,
-        after=query.after,
-        before=query.before,
-        descending=query.order == "desc",
-    )
+    page = page_of(query, usual=50)
     where = ArchiveFilter(
         organization_id=ctx.caller.organization_id, name=query.name, agent_id=query.agent_id
     )
@@ -91,12 +86,7 @@ async def holders(ctx: Context) -> Response:
     """Return a page of the agents that search an archive."""
     query = ctx.query(HoldersQuery)
     archive_id, organization_id = ctx.params["archive_id"], ctx.caller.organization_id
-    page = Page(
-        limit=query.limit or 50,
-        after=query.after,
-        before=query.before,
-        descending=query.order == "desc",
-    )
+    page = page_of(query, usual=50)
     where = AgentFilter(organization_id=organization_id, archive_id=archive_id)
     wanted = agent_routes.wanted_by(ctx, query)
     async with connection(ctx.host.pool) as conn:

@@ -13,12 +13,12 @@ from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
 from gateway.letta import agents as letta_agents
 from gateway.letta.agents import AgentState, LettaBlock, LettaMemory
+from gateway.paging import page_of
 from gateway.requests import blocks as requests
 from gateway.requests.blocks import CreateBlock, UpdateBlock
 from gateway.rest import agents as agent_routes
 from storage import blocks
 from storage.blocks import BlockFilter
-from storage.keyset import Page
 from storage.pool import connection, transaction
 from storage.records import Block
 
@@ -75,12 +75,7 @@ async def list_held(ctx: Context) -> Response:
     """Return a page of the blocks that an agent holds."""
     query = ctx.query(HeldQuery)
     agent_id = await agent_routes.own(ctx)
-    page = Page(
-        limit=query.limit or 100,
-        after=query.after,
-        before=query.before,
-        descending=query.order == "desc",
-    )
+    page = page_of(query, usual=100)
     where = BlockFilter(organization_id=ctx.caller.organization_id, agent_id=agent_id)
     async with connection(ctx.host.pool) as conn:
         return _blocks(await blocks.list_page(conn, page, where=where))
@@ -178,12 +173,7 @@ async def list_(ctx: Context) -> Response:
     query = ctx.query(ListQuery)
     if query.identity_id is not None or query.identifier_keys:
         return json(())  # this release has no identities, so no block belongs to one
-    page = Page(
-        limit=query.limit or 50,
-        after=query.after,
-        before=query.before,
-        descending=query.order == "desc",
-    )
+    page = page_of(query, usual=50)
     where = BlockFilter(
         organization_id=ctx.caller.organization_id,
         label=query.label,

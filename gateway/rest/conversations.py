@@ -14,6 +14,7 @@ from gateway.decode import Limit, Order
 from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
 from gateway.letta import conversations as letta_conversations
 from gateway.letta.conversations import LettaConversation
+from gateway.paging import page_of
 from gateway.requests import new_conversations
 from gateway.rest.runs import StreamRequest, resume
 from storage import conversations, runs
@@ -168,12 +169,7 @@ async def list_all(ctx: Context) -> Response:
     async with connection(ctx.host.pool) as conn:
         found = await conversations.list_page(
             conn,
-            Page(
-                limit=query.limit,
-                after=query.after,
-                before=query.before,
-                descending=query.order == "desc",
-            ),
+            page_of(query, usual=50),
             organization_id=ctx.caller.organization_id,
             agent_id=query.agent_id,
             summary_search=query.summary_search,

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
 from gateway.letta.runs import LettaStep, StepMetrics, metrics_of, show_step
+from gateway.paging import page_of
 from storage import runs, steps
 from storage.errors import NotFoundError
 from storage.keyset import Page
@@ -52,9 +53,7 @@ async def list_all(ctx: Context) -> Response:
     query = ctx.query(ListQuery)
     if query.feedback or query.has_feedback or query.tags or query.trace_ids or query.project_id:
         return json(())
-    page = Page(
-        limit=query.limit or 50, after=query.after, before=query.before, descending=query.order == "desc"
-    )
+    page = page_of(query, usual=50)
     async with connection(ctx.host.pool) as conn:
         found = await steps.list_page(
             conn,
@@ -71,9 +70,7 @@ async def list_all(ctx: Context) -> Response:
 async def list_run(ctx: Context) -> Response:
     """List the steps of a run, the one under way included."""
     query = ctx.query(RunStepsQuery)
-    page = Page(
-        limit=query.limit or 100, after=query.after, before=query.before, descending=query.order == "desc"
-    )
+    page = page_of(query, usual=100)
     async with connection(ctx.host.pool) as conn:
         run = await runs.get(conn, ctx.params["run_id"], organization_id=ctx.caller.organization_id)
         found = await steps.list_run(conn, page, run_id=run.id)

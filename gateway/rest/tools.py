@@ -10,12 +10,15 @@ from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
 from gateway.letta import agents as letta_agents
 from gateway.letta.agents import AgentState, LettaTool
+from gateway.paging import page_of
 from gateway.rest import agents as agent_routes
 from storage import tools
 from storage.keyset import Page
 from storage.pool import connection
 from storage.records import Tool
 from storage.tools import ToolFilter
+
+EVERY = 1000  # tools of the server's own: there are some ten
 
 
 class HeldQuery(Struct, frozen=True, kw_only=True):
@@ -64,12 +67,7 @@ async def list_held(ctx: Context) -> Response:
     """Return a page of the tools that an agent holds."""
     query = ctx.query(HeldQuery)
     agent_id = await agent_routes.own(ctx)
-    page = Page(
-        limit=query.limit or 10,
-        after=query.after,
-        before=query.before,
-        descending=query.order == "desc",
-    )
+    page = page_of(query, usual=10)
     where = ToolFilter(organization_id=ctx.caller.organization_id, agent_id=agent_id)
     async with connection(ctx.host.pool) as conn:
         return _tools(await tools.list_page(conn, page, where=where))
@@ -116,14 +114,16 @@ async def modify(ctx: Context) -> Response:
 async def list_(ctx: Context) -> Response:
     """Return a page of tools."""
     query = ctx.query(ListQuery)
-    page = Page(
-        limit=query.limit or 50,
-        after=query.after,
-        before=query.before,
-        descending=query.order == "desc",
-    )
+    page = page_of(query, usual=50)
     async with connection(ctx.host.pool) as conn:
         return _tools(await tools.list_page(conn, page, where=_filter(ctx, query)))
+
+
+async def add_base(ctx: Context) -> Response:
+    """Return the server's own tools: they are there from the start, whoever asks for them to be added."""
+    where = ToolFilter(organization_id=ctx.caller.organization_id, built_in_only=True)
+    async with connection(ctx.host.pool) as conn:
+        return _tools(await tools.list_page(conn, Page(limit=EVERY, descending=False), where=where))
 
 
 async def count(ctx: Context) -> Response:
@@ -186,6 +186,15 @@ ROUTES: tuple[Route, ...] = (
         operation_id="list_tools",
         summary="List tools",
         query=ListQuery,
+        returns=list[LettaTool],
+        tags=("tools",),
+    ),
+    Route(
+        method="POST",
+        path="/v1/tools/add-base-tools",
+        endpoint=add_base,
+        operation_id="add_base_tools",
+        summary="Add the base tools: they are there, and listed",
         returns=list[LettaTool],
         tags=("tools",),
     ),

@@ -4,10 +4,11 @@ from typing import Literal
 
 from msgspec import Struct
 
-from gateway import interrupts
+from gateway import decisions, interrupts
 from gateway.auth import SEND
 from gateway.decisions import MAX_ID_CHARS
 from gateway.errors import BadArgumentError, InvalidRequestError, WrongStateError
+from gateway.inputs import Content
 from gateway.rpc.method import Accepted, Call, Method, accepted, conversation
 from storage import pending
 from storage.pool import connection
@@ -20,19 +21,19 @@ class FurtherResult(Struct, frozen=True, kw_only=True, rename="camel", forbid_un
     """The result of another call of the same step."""
 
     tool_call_id: str
-    content: str
+    content: str | Content
     status: Status = "success"
 
 
 class ResultData(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """The result of a call that the client ran. Where a step has several, `further` holds the others.
+    """The result of a call that the client ran: text, or parts (text and images) as REST takes them.
 
-    `agent` or `conversation` says where the call waits, which makes the answer repeatable, and is needed
-    where two calls that wait have the same id.
+    Where a step has several, `further` holds the others. `agent` or `conversation` says where the call
+    waits, which makes the answer repeatable, and is needed where two calls that wait have the same id.
     """
 
     tool_call_id: str
-    content: str
+    content: str | Content
     status: Status = "success"
     further: tuple[FurtherResult, ...] = ()
     agent: str | None = None
@@ -52,11 +53,16 @@ async def result(call: Call, data: ResultData) -> Accepted:
     receipt = await interrupts.answer(
         call.host,
         call.caller,
-        [ToolReturnPart(one.tool_call_id, "", one.status, one.content) for one in results],
+        [_part(one, "/content" if one is first else "/further") for one in results],
         agent_id=agent_id,
         conversation_id=conversation_id,
     )
     return await accepted(call, receipt)
+
+
+def _part(one: FurtherResult, at: str) -> ToolReturnPart:
+    text, images = decisions.returned(one.content, at)
+    return ToolReturnPart(one.tool_call_id, "", one.status, text, images=images)
 
 
 async def _where(call: Call, data: ResultData) -> tuple[str, str]:
@@ -85,7 +91,7 @@ METHODS: tuple[Method, ...] = (
         run=result,
         summary="Give an agent the result of a call that the client ran",
         errors=(
-            "400: the call waits for a decision, or several calls of this id wait",
+            "400: the call waits for a decision, several calls of this id wait, or its model sees no images",
             "404: no such agent or conversation",
             "409: nothing waits for the call, or other calls of its step lack a result; the text names them",
         ),

@@ -155,8 +155,12 @@ function partOf(part) {
   return { type: "image", source };
 }
 
+function partsOf(content) {
+  return typeof content === "string" ? content : content.map(partOf);
+}
+
 function shown({ id, role, content, name }) {
-  return { role, otid: id, content: typeof content === "string" ? content : content.map(partOf), name };
+  return { role, otid: id, content: partsOf(content), name };
 }
 
 /** Return the events of a finished run as the server has them stored. */
@@ -309,7 +313,7 @@ export function wakefulAgent(AbstractAgent, Observable) {
       if (results.length) {
         const [first, ...others] = results.map(({ toolCallId, content, error }) => ({
           toolCallId,
-          content: typeof content === "string" ? content : JSON.stringify(content),
+          content: partsOf(content),
           ...(error === undefined ? {} : { status: "error" }),
         }));
         const { toolCallId, content, ...more } = first;

@@ -173,7 +173,7 @@ export interface Resume {
     approved?: boolean;
     editedArgs?: Json;
     reason?: string;
-    content?: string;
+    content?: string | Json[];
     status?: "success" | "error";
   };
   metadata?: Json;
@@ -232,12 +232,12 @@ export class Wakeful {
   resume(where: Where, resume: Resume[]): Promise<Sent>;
   toolResult(
     toolCallId: string,
-    content: string,
+    content: string | Json[],
     more?: {
       agent?: string;
       conversation?: string;
       status?: "success" | "error";
-      further?: { toolCallId: string; content: string; status?: "success" | "error" }[];
+      further?: { toolCallId: string; content: string | Json[]; status?: "success" | "error" }[];
     },
   ): Promise<Sent>;
   updateMemory(

@@ -108,6 +108,27 @@ async def test_the_client_runs_its_own_tool_and_sends_the_result(
         assert [m["role"] for m in run["messages"]].count("tool") == 1
 
 
+async def test_a_result_of_the_clients_tool_may_hold_an_image(
+    pool: Pool, provider: Provider, node: Node
+) -> None:
+    call = {"name": "weather", "arguments": {}, "id": "call-w"}
+    await provider.script([{"tool_calls": [call]}, {"text": "Sunny."}])
+    source = {"type": "data", "value": "iVBORw0KGgo=", "mimeType": "image/png"}
+    parts = [{"type": "text", "text": "Look."}, {"type": "image", "source": source}]
+    async with connected(pool, provider) as c:
+        async with agent(node, c.url, c.agent_id, "chat") as client:
+            await client.run("How is it outside?", tools=[WEATHER])
+            result = {"id": "mine", "toolCallId": "call-w", "content": parts}
+            run = await client.run(tools=[WEATHER], results=[result])
+            assert run["failure"] is None
+            assert shown(run["messages"])[-2:] == [("tool", parts), ("assistant", "Sunny.")]
+            seen = (await provider.log(requests=2))[-1].body["messages"][-1]["content"]
+            assert seen[-1]["image_url"]["url"] == "data:image/png;base64,iVBORw0KGgo="
+        async with agent(node, c.url, c.agent_id, "chat") as client:
+            run = await client.run()
+            assert shown(run["messages"])[-2:] == [("tool", parts), ("assistant", "Sunny.")]
+
+
 async def test_a_failure_is_told_as_run_error(pool: Pool, provider: Provider, node: Node) -> None:
     await provider.script([{"status": 400}])
     async with connected(pool, provider) as c, agent(node, c.url, c.agent_id, "chat") as client:

@@ -140,11 +140,11 @@ async def test_a_server_that_was_restarted_in_mid_run_is_no_end_of_the_run(
     assert texts == ["I note that.", "It is noted, and I will think of it."]
 
 
-@pytest.mark.parametrize("kind", ["tool", "approval"])
+@pytest.mark.parametrize("kind", ["tool", "image", "approval"])
 async def test_what_the_agent_asks_is_answered_over_the_websocket(
     pool: Pool, provider: Provider, node: Node, kind: str
 ) -> None:
-    call = {"name": "weather", "arguments": {"city": "Riga"}} if kind == "tool" else CALL
+    call = CALL if kind == "approval" else {"name": "weather", "arguments": {"city": "Riga"}}
     await provider.script([{"tool_calls": [call]}, {"text": "It is done."}])
     async with proxied(pool, provider) as (proxy, served):
         agent = await new_agent(served)
@@ -152,7 +152,9 @@ async def test_what_the_agent_asks_is_answered_over_the_websocket(
             path = f"/v1/agents/{agent}/tools/approval/memory_insert"
             await served.json("PATCH", path, json={"requires_approval": True})
         said = plain(json.loads(await node.run("agui_answers.mjs", proxy.url, agent, kind)))
+        answered = (await provider.log(requests=2))[-1].body["messages"][-1]["content"]
     assert [role for role, *_ in said] == ["user", "assistant", "tool", "assistant"]
+    assert ("https://x.example/sky.png" in str(answered)) == (kind == "image")
     assert said[1][2][0]["name"] == call["name"]
     assert said[-1][1] == "It is done."
 

@@ -121,6 +121,26 @@ async def test_the_client_runs_its_own_tool_and_the_agent_goes_on(
         assert (told["role"], told["content"]) == ("tool", '{"celsius":3}')
 
 
+async def test_an_image_in_an_output_reaches_the_model_and_stays_in_the_history(
+    pool: Pool, provider: Provider, node: Node
+) -> None:
+    await provider.script([ASK_WEATHER, {"text": "Take a coat."}])
+    options: dict[str, Any] = {"auto": "tools", "body": {"tools": [WEATHER]}}
+    shot = {"type": "file", "mediaType": "image/png", "data": {"type": "data", "data": "iVBORw0KGgo="}}
+    output = {"type": "content", "value": [{"type": "text", "text": "Look."}, shot]}
+    async with connected(pool, provider) as c, chatting(node, c.url, c.agent_id, "chat", **options) as chat:
+        await chat.send("Is it cold in Bern?")
+        await chat.do("output", tool="weather", output=output, until="coat")
+        seen = await chat.do("wait")
+        assert seen["error"] is None
+        told = (await provider.log())[-1].body["messages"]
+        assert told[-2]["role"] == "tool"
+        assert told[-2]["content"].startswith("Look.")
+        assert told[-1]["content"][-1]["image_url"]["url"] == "data:image/png;base64,iVBORw0KGgo="
+        kept = (await stored(c))[-1]["parts"]
+        assert [part["output"] for part in kept if part["type"] == "tool-weather"] == [output]
+
+
 async def test_a_client_tool_that_fails_is_told_to_the_model(
     pool: Pool, provider: Provider, node: Node
 ) -> None:

@@ -115,6 +115,7 @@ async def test_a_channel_that_is_never_answered_is_asked_for_on_another_connecti
     assert wrong == []
 
 
+@pytest.mark.alone
 async def test_what_is_never_answered_is_given_up_when_patience_ends(node: Node) -> None:
     async def talk(peer: Peer) -> None:
         await peer.greet()

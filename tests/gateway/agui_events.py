@@ -113,6 +113,9 @@ EVERY: tuple[Event, ...] = (
     ToolCallDelta(RUN, SAID, "c1", '{"sum"'),
     ToolCallEnded(RUN, SAID, "c1"),
     ToolReturned(RUN, "c1", "pay", "error", "no money"),
+    ToolReturned(
+        RUN, "c2", "look", "success", "", (ImagePart({"type": "url", "url": "https://x.example/a.png"}),)
+    ),
     ApprovalRequested(RUN, SAID, STEP, (ASKS,), AT),
     ApprovalAnswered(
         RUN, SAID, (ApprovalPart("c1", approve=True), ToolReturnPart("c2", "weather", "success", "sun"))

@@ -14,6 +14,7 @@ from gateway.errors import (
 
 USER = "user-00000000-0000-4000-8000-00000000000a"
 JSON = (b"content-type", b"application/json")
+BROWSER = (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
 BODY = (b"content-length", b"2")
 HOST = (b"host", b"127.0.0.1:8283")
 
@@ -122,7 +123,15 @@ def test_bodies_that_a_form_could_send_are_not(kind: bytes) -> None:
     with pytest.raises(UnsupportedMediaError):
         admit(None, HOST, BODY, (b"content-type", kind))
     with pytest.raises(UnsupportedMediaError):
-        admit(None, HOST, (b"transfer-encoding", b"chunked"))
+        admit(None, HOST, (b"transfer-encoding", b"chunked"), BROWSER)
+
+
+def test_a_body_without_a_type_is_taken_from_a_program_and_not_from_a_browser() -> None:
+    assert admit(None, HOST, BODY) is LOOPBACK
+    assert admit(None, HOST, BODY, (b"user-agent", b"python-requests/2.32.5")) is LOOPBACK
+    for sign in (BROWSER, (b"sec-fetch-site", b"same-origin"), (b"origin", b"http://localhost:3000")):
+        with pytest.raises(UnsupportedMediaError):
+            admit(None, HOST, BODY, sign)
 
 
 def test_without_a_body_no_type_is_needed() -> None:
@@ -152,11 +161,31 @@ def test_headers_have_a_bound() -> None:
         admit(None, HOST, (b"a", b"x" * MAX_HEADER_BYTES))
 
 
-def test_a_form_without_a_key_needs_what_no_web_page_can_send() -> None:
+@pytest.mark.parametrize(
+    "sign",
+    [
+        BROWSER,
+        (b"origin", b"http://localhost:3000"),
+        (b"referer", b"http://localhost:3000/page"),
+        (b"sec-fetch-site", b"cross-site"),
+        (b"sec-fetch-mode", b"no-cors"),
+    ],
+)
+def test_a_browsers_form_without_a_key_needs_what_no_web_page_can_send(sign: tuple[bytes, bytes]) -> None:
     form = (b"content-type", b"multipart/form-data; boundary=x")
-    own = (b"x-requested-with", b"curl")
-    for headers, forms in (((HOST, BODY, form), True), ((HOST, BODY, form, own), False)):
+    own = (b"x-requested-with", b"page")
+    for headers, forms in (((HOST, BODY, form, sign), True), ((HOST, BODY, form, own), False)):
         with pytest.raises(UnsupportedMediaError):
             Gate(None).admit(headers, dict(headers), public=False, forms=forms)
-    headers = (HOST, BODY, form, own)
+    headers = (HOST, BODY, form, sign, own)
     assert Gate(None).admit(headers, dict(headers), public=False, forms=True) is LOOPBACK
+
+
+@pytest.mark.parametrize("agent", [b"curl/8.14.1", b"python-requests/2.32.5", None])
+def test_a_form_of_a_program_needs_no_more_than_itself(agent: bytes | None) -> None:
+    headers = [HOST, BODY, (b"content-type", b"multipart/form-data; boundary=x")]
+    if agent is not None:
+        headers.append((b"user-agent", agent))
+    assert Gate(None).admit(headers, dict(headers), public=False, forms=True) is LOOPBACK
+    with pytest.raises(UnsupportedMediaError):
+        Gate(None).admit(headers, dict(headers), public=False, forms=False)

@@ -141,7 +141,6 @@ def test_options_of_streams_need_a_stream(option: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "option",
     [
-        {"client_skills": [{"name": "f", "description": "d", "location": "l"}]},
         {"return_logprobs": True},
         {"top_logprobs": 3},
         {"return_token_ids": True},
@@ -187,10 +186,26 @@ def test_a_request_is_the_same_however_its_answer_is_delivered() -> None:
         {"messages": [USER], "max_steps": 3},
         {"messages": [USER], "override_model": "openai/other"},
         {"messages": [USER], "override_system": "be brief"},
+        {"messages": [USER], "client_skills": [{"name": "f", "description": "d", "location": "l"}]},
     ],
 )
 def test_a_request_that_asks_for_something_else_is_another_one(other: dict[str, Any]) -> None:
     assert command(**other) != command(messages=[USER])
+
+
+@pytest.mark.parametrize(
+    ("skills", "param"),
+    [
+        ([{"name": "", "description": "d", "location": "l"}], "/client_skills/0/name"),
+        ([{"name": "f", "description": "d", "location": "l" * 5000}], "/client_skills/0/location"),
+        ([{"name": "f", "description": "d" * 10_001, "location": "l"}], "/client_skills/0/description"),
+        ([{"name": "f", "description": "d", "location": "l"}] * 513, "/client_skills"),
+    ],
+)
+def test_skills_have_bounds(skills: list[dict[str, str]], param: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        command(input="hi", client_skills=skills)
+    assert refused.value.param == param
 
 
 def test_the_same_words_to_another_agent_are_another_request() -> None:

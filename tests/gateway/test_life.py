@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from bench.provider import Provider
+from storage.pool import connect
 from tests.gateway.processes import Process, on_database, run
 
 pytestmark = pytest.mark.timeout(60)
@@ -125,3 +126,41 @@ def test_a_server_finds_out_which_model_a_custom_endpoint_has(dsn: str, provider
         )
         agent = process.request("POST", "/v1/agents/", json={}).json()
         assert agent["model"] == "openai/gpt-4o-mini"
+
+
+def test_a_server_keeps_its_lease_while_requests_take_every_connection(dsn: str) -> None:
+    with on_database(dsn) as process, ThreadPoolExecutor(16) as threads:
+        lifted = threading.Event()
+        for _ in range(16):
+            threads.submit(_list_agents, process, lifted)
+        try:
+            anyio.run(_lease_is_renewed_behind_a_lock, dsn)
+        finally:
+            lifted.set()
+
+
+def _list_agents(process: Process, lifted: threading.Event) -> None:
+    while not lifted.is_set():
+        process.request("GET", "/v1/agents/")
+
+
+async def _lease_is_renewed_behind_a_lock(dsn: str) -> None:
+    """Lock what lists read until all of them wait, and the lease has been renewed twice meanwhile."""
+    blocked = """
+        select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'
+    """
+    renewed = "select count(*) from hosts where lease_until > $1"
+    locking, watching = await connect(dsn), await connect(dsn)
+    try:
+        with anyio.fail_after(30):
+            async with locking.transaction():
+                await locking.execute("lock table agents in access exclusive mode")
+                while await watching.fetchval(blocked) < 7:
+                    await anyio.sleep(0.05)
+                for _ in range(2):
+                    until = await watching.fetchval("select max(lease_until) from hosts")
+                    while not await watching.fetchval(renewed, until):
+                        await anyio.sleep(0.05)
+    finally:
+        await locking.close()
+        await watching.close()

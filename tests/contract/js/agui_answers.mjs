@@ -16,7 +16,9 @@ agent.addMessage({ id: crypto.randomUUID(), role: "user", content: "How is the w
 await agent.runAgent({ tools });
 if (kind !== "approval") {
   const [call] = agent.messages.at(-1).toolCalls;
-  agent.addMessage({ id: crypto.randomUUID(), role: "tool", toolCallId: call.id, content: "sunny" });
+  const source = { type: "url", value: "https://x.example/sky.png" };
+  const content = kind === "image" ? [{ type: "text", text: "sunny" }, { type: "image", source }] : "sunny";
+  agent.addMessage({ id: crypto.randomUUID(), role: "tool", toolCallId: call.id, content });
   if (kind === "more") agent.addMessage({ id: crypto.randomUUID(), role: "user", content: "And tomorrow?" });
   await agent.runAgent({ tools });
 } else {

@@ -1,6 +1,7 @@
 // Imports every package that the contract tests use and prints the pinned versions: a broken install shows here.
 import { readFile } from "node:fs/promises";
 import "@ag-ui/client";
+import "@letta-ai/letta-client";
 import "ai";
 import "centrifuge";
 import "rxjs";

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.events import Event, ReasoningDelta, RunFinished, TextDelta, ToolCallDelta
+from actors.events import Event, ReasoningDelta, RunFinished, TextDelta, ToolCallDelta, ToolReturned
 from gateway.agui import images as agui
 from gateway.agui.custom import difference
+from storage.records import ImagePart
 from tests.gateway import agui_streams
 from tests.gateway.agui_events import ASKS, AT, EVERY, RUN, RUNS, SAID, USAGE
 
@@ -61,6 +62,15 @@ def test_only_thoughts_and_memory_need_their_own_scope() -> None:
         "REASONING_MESSAGE_END",
         "CUSTOM:wakeful.memory",
     }
+
+
+def test_a_result_with_images_is_told_in_parts() -> None:
+    shot = ImagePart({"type": "base64", "media_type": "image/png", "data": "aGk="})
+    assert image(ToolReturned(RUN, "c1", "look", "success", "see"))["content"] == "see"
+    assert image(ToolReturned(RUN, "c1", "look", "success", "see", (shot,)))["content"] == [
+        {"type": "text", "text": "see"},
+        {"type": "image", "source": {"type": "data", "value": "aGk=", "mimeType": "image/png"}},
+    ]
 
 
 def test_no_image_but_of_thoughts_tells_a_thought() -> None:

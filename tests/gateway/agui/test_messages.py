@@ -35,6 +35,13 @@ def test_results_stand_alone_and_say_what_failed() -> None:
     assert (bad["id"], bad["error"]) == ("result-b", "bad")
 
 
+def test_a_result_with_images_is_its_text_and_they() -> None:
+    image = ImagePart({"type": "url", "url": "https://x.example/a.png"})
+    stored = message("tool", ToolReturnPart("a", "look", "success", "", images=(image,)))
+    (shown,) = agui_messages.show(stored, thoughts=True)
+    assert shown["content"] == [{"type": "image", "source": {"type": "url", "value": image.source["url"]}}]
+
+
 def listed(*roles: str, size: int = 100) -> list[dict[str, Any]]:
     return [{"id": str(place), "role": role, "content": "x" * size} for place, role in enumerate(roles)]
 
@@ -83,9 +90,10 @@ def test_every_message_is_one_of_the_official_types() -> None:
         message("user", TextPart("see"), *images, name="Ada"),
         message("system", TextPart("The page is home"), position=4),
         message("summary", TextPart("They met.")),
+        message("tool", ToolReturnPart("a", "look", "success", "see", images=tuple(images))),
     ]
     shown = agui_messages.show_all(stored, thoughts=True)
-    assert len(shown) == 6
+    assert len(shown) == 7
     for one in shown:
         read = _adapter.validate_python(one)
         assert not read.model_extra

@@ -221,6 +221,15 @@ def test_a_snapshot_never_holds_what_the_stream_says_after_it() -> None:
     assert [m["id"] for m in snapshot["messages"]] == ["m0", "message-3", "m1"]
 
 
+def test_a_snapshot_shows_the_answer_that_was_given_anew() -> None:
+    asked = message("user", TextPart("hi"), position=0, id="message-0", otid="m0", run_id="run-0")
+    first = message("assistant", TextPart("one"), position=1, id="message-2", run_id="run-0", excluded=True)
+    second = message("assistant", TextPart("two"), position=2, id="message-4", run_id="run-9")
+    found = shown(run(messages=()), history=[asked, first, second], answering=True)
+    (snapshot,) = of(found, "MESSAGES_SNAPSHOT")
+    assert [m["id"] for m in snapshot["messages"]] == ["m0", "message-4"]
+
+
 def test_a_resumed_run_begins_with_the_calls_that_it_answers() -> None:
     asked = message("approval", ToolCallPart("c1", "pay", "{}"), position=0, id="message-0", run_id="run-0")
     answered = ApprovalAnswered(RUN, "message-0", ())

@@ -1,5 +1,8 @@
 """Places in a log, what is stored of a run, and what concerns a run that is followed."""
 
+import asyncio
+
+import anyio.lowlevel
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -73,6 +76,49 @@ async def test_who_follows_a_run_that_joined_another_goes_on_in_that_one() -> No
         finished(OTHER),
     ]
     assert [event for _, event in await told(events)] == events[2:]
+
+
+@pytest.mark.parametrize("takes", [0, 1, 2, 100])
+async def test_what_a_hand_takes_and_what_is_yielded_are_together_what_concerns_the_run(takes: int) -> None:
+    channel = Logs(1 << 20).channel("conv-1", "agent-1")
+    events: list[Event] = [
+        RunStarted(RUN, "conv-1", 1, ()),
+        *(TextDelta(RUN, SAID, str(n)) for n in range(3)),
+        BlockChanged(OTHER, "block-1", "human", "b", 2),
+        TextDelta(RUN, SAID, "3"),
+        RunSteered(OTHER, RUN, (hello(),)),
+        TextDelta(RUN, SAID, "4"),
+        finished(RUN),
+    ]
+    seen: list[tuple[int, Event]] = []
+    taken: list[Event] = []
+
+    def hand(place: Place, event: Event) -> bool:
+        if len(taken) >= takes:
+            return False
+        assert place.epoch == channel.epoch
+        taken.append(event)
+        seen.append((place.offset, event))
+        return True
+
+    async def follow() -> None:
+        async for batch in agui_source.logged(channel, RUN, hand):
+            seen.extend(batch)
+
+    channel.expected.add(RUN)
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(follow())
+        for event in events:
+            await settle()
+            channel.publish(event, TextDelta("run-3", SAID, "not of this run"))
+    assert seen == [(1 + 2 * place, event) for place, event in enumerate(events)]
+    assert taken == [event for event in events if isinstance(event, TextDelta)][:takes]
+
+
+async def settle() -> None:
+    """Let every task come to where it waits."""
+    for _ in range(5):
+        await anyio.lowlevel.checkpoint()
 
 
 async def test_a_run_that_the_log_never_had_is_looked_for_elsewhere() -> None:

@@ -4,8 +4,9 @@ from typing import Any
 
 import msgspec
 
+from gateway.ai_sdk import files
 from gateway.ai_sdk.calls import Calls
-from storage.records import ApprovalPart, ToolReturnPart
+from storage.records import ApprovalPart, ImagePart, ToolReturnPart
 
 
 class Shown:
@@ -34,6 +35,14 @@ def test_an_approval_that_is_told_after_the_result_stands_before_it() -> None:
         "tool-approval-response",
         "tool-output-available",
     ]
+
+
+def test_an_image_in_a_result_is_in_the_output() -> None:
+    image = ImagePart({"type": "url", "url": "https://x.example/a.png"})
+    shown = Shown("camera")
+    shown.calls.show("c1", "camera", "{}", shown.out)
+    shown.calls.committed(ToolReturnPart("c1", "camera", "success", "Click.", images=(image,)), shown.out)
+    assert shown.chunk(1)["output"] == files.content_of("Click.", (image,))
 
 
 def test_a_denied_call_has_no_output() -> None:

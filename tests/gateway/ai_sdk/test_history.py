@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from gateway.ai_sdk import files
 from gateway.ai_sdk import history as ai_sdk_history
 from storage.pending_records import ClientTool, PendingCall, PendingRequest
 from storage.records import (
@@ -131,6 +132,14 @@ def test_a_clients_call_is_its_own_tool_before_and_after_its_result() -> None:
     assert answer(request, waiting=asking("client")) == [STEP, {**fixed, "state": "input-available"}]
     settled = answer(request, stored("m3", "approval", result), stored("m4", "tool", result))
     assert settled == [STEP, {**fixed, "state": "output-available", "output": {"a": 1}}]
+
+
+def test_an_image_that_a_clients_call_gave_is_in_its_output() -> None:
+    image = ImagePart({"type": "base64", "media_type": "image/png", "data": "aGk="})
+    result = ToolReturnPart("c1", "find", "success", "see", images=(image,))
+    request = stored("m2", "approval", CALL)
+    _, one = answer(request, stored("m3", "approval", result), stored("m4", "tool", result))
+    assert one["output"] == files.content_of("see", (image,))
 
 
 def test_images_are_files() -> None:

@@ -132,6 +132,22 @@ def test_a_clients_result_is_its_output_as_text() -> None:
     )
 
 
+def test_images_in_an_output_are_images_of_the_result() -> None:
+    def answers(url: str) -> Any:
+        shot = {"type": "file", "mediaType": "image/png", "data": {"type": "url", "url": url}}
+        output = {"type": "content", "value": [{"type": "text", "text": "see"}, shot]}
+        parts = [{"type": "step-start"}, call("a", "output-available", output=output)]
+        messages = [user("u1"), message("a1", "assistant", *parts)]
+        return requests.answers_of(messages, waiting(("a", "client")))
+
+    image = ImagePart({"type": "url", "url": "https://x.example/a.png"})
+    taken = answers("https://x.example/a.png")
+    assert taken == (ToolReturnPart("a", "tool_a", "success", "see", images=(image,)),)
+    with pytest.raises(InvalidRequestError) as refused:
+        answers("file:///etc/passwd")
+    assert (refused.value.param or "").startswith("/messages/1/parts/1/output/value/1")
+
+
 @pytest.mark.parametrize(
     "parts",
     [

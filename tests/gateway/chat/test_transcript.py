@@ -254,6 +254,19 @@ def test_a_failed_tool_is_shown_as_such_and_other_events_are_not_shown() -> None
     assert view.shown == [("bad", "no such block")]
 
 
+def test_an_image_in_a_result_is_named() -> None:
+    parts = [{"type": "text", "text": "Click."}, {"type": "image", "source": {"type": "url"}}]
+    said = {"id": "result-b", "role": "tool", "toolCallId": "b", "content": parts}
+    stored = {"message_type": "tool_return_message", "id": "message-3"}
+    stored["tool_returns"] = [{"tool_return": parts, "status": "success", "tool_call_id": "c"}]  # type: ignore[assignment]
+    view = Memory()
+    transcript = Transcript(view)
+    transcript.feed(ToolReturned("m", "a", parts))
+    transcript.feed(_committed("message-2", "tool", said))
+    transcript.tell(msgspec.convert(stored, Stored))
+    assert view.shown == [("good", "Click.\n[image]")] * 3
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_a_call_by_which_the_agent_speaks_is_an_answer(whole: bool) -> None:
     view = Memory()

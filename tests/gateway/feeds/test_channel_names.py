@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 
 from gateway.feeds.channel_names import Address, parse
 from gateway.realtime.protocol import BAD_REQUEST, UNKNOWN_CHANNEL, ProtocolError
-from tests.gateway.feeding import new_id
 
-AGENT, CONVERSATION, USER = new_id("agent"), new_id("conv"), new_id("user")
+AGENT = "agent-18b95ffe-8a61-4096-a7bd-0e75e549d1dc"
+CONVERSATION = "conv-6085884b-ec40-4de1-9455-d6e12d9c4f23"
+USER = "user-f4daeffe-bc16-499e-bc7d-ddbcb43f2e68"
 
 
 @pytest.mark.parametrize(

@@ -237,8 +237,8 @@ async def test_a_subscriber_chooses_kinds_of_events() -> None:
         ("conv:nonsense", BAD_REQUEST),
         ("agent:agent-1", BAD_REQUEST),
         ("fleet:all", UNKNOWN_CHANNEL),
-        (f"conv:{new_id('conv')}", PERMISSION_DENIED),
-        (f"agent:{new_id('agent')}:state:x", BAD_REQUEST),
+        ("conv:conv-48bbc284-1e0c-4376-85ea-051dda3e30e7", PERMISSION_DENIED),
+        ("agent:agent-869e93f1-d013-47cc-a555-9e250aaa497b:state:x", BAD_REQUEST),
     ],
 )
 async def test_a_channel_that_is_none_is_refused(channel: str, code: int) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from bench.provider import Provider
 from gateway.auth import LOOPBACK, READ, Caller
+from gateway.feeds.catching_up import PIECE_BYTES
 from gateway.feeds.feeds import Feeds
-from gateway.realtime.protocol import PERMISSION_DENIED, PERMISSION_REVOKED, ProtocolError, Subscribe
+from gateway.realtime.protocol import PERMISSION_DENIED, PERMISSION_REVOKED, History, ProtocolError, Subscribe
 from storage.pool import Pool
-from tests.gateway.feeding import Recorder
+from tests.gateway.feeding import Recorder, published, rest_of
 from tests.gateway.rest.talking import new_agent, talking, user
 from tests.gateway.state_watching import Viewer, view
 from tests.serving import Served
@@ -77,6 +78,31 @@ async def test_the_state_of_an_agent_that_sleeps_is_read_from_what_is_stored(
         context = await served.json("GET", f"/v1/agents/{agent_id}/context")
         assert state["context"]["used"] == context["context_window_size_current"]
         assert state["context"]["tokens"]["core_memory"] == context["num_tokens_core_memory"]
+
+
+async def test_a_large_memory_comes_in_pieces_and_its_history_is_a_part_that_says_so(
+    pool: Pool, provider: Provider
+) -> None:
+    blocks = [{"label": f"notes-{n}", "value": "x" * 150_000, "limit": 200_000} for n in range(6)]
+    async with watching(pool, provider) as (served, feeds):
+        agent_id = await new_agent(served, memory_blocks=blocks)
+        channel = f"agent:{agent_id}:state"
+        viewer = Viewer()
+        subscribed = await feeds.subscribe(LOOPBACK, Subscribe(channel), viewer)
+        pieces = [subscribed.publications, *rest_of(subscribed)]
+        assert [len(piece) for piece in pieces] == [1, 1, 1]
+        assert max(len(pub) for piece in pieces for pub in piece) < PIECE_BYTES + 1024
+        whole, _ = await view(feeds, channel)
+        assert set(whole.document["memory"]["blocks"]) == {block["label"] for block in blocks}
+        assert whole.offset == subscribed.offset + 1
+        [last] = (await feeds.history(LOOPBACK, History(channel, limit=1))).publications
+        told = published(last)["data"]
+        assert len(told["snapshot"]["memory"]["blocks"]) == 2
+        assert told["metadata"]["wakeful"] == {
+            "truncated": True,
+            "blocks": 6,
+            "see": f"/v1/agents/{agent_id}/core-memory/blocks",
+        }
 
 
 async def test_a_run_shows_in_status_and_context(pool: Pool, provider: Provider) -> None:

@@ -145,9 +145,21 @@ def test_a_system_prompt_and_a_summary_are_texts() -> None:
     assert (summary["message_type"], summary["summary"]) == ("summary_message", "before that")
 
 
-def test_only_refused_input_is_marked_as_an_error() -> None:
-    assert shown(stored("user", TextPart("bad"), excluded=True))[0]["is_err"] is True
-    assert shown(stored("user", TextPart("good")))[0]["is_err"] is None
+CALL = ToolCallPart("c1", "look", "{}")
+
+
+@pytest.mark.parametrize("excluded", [True, False])
+def test_what_models_are_shown_no_more_is_listed_and_marked(excluded: bool) -> None:
+    rows = [
+        stored("user", TextPart("bad"), excluded=excluded),
+        stored("assistant", ReasoningPart("hm"), TextPart("a"), CALL, excluded=excluded),
+        stored("tool", ToolReturnPart("c1", "look", "success", "seen"), excluded=excluded),
+        stored("approval", CALL, excluded=excluded),
+        stored("approval", ApprovalPart("c1", approve=True), excluded=excluded),
+    ]
+    listed = [one for row in rows for one in shown(row)]
+    assert len(listed) == 7
+    assert {one["is_err"] for one in listed} == {True if excluded else None}
 
 
 def test_message_types_are_filtered_after_rows_are_expanded() -> None:

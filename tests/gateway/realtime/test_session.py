@@ -534,4 +534,4 @@ class AnyOrder(RuleBasedStateMachine):
 AnyOrder.TestCase.settings = hypothesis_settings(
     max_examples=120, stateful_step_count=50, deadline=None, derandomize=True
 )
-TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder = pytest.mark.timeout(90)(AnyOrder.TestCase)

@@ -469,6 +469,35 @@ async def test_what_a_call_raises_is_a_reply_and_the_connection_stays(
         assert replies[4] == {"id": 4, "rpc": {"data": {"n": 4}}}
 
 
+async def test_what_waits_behind_others_has_its_whole_time_when_its_turn_comes(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served_at(pool) as (served, url), upgraded(url) as peer:
+        await peer.connect()
+        channel = f"conv:{(await served.agent())['id']}"
+        turn = turns.Turns.turn
+
+        @asynccontextmanager
+        async def late(self: turns.Turns) -> AsyncGenerator[None]:
+            await anyio.sleep(2.5)  # a slow client takes what came before
+            async with turn(self):
+                yield
+
+        async def call(caller: Any, method: str, data: bytes) -> bytes:
+            await anyio.sleep(0.5)
+            return data
+
+        monkeypatch.setattr(served.websockets.services.methods, "call", call)
+        monkeypatch.setattr(turns.Turns, "turn", late)
+        monkeypatch.setattr(realtime, "WORK_SECONDS", 2.0)
+        peer.say(
+            sub(2, channel),
+            *({"id": n, "rpc": {"method": "agent.send", "data": n}} for n in range(3, 9)),
+        )
+        replies = await peer.replies(7)
+        assert not [reply for reply in replies.values() if "error" in reply]
+
+
 async def test_messages_of_one_connection_are_accepted_in_their_order(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,12 @@ from storage.pool import Pool
 from tests.serving import Served, serving
 
 MODEL = "openai/scripted"
+MEMORY = {"memory_blocks": [{"label": "human", "value": ""}]}
+CALL = {
+    "reasoning": "Better note it.",
+    "text": "Noting.",
+    "tool_calls": [{"name": "memory_insert", "arguments": {"label": "human", "new_string": "Likes tea"}}],
+}  # a step that edits the block of `MEMORY`
 
 
 @asynccontextmanager
@@ -33,6 +39,11 @@ async def new_agent(served: Served, **fields: Any) -> str:
 def user(text: str, **more: Any) -> dict[str, Any]:
     """Return the body that sends one user message."""
     return {"messages": [{"role": "user", "content": text, **more.pop("message", {})}], **more}
+
+
+async def send(served: Served, agent_id: str, body: dict[str, Any], **more: Any) -> Any:
+    """Send a request's messages to an agent and return the answer."""
+    return await served.json("POST", f"/v1/agents/{agent_id}/messages", json=body, **more)
 
 
 def kinds(messages: list[dict[str, Any]]) -> list[str]:

@@ -1,5 +1,7 @@
 """AG-UI over server-sent events, on a real database with a scripted model."""
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import anyio
@@ -10,8 +12,12 @@ from ag_ui_validate.transport import TransportOptions, validate_endpoint
 
 from actors import clock
 from bench.provider import Provider
+from gateway import threads
+from gateway.agui import source as agui_source
+from gateway.agui import stream as agui_stream
 from gateway.config import Settings
-from storage.pool import Pool, connection
+from gateway.rest import agui as agui_rest
+from storage.pool import Conn, Pool, connection
 from tests.gateway import agui_streams
 from tests.gateway.rest.agui_runs import INSERT, RULE, WEATHER, Runner, of, run_of, runner, said, text
 from tests.gateway.rest.talking import talking
@@ -143,6 +149,31 @@ async def test_the_client_runs_its_own_tools(pool: Pool, provider: Provider) -> 
         assert text(done) == "Sunny."
         _, second = await provider.log(requests=2)
         assert second.body["messages"][-1]["content"] == "18 degrees"
+
+
+async def test_a_client_s_result_may_hold_an_image_and_is_shown_with_it(
+    pool: Pool, provider: Provider
+) -> None:
+    call = {"name": "weather", "arguments": {}, "id": "call-w"}
+    await provider.script([{"tool_calls": [call]}, {"text": "Sunny."}])
+    async with talking(pool, provider) as served:
+        agent = await runner(served)
+        await agent.run("outside?", tools=[WEATHER])
+        shot: Any = {"type": "image", "source": {"type": "url", "value": "file:///a.png"}}
+        parts = [{"type": "text", "text": "Look."}, shot]
+        agent.history.append({"id": "r1", "role": "tool", "toolCallId": "call-w", "content": parts})
+        refused = await agent.post(agent.body(tools=[WEATHER]))
+        assert (refused.status_code, "source/url" in refused.text) == (422, True)
+        shot["source"]["value"] = "https://x.example/a.png"
+        done = agui_streams.events((await agent.post(agent.body(tools=[WEATHER]))).text)
+        agui_streams.check(done, off=("AGUI504",))  # this validator knows contents of text alone
+        assert text(done) == "Sunny."
+        assert [e["content"] for e in of(done, "TOOL_CALL_RESULT")] == [parts]
+        _, second = await provider.log(requests=2)
+        assert second.body["messages"][-1]["content"][-1]["image_url"]["url"] == "https://x.example/a.png"
+        shown = await Runner(served, agent.agent_id, agent.thread).run()
+        (snapshot,) = of(shown, "MESSAGES_SNAPSHOT")
+        assert [m["content"] for m in snapshot["messages"] if m["role"] == "tool"] == [parts]
 
 
 async def test_a_cancelled_run_is_cancelled_in_its_stream(pool: Pool, provider: Provider) -> None:
@@ -306,3 +337,28 @@ async def test_a_body_that_makes_no_sense_is_refused_with_its_place(
         refused = await agent.post(agent.body("hi") | change)
     assert refused.status_code == 422
     assert refused.json()["error"]["param"] == param
+
+
+async def test_a_message_to_a_live_agent_is_one_read_before_it_is_accepted_and_none_after(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await provider.script([{"text": "Here."}, {"text": "Still here."}])
+    reads: list[str] = []
+
+    def counted(where: str) -> Callable[[Pool], AbstractAsyncContextManager[Conn]]:
+        def borrow(lender: Pool) -> AbstractAsyncContextManager[Conn]:
+            reads.append(where)
+            return connection(lender)
+
+        return borrow
+
+    async with talking(pool, provider) as served:
+        agent = await runner(served)
+        agent = Runner(served, agent.agent_id, agent.agent_id)
+        await agent.run("Are you there?")
+        for module in (threads, agui_rest, agui_stream, agui_source):
+            monkeypatch.setattr(module, "connection", counted(module.__name__))
+        found = await agent.run("And now?")
+    assert text(found) == "Still here."
+    assert agui_streams.state(found)["memory"]["blocks"]
+    assert reads == [threads.__name__]

@@ -12,6 +12,7 @@ from bench.provider import Provider
 from gateway.auth import READ, SEND, THOUGHTS
 from gateway.config import Settings
 from storage.pool import Pool
+from tests.gateway.rest.agui_runs import Runner, of
 from tests.gateway.rest.talking import new_agent, talking
 from tests.serving import Served
 
@@ -266,6 +267,25 @@ async def test_an_answer_given_anew_by_a_model_that_is_written_to_otherwise_sees
         assert again.status_code == 200, again.text
         asked = (await provider.log())[-1].body["messages"]
         assert [m["role"] for m in asked if m["role"] != "system"] == ["user"]
+
+
+async def test_an_answer_given_anew_is_the_only_one_in_front_ends_and_the_marked_one_in_the_history(
+    pool: Pool, provider: Provider
+) -> None:
+    await provider.script([{"text": "one"}, {"text": "two"}])
+    async with talking(pool, provider) as served:
+        agent_id = await new_agent(served)
+        chat = {"chat_id": "default"}
+        await said(served, agent_id, user("hi"), **chat)
+        anew = {**body(user("hi"), **chat), "trigger": "regenerate-message"}
+        assert (await served.http.post(path(agent_id), json=anew)).status_code == 200
+        shown = await served.json("GET", path(agent_id, "/default/messages"))
+        assert [p["text"] for m in shown for p in m["parts"] if p["type"] == "text"] == ["hi", "two"]
+        (snapshot,) = of(await Runner(served, agent_id, "default").run(), "MESSAGES_SNAPSHOT")
+        assert [m["content"] for m in snapshot["messages"]] == ["hi", "two"]
+        listed = (await served.json("GET", f"/v1/agents/{agent_id}/messages"))[1:]
+        told = [(m["content"], m["is_err"]) for m in listed if m["message_type"] != "reasoning_message"]
+        assert told == [("hi", None), ("one", True), ("two", None)]
 
 
 async def test_what_was_summed_up_is_not_answered_anew_and_the_summary_stays(

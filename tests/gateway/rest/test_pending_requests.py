@@ -4,8 +4,7 @@ from typing import Any
 
 from bench.provider import Provider
 from storage.pool import Pool
-from tests.gateway.rest.talking import MODEL, new_agent, talking
-from tests.serving import Served
+from tests.gateway.rest.talking import MODEL, new_agent, send, talking
 
 RULE = {"type": "requires_approval", "tool_name": "memory_insert"}
 CALL = {
@@ -14,11 +13,6 @@ CALL = {
     "id": "call-1",
 }
 USER = {"role": "user", "content": "I like tea"}
-
-
-async def send(served: Served, agent_id: str, body: dict[str, Any]) -> Any:
-    """Send a request to an agent and return its answer."""
-    return await served.json("POST", f"/v1/agents/{agent_id}/messages", json=body)
 
 
 def approval(**fields: Any) -> dict[str, Any]:

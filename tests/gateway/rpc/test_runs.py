@@ -37,17 +37,22 @@ async def value_of(served: Served, agent: str) -> str:
     return block["value"]
 
 
+async def busy(served: Served, call: Calls) -> tuple[str, str, str]:
+    """Make an agent work and let one more run wait; return it, the run under way and the one that waits."""
+    agent = await new_agent(served)
+    running = (await call("agent.send", agent=agent, messages=HI))["run"]
+    await until(lambda: served.host.running_step(agent, running))
+    return agent, running, (await call("agent.send", agent=agent, messages=HI))["run"]
+
+
 # --- cancel and steer -----------------------------------------------------------------------
 
 
 async def test_a_run_is_cancelled_once(pool: Pool, provider: Provider) -> None:
     await provider.script([SLOW])
     async with talking(pool, provider) as served:
-        agent = await new_agent(served)
         call = Calls(served)
-        running = (await call("agent.send", agent=agent, messages=HI))["run"]
-        await until(lambda: served.host.running_step(agent, running))
-        waiting = (await call("agent.send", agent=agent, messages=HI))["run"]
+        agent, running, waiting = await busy(served, call)
         for run in (waiting, running):
             said = await call("run.cancel", run=run)
             assert (said["accepted"], said["run"]) == (True, run)
@@ -69,11 +74,8 @@ async def test_a_run_that_asks_is_cancelled_by_denying(pool: Pool, provider: Pro
 async def test_steering_joins_the_named_run_or_is_refused(pool: Pool, provider: Provider) -> None:
     await provider.script([SLOW])
     async with talking(pool, provider) as served:
-        agent = await new_agent(served)
         call = Calls(served)
-        running = (await call("agent.send", agent=agent, messages=HI))["run"]
-        await until(lambda: served.host.running_step(agent, running))
-        waiting = (await call("agent.send", agent=agent, messages=HI))["run"]
+        agent, running, waiting = await busy(served, call)
         asked = {"run": running, "messages": HI, "clientMessageId": "s-1"}
         steered = await call("run.steer", **asked)
         assert steered["disposition"] == "steered"

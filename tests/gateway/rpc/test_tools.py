@@ -25,7 +25,7 @@ async def offering(served: Served, call: Calls) -> str:
     return agent
 
 
-async def returns(call: Calls, agent: str) -> list[tuple[str, str]]:
+async def returns(call: Calls, agent: str) -> list[tuple[Any, str]]:
     shown = (await call("history", agent=agent))["messages"]
     found = [m["tool_returns"] for m in shown if m["message_type"] == "tool_return_message"]
     return [(one["tool_return"], one["status"]) for together in found for one in together]
@@ -56,6 +56,50 @@ async def test_the_results_of_one_step_come_together(pool: Pool, provider: Provi
         assert sorted(await returns(call, agent)) == [("1", "success"), ("broken", "error")]
         twice = {"toolCallId": "c-1", "content": "1"}
         await call.refused("tool.result", 422, "further: ", **twice, further=[twice])
+
+
+CLICK = {"type": "text", "text": "Click."}
+
+
+def picture(url: str) -> dict[str, Any]:
+    return {"type": "image", "source": {"type": "url", "url": url}}
+
+
+async def seen(provider: Provider, requests: int) -> list[Any]:
+    """Return the pictures that the model was shown last."""
+    log = await provider.log(requests=requests, ended=requests)
+    content = log[-1].body["messages"][-1]["content"]
+    return [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+
+
+async def test_results_of_one_step_may_hold_images(pool: Pool, provider: Provider) -> None:
+    await provider.script([{"tool_calls": [weather("c-1"), weather("c-2")]}, {"text": "Both."}])
+    async with talking(pool, provider) as served:
+        call = Calls(served)
+        agent = await offering(served, call)
+        wrong = {"toolCallId": "c-1", "content": [CLICK, picture("file:///a.png")]}
+        await call.refused("tool.result", 422, "content.1.source.url: ", **wrong)
+        other = {"toolCallId": "c-2", "content": [picture("https://x.example/b.png")]}
+        first = {"toolCallId": "c-1", "content": [CLICK, picture("https://x.example/a.png")]}
+        said = await call("tool.result", **first, further=[other])
+        assert await ended(served, said["run"], agent) == "completed"
+        assert await seen(provider, 2) == ["https://x.example/a.png", "https://x.example/b.png"]
+        assert await returns(call, agent) == [
+            (first["content"], "success"),
+            (other["content"], "success"),
+        ]
+
+
+async def test_a_resume_may_hold_images(pool: Pool, provider: Provider) -> None:
+    await provider.script([{"tool_calls": [weather("c-1")]}, {"text": "Sunny."}])
+    async with talking(pool, provider) as served:
+        call = Calls(served)
+        agent = await offering(served, call)
+        payload = {"content": [CLICK, picture("https://x.example/a.png")]}
+        resume = [{"interruptId": "c-1", "status": "resolved", "payload": payload}]
+        said = await call("run.resume", agent=agent, resume=resume)
+        await ended(served, said["run"], agent)
+        assert await seen(provider, 2) == ["https://x.example/a.png"]
 
 
 async def test_two_calls_of_one_id_need_an_address(pool: Pool, provider: Provider) -> None:
