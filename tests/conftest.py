@@ -1,22 +1,31 @@
-"""Fixtures of every test: one Postgres for the session, a fresh migrated database for each test."""
+"""Fixtures of every test: one Postgres for each worker, a fresh migrated database for each test."""
 
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Generator
+from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import anyio
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from storage import embedded
+from storage.dsn import plain_dsn
 from storage.migrate import migrate
-from storage.pool import Pool, open_pool, plain_dsn
+from storage.pool import Pool, open_pool
+from tests.databases import Databases, on_database
 
-pytest_plugins = ["tests.provider_fixtures"]
+pytest_plugins = ["tests.provider_fixtures", "tests.workers"]
+
+# Workers share the machine, so how long one example takes, or making it, says nothing about the code.
+settings.register_profile(
+    "shared machine", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("shared machine")
 
 SERVER_VARIABLE = "WAKEFUL_TEST_DATABASE_URL"  # a server that is there already; its user may create databases
 
@@ -72,16 +81,27 @@ def template(server_dsn: str) -> Generator[str]:
     anyio.run(_on_server, server_dsn, f'drop database "{name}"')
 
 
+@pytest.fixture(scope="session")
+def databases(server_dsn: str, template: str) -> Generator[Databases]:
+    """Yield what clones the migrated database."""
+    with closing(Databases(server_dsn, template)) as databases:
+        yield databases
+
+
+@pytest.fixture
+def dsn(databases: Databases) -> Generator[str]:
+    """Yield the address of a fresh, migrated database."""
+    with databases.fresh() as dsn:
+        yield dsn
+
+
 @pytest.fixture
 def empty_dsn(server_dsn: str) -> Generator[str]:
     """Yield the address of a fresh database that nothing was ever done to."""
-    yield from _database(server_dsn, "template0")
-
-
-@pytest.fixture
-def dsn(server_dsn: str, template: str) -> Generator[str]:
-    """Yield the address of a fresh, migrated database."""
-    yield from _database(server_dsn, template)
+    name = f"test_{uuid4().hex}"
+    anyio.run(_on_server, server_dsn, f'create database "{name}" template template0')
+    yield on_database(server_dsn, name)
+    anyio.run(_on_server, server_dsn, f'drop database "{name}" with (force)')
 
 
 @pytest.fixture
@@ -89,20 +109,8 @@ async def pool(dsn: str) -> AsyncGenerator[Pool]:
     """Yield an open pool on a fresh, migrated database."""
     pool = await open_pool(dsn)
     yield pool
-    with anyio.move_on_after(5, shield=True):
+    with anyio.move_on_after(10, shield=True):  # within the time of a test
         await pool.close()
-
-
-def on_database(dsn: str, name: str) -> str:
-    """Return the address of another database on the same server."""
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
-
-
-def _database(server_dsn: str, template: str) -> Generator[str]:
-    name = f"test_{uuid4().hex}"
-    anyio.run(_on_server, server_dsn, f'create database "{name}" template "{template}" strategy file_copy')
-    yield on_database(server_dsn, name)
-    anyio.run(_on_server, server_dsn, f'drop database "{name}" with (force)')
 
 
 async def _on_server(dsn: str, statement: str) -> None:

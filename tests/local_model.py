@@ -21,6 +21,7 @@ GGUF = os.environ.get("WAKEFUL_TEST_GGUF", "")
 
 NEEDS_MODEL = [
     pytest.mark.local_llm,
+    pytest.mark.alone,  # it takes every core there is
     pytest.mark.skipif(not GGUF, reason="WAKEFUL_TEST_GGUF names no model file"),
     pytest.mark.skipif(
         importlib.util.find_spec("xllamacpp") is None, reason="the extra `local-llm` is not installed"

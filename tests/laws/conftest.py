@@ -7,7 +7,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
-from tests.conftest import on_database
+from tests.databases import on_database
 from tests.laws.nursery import Nursery
 
 Databases = Callable[[], Awaitable[str]]
@@ -33,11 +33,16 @@ async def database(server_dsn: str, template: str) -> AsyncGenerator[Databases]:
 
 @asynccontextmanager
 async def _database(server_dsn: str, template: str) -> AsyncGenerator[str]:
+    # No connection is kept meanwhile: a law with hundreds of databases would take all the server has.
     name = f"law_{uuid4().hex}"
-    conn = await asyncpg.connect(server_dsn)
+    await _on_server(server_dsn, f'create database "{name}" template "{template}" strategy file_copy')
+    yield on_database(server_dsn, name)
+    await _on_server(server_dsn, f'drop database "{name}" with (force)')
+
+
+async def _on_server(dsn: str, statement: str) -> None:
+    conn = await asyncpg.connect(dsn)
     try:
-        await conn.execute(f'create database "{name}" template "{template}" strategy file_copy')
-        yield on_database(server_dsn, name)
-        await conn.execute(f'drop database "{name}" with (force)')
+        await conn.execute(statement)
     finally:
         conn.terminate()

@@ -25,6 +25,7 @@ T = TypeVar("T")
 # 503: what a client may see, and repeats after. An edit is fenced when one before it landed unnoticed.
 OUTAGE = frozenset({"UnavailableError", "DrainingError", "FencedError"})
 OVER = "LogTrimmedError"  # the run is over and its events are gone
+WINDOW_TOKENS = 10_000_000  # so that answers count all messages, however long the talk lasts
 PAUSE = 0.05  # seconds before a client repeats what was refused
 BURST = 3  # at most so many messages does a client send before it waits for the end of the last one
 
@@ -170,7 +171,7 @@ async def places(pool: Pool, *, agents: int, conversations: int, model: str = "o
     """Create agents with so many conversations each."""
     found: list[Place] = []
     for _ in range(agents):
-        agent_id = await create_agent(pool, model=model)
+        agent_id = await create_agent(pool, model=model, context_window_tokens=WINDOW_TOKENS)
         found.append(Place(agent_id, agent_id))
         found += [await open_conversation(pool, agent_id) for _ in range(conversations - 1)]
     return found

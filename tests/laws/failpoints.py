@@ -163,9 +163,16 @@ def _wrapped_transaction(transaction: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _wrapped_stream(stream: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., Any]:
-    async def watched(self: OpenAIChat, request: object) -> AsyncGenerator[Any, None]:
+    async def watched(
+        self: OpenAIChat, request: object, take: Callable[[Any], None] | None = None
+    ) -> AsyncGenerator[Any, None]:
+        def taken(pieces: object) -> None:
+            assert take is not None
+            take(pieces)
+            reach(f"{STREAM}:piece")
+
         reach(f"{STREAM}:before")
-        async with aclosing(stream(self, request)) as batches:
+        async with aclosing(stream(self, request, None if take is None else taken)) as batches:
             async for pieces in batches:
                 yield pieces
                 reach(f"{STREAM}:piece")

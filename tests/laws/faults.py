@@ -12,7 +12,7 @@ import asyncpg
 from storage import embedded, processes
 from storage.embedded import Embedded
 from storage.migrate import migrate
-from tests.conftest import on_database
+from tests.databases import on_database
 
 LOOK = 0.01
 COMES_BACK = 30.0

@@ -194,11 +194,11 @@ class HostProcess:
             GoneError: It is not there.
         """
         if not await self.ready():
-            raise GoneError
+            raise GoneError(f"status {self.status}, {self.crashes}")
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port, limit=LINE_BYTES)
         except OSError as error:
-            raise GoneError from error
+            raise GoneError(f"no connection: {error}") from error
         line = Line(reader, writer)
         try:
             yield line

@@ -241,6 +241,7 @@ def p99(values: list[float]) -> float:
     return sorted(values)[max(0, -(-len(values) * 99 // 100) - 1)]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 async def test_a_cancel_reaches_the_run_in_every_phase(pool: Pool, provider: Provider) -> None:
     found: list[str] = []

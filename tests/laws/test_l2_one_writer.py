@@ -83,6 +83,7 @@ class Round:
             await self._provider.open(self._gate("heir"))
             await self._end(heir)
             group.cancel_scope.cancel()
+        await self._leave(zombie, heir)
         last = self._events[already:]
         if last and not isinstance(last[-1], Retracted):
             self.found.append(f"the zombie ended its streams and took nothing back: {last}")
@@ -157,6 +158,13 @@ class Round:
             status = await zombie.gone()
         if status != 0:
             self.found.append(f"the zombie did not stop by itself (status {status})")
+
+    async def _leave(self, *hosts: HostProcess) -> None:
+        """End this round's hosts: many rounds' together would take all connections of the server."""
+        for host in hosts:
+            host.kill()
+            with anyio.fail_after(STOPS_WITHIN):
+                await host.gone()
 
     async def _end(self, heir: HostProcess) -> None:
         """Let the heir finish what the owner had begun."""

@@ -30,6 +30,13 @@ class Watcher:
             "select coalesce(max(attempts), 0) from inbox where state in ('new', 'applied')"
         )
 
+    async def left(self) -> list[str]:
+        """Return what is not over, and how many lives each has had."""
+        rows = await self._conn.fetch(
+            "select run_id, state, attempts from inbox where state in ('new', 'applied') order by seq"
+        )
+        return [f"{row['run_id']} {row['state']} after {row['attempts']}" for row in rows]
+
     async def nothing_pending(self) -> None:
         """Wait until every command is over."""
         query = "select exists (select from inbox where state in ('new', 'applied'))"
