@@ -27,6 +27,7 @@ One message, through the modules:
     queueing    what is said of those who wait
     channels    the log that every stream is read from, by cursor (`segments`), or heard as it is written
                 (`listeners`)
+    unheard     ends that nobody heard are told to those who follow
     status      how live agents are doing, for whoever asks
 
 Deciding is pure (`loop`, `rules`, `thoughts`, `prompt`, `window`, `memory_edits`, `answer`,

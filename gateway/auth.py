@@ -176,8 +176,6 @@ def _refuse_web_pages(headers: dict[bytes, bytes], *, forms: bool) -> None:
                 "a browser's form needs the header X-Requested-With on a server without a key"
             )
         return
-    if kind is None and not _from_browser(headers):
-        return  # a script that does not say what it sends, which is read as JSON or refused
     if has_body and kind != b"application/json" and (kind is None or _JSON.fullmatch(kind) is None):
         raise UnsupportedMediaError("the body must be application/json in UTF-8")
 

@@ -311,6 +311,7 @@ TABLE: dict[type[Exception], Callable[[Any], Answer]] = {
     ),
     actor.DrainingError: _said(503, "draining", retry=True, retry_after=1),
     actor.InvalidEditError: _edit,
+    actor.BrokenAgentError: _said(500, "internal_error"),
     actor.LogTrimmedError: _said(410, "log_trimmed"),
     actor.NothingToCancelError: _fixed(
         409, "nothing_to_cancel", "CONFLICT: No active runs to cancel", retry=False

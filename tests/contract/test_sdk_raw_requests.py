@@ -23,12 +23,3 @@ async def test_an_agent_file_is_sent_as_a_plain_form(pool: Pool, provider: Provi
         agent: Any = (await http.get(f"/v1/agents/{made}")).json()
     assert agent["name"] == "sent"
     assert [block["label"] for block in agent["blocks"]] == ["human"]
-
-
-async def test_a_script_need_not_say_that_it_sends_json(pool: Pool, provider: Provider) -> None:
-    async with connected(pool, provider) as c, httpx2.AsyncClient(base_url=c.url) as http:
-        body = json.dumps({"label": "notes", "value": "as requests.post(url, data=...) sends it"})
-        answer = await http.post("/v1/blocks", content=body.encode())
-        assert "content-type" not in answer.request.headers
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["label"] == "notes"

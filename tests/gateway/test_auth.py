@@ -123,15 +123,7 @@ def test_bodies_that_a_form_could_send_are_not(kind: bytes) -> None:
     with pytest.raises(UnsupportedMediaError):
         admit(None, HOST, BODY, (b"content-type", kind))
     with pytest.raises(UnsupportedMediaError):
-        admit(None, HOST, (b"transfer-encoding", b"chunked"), BROWSER)
-
-
-def test_a_body_without_a_type_is_taken_from_a_program_and_not_from_a_browser() -> None:
-    assert admit(None, HOST, BODY) is LOOPBACK
-    assert admit(None, HOST, BODY, (b"user-agent", b"python-requests/2.32.5")) is LOOPBACK
-    for sign in (BROWSER, (b"sec-fetch-site", b"same-origin"), (b"origin", b"http://localhost:3000")):
-        with pytest.raises(UnsupportedMediaError):
-            admit(None, HOST, BODY, sign)
+        admit(None, HOST, (b"transfer-encoding", b"chunked"))
 
 
 def test_without_a_body_no_type_is_needed() -> None:
