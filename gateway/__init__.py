@@ -15,8 +15,8 @@ connects, `rpc` carries out methods, one file a noun, `feeds` opens channels.
 What subscribers see comes from the event logs in `actors.channels`. A feed encodes an event once, when the
 first subscriber needs it, and hands the same bytes to all. `agui` gives the one AG-UI image of every event;
 `agui.projection` and `ai_sdk.reducer` make a run's stream for one client; `threads` maps the thread ids of
-front ends to conversations, `withdrawn` says which answers they show no more, `endings` how a stream ends that
-cannot go on. `letta` has the shapes of Letta's clients, `requests` the bodies that ask for
+front ends to conversations, `withdrawn` says which answers they show no more, `endings` how a stream ends
+that cannot go on. `letta` has the shapes of Letta's clients, `requests` the bodies that ask for
 writes. `client` is our own client, which brings no server; `chat`, `commands` and `doctor` are on it.
 
 Invariants

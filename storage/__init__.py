@@ -43,8 +43,8 @@ What a message writes has no foreign key, and its tables (`messages`, `runs`, `i
 A writer of such a row holds its agent's row, or that of its conversation, and `edits.delete_agent` takes the
 rows along.
 
-Pooled connections never read a table whole where an index knows its rows, since plans are kept while tables grow.
-`dsn` reads addresses, `failures` says what a database's errors mean.
+Pooled connections never read a table whole where an index knows its rows: the planner cannot tell a small
+archive from a large one. `dsn` reads addresses, `failures` says what a database's errors mean.
 
 Lock order: agents in order of id, then blocks in order of id, then everything else. The advisory lock
 `wakeful.ownership` is taken before any row. Nothing here is held across a model call, a tool or a socket.

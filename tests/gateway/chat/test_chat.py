@@ -286,6 +286,11 @@ def test_an_address_may_be_a_host_and_a_port(dsn: str, url: str) -> None:
     assert told.returncode == 0, told.stderr
 
 
+def hears_interrupts() -> None:
+    """Undo what a shell does to commands in the background: they and their children ignore interrupts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_a_pipe_is_left_with_an_interrupt(dsn: str) -> None:
     with on_database(dsn) as process:
         chat = subprocess.Popen(
@@ -296,6 +301,7 @@ def test_a_pipe_is_left_with_an_interrupt(dsn: str) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=hears_interrupts,
         )
         assert chat.stderr is not None
         while "Ctrl-C stops an answer" not in chat.stderr.readline():

@@ -135,7 +135,7 @@ REFUSED: list[tuple[dict[str, Any], int, str | None]] = [
     ({"from_template": "t"}, 501, "/from_template"),
     ({"model": "noslash"}, 400, "/model"),
     ({"model": "nobody/x"}, 404, None),
-    ({"tools": ["no_such_tool"]}, 400, None),
+    ({"tools": ["no_such_tool"]}, 400, "/tools"),
     ({"tool_ids": ["tool-1"]}, 422, "/tool_ids/0"),
     ({"block_ids": ["block-00000000-0000-4000-8000-000000000000"]}, 404, None),
     ({"memory_blocks": [{"label": "a", "value": ""}] * 2}, 422, "/memory_blocks"),
