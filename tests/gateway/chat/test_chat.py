@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import pty
@@ -286,13 +287,18 @@ def test_an_address_may_be_a_host_and_a_port(dsn: str, url: str) -> None:
     assert told.returncode == 0, told.stderr
 
 
-def hears_interrupts() -> None:
+@contextlib.contextmanager
+def hearing_interrupts() -> Iterator[None]:
     """Undo what a shell does to commands in the background: they and their children ignore interrupts."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_pipe_is_left_with_an_interrupt(dsn: str) -> None:
-    with on_database(dsn) as process:
+    with on_database(dsn) as process, hearing_interrupts():
         chat = subprocess.Popen(
             [*COMMAND, "chat", "--url", process.url],
             cwd=ROOT,
@@ -301,7 +307,6 @@ def test_a_pipe_is_left_with_an_interrupt(dsn: str) -> None:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=hears_interrupts,
         )
         assert chat.stderr is not None
         while "Ctrl-C stops an answer" not in chat.stderr.readline():
