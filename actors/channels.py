@@ -20,7 +20,8 @@ from actors.frozen import DELTAS
 from actors.listeners import Ears, Listener, Watcher
 from actors.segments import DELTA_BYTES, PACK_AFTER, Segment, size_of
 
-Hand = Callable[[Event], bool]  # takes a delta at once, or says that it cannot
+Hand = Callable[[int, Event], bool]  # takes the delta at an offset at once, or says that it cannot
+Beside = Callable[[Event, str], bool]  # whether an event that is not a run's own concerns it
 
 
 class Channel:
@@ -183,15 +184,59 @@ class Channel:
         self.waiters.append(waiter)
         await waiter
 
-    async def _hand_over(self, run_id: str, hand: Hand) -> int:
-        """Offer what a run says from now on; return the offset of its first event that was not taken."""
+    async def follow(
+        self, run_id: str, hand: Hand | None = None, *, beside: Beside | None = None
+    ) -> AsyncGenerator[list[Logged], None]:
+        """Yield a run's events in batches, from its first to its `RunFinished`.
+
+        Waits while the run is queued. A run that joined another is followed into it. A delta that `hand`
+        takes the moment it is said, while nothing else is due, is not yielded. After the run's first event
+        others that are `beside` it are yielded as well.
+
+        Raises:
+            LogTrimmedError: The run is over and its events are no longer in memory.
+        """
+        cursor = self.find(run_id)
+        if cursor is None:
+            if run_id not in self.expected:
+                raise LogTrimmedError(run_id)
+            cursor = self.next
+        following, begun = run_id, False
+        while True:
+            if cursor >= self.next:
+                cursor = await self._more(cursor, following, hand, beside)
+                continue
+            first, events = self.read(cursor)
+            if first > cursor and self.find(following) is None and following not in self.expected:
+                raise LogTrimmedError(run_id)
+            batch: list[Logged] = []
+            for offset, event in enumerate(events, first):
+                own = event.run_id == following and type(event) is not QueueChanged
+                if not own and not (begun and beside is not None and beside(event, following)):
+                    continue
+                begun = True
+                batch.append(Logged(offset, event))
+                if own and isinstance(event, RunSteered):
+                    following = event.into
+                elif own and isinstance(event, RunFinished):
+                    yield batch
+                    return
+            cursor = first + len(events)
+            if batch:
+                yield batch
+
+    async def _more(self, cursor: int, run_id: str, hand: Hand | None, beside: Beside | None) -> int:
+        """Wait for events; return the offset to go on from, behind what `hand` took meanwhile."""
+        if hand is None:
+            await self.wait()
+            return cursor
         refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def offer(_: Channel, offset: int, event: Event) -> None:
-            if event.run_id != run_id or refused.done():
+            if refused.done() or (event.run_id != run_id and (beside is None or not beside(event, run_id))):
                 return
             try:
-                taken = isinstance(event, DELTAS) and hand(event)
+                taken = isinstance(event, DELTAS) and hand(offset, event)
             except Exception:  # noqa: BLE001 - whoever speaks has no part in it: the follower meets it again
                 taken = False
             if not taken:
@@ -202,45 +247,6 @@ class Channel:
             return await refused
         finally:
             stop()
-
-    async def follow(self, run_id: str, hand: Hand | None = None) -> AsyncGenerator[list[Logged], None]:
-        """Yield a run's events in batches, from its first to its `RunFinished`.
-
-        Waits while the run is queued. A run that joined another is followed into it. A delta that `hand`
-        takes the moment it is said, while nothing else is due, is not yielded.
-
-        Raises:
-            LogTrimmedError: The run is over and its events are no longer in memory.
-        """
-        cursor = self.find(run_id)
-        if cursor is None:
-            if run_id not in self.expected:
-                raise LogTrimmedError(run_id)
-            cursor = self.next
-        following = run_id
-        while True:
-            if cursor >= self.next:
-                if hand is None:
-                    await self.wait()
-                else:
-                    cursor = await self._hand_over(following, hand)
-                continue
-            first, events = self.read(cursor)
-            if first > cursor and self.find(following) is None and following not in self.expected:
-                raise LogTrimmedError(run_id)
-            batch: list[Logged] = []
-            for place, event in enumerate(events):
-                if event.run_id != following or type(event) is QueueChanged:
-                    continue
-                batch.append(Logged(first + place, event))
-                if isinstance(event, RunSteered):
-                    following = event.into
-                elif isinstance(event, RunFinished):
-                    yield batch
-                    return
-            cursor = first + len(events)
-            if batch:
-                yield batch
 
 
 class Logs:

@@ -179,7 +179,7 @@ def _hear(batch: list[Logged], said: dict[str, Message]) -> RunFinished | None:
     return None
 
 
-def _pass_over(_: Event) -> bool:
+def _pass_over(_offset: int, _event: Event) -> bool:
     """Take a delta and do nothing with it: its message comes whole."""
     return True
 
@@ -234,7 +234,7 @@ async def _chunks(
 def hand_to(reducer: Reducing, direct: Direct) -> Hand:
     """Return what writes a delta `direct` where that is possible, which saves it a switch of tasks."""
 
-    def hand(event: Event) -> bool:
+    def hand(_: int, event: Event) -> bool:
         if not direct.ready():
             return False
         if chunks := reducer.say(event):

@@ -1,6 +1,5 @@
 """A run's events for an AG-UI stream: from the log, at places that stay, or rebuilt from what is stored."""
 
-import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -8,11 +7,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from actors.channels import Channel
+from actors.channels import Channel, Hand
 from actors.commands import InputMessage
 from actors.errors import LogTrimmedError
-from actors.events import Event, MessageCommitted, QueueChanged, RunFinished, RunStarted, RunSteered
-from actors.frozen import DELTAS
+from actors.events import Event, Logged, MessageCommitted, RunFinished, RunStarted, RunSteered
 from actors.host import Host
 from gateway.agui import images as agui
 from gateway.answers import Following, Waking
@@ -46,7 +44,7 @@ class Place(Struct, frozen=True):
 
 
 Placed = tuple[Place | None, Event]
-Hand = Callable[[Place, Event], bool]  # takes a delta at once, or says that it cannot
+PlacedHand = Callable[[Place, Event], bool]  # as `Hand`, told of the place
 
 
 def cursor(text: str) -> Place:
@@ -61,7 +59,9 @@ def cursor(text: str) -> Place:
     return Place(match[1] or "", int(match[2]), WHOLE if match[3] is None else int(match[3]))
 
 
-async def events(host: Host, run: Following, hand: Hand | None = None) -> AsyncGenerator[list[Placed], None]:
+async def events(
+    host: Host, run: Following, hand: PlacedHand | None = None
+) -> AsyncGenerator[list[Placed], None]:
     """Yield a run's events from its first to its end, from the log or from what is stored.
 
     Deltas that `hand` takes the moment they are said are not yielded.
@@ -75,77 +75,28 @@ async def events(host: Host, run: Following, hand: Hand | None = None) -> AsyncG
     while found is None:
         channel = host.logs.channel(run.conversation_id, run.agent_id)
         try:
-            async with aclosing(logged(channel, run.run_id, hand)) as batches:
+            async with aclosing(follow(channel, run.run_id, hand)) as batches:
                 async for batch in batches:
-                    yield [(Place(channel.epoch, offset), event) for offset, event in batch]
+                    yield [(Place(channel.epoch, one.offset), one.event) for one in batch]
             return
         except LogTrimmedError:
             found = await waking.ended()
     yield [(None, event) for event in await read(host, found)]
 
 
-async def logged(
-    channel: Channel, run_id: str, hand: Hand | None = None
-) -> AsyncGenerator[list[tuple[int, Event]], None]:
-    """Yield a run's events in batches as `Channel.follow` does, and besides what happens to memory.
-
-    A delta that `hand` takes the moment it is said, while nothing else is due, is not yielded.
+def follow(
+    channel: Channel, run_id: str, hand: PlacedHand | None = None
+) -> AsyncGenerator[list[Logged], None]:
+    """Yield a run's events as `Channel.follow` does, and besides what happens to memory, and who joins it.
 
     Raises:
         LogTrimmedError: The run's events are not, or no longer, in memory.
     """
-    at = channel.find(run_id)
-    if at is None:
-        if run_id not in channel.expected:
-            raise LogTrimmedError(run_id)
-        at = channel.next
-    following, begun = run_id, False
-    while True:
-        if at >= channel.next:
-            if hand is None:
-                await channel.wait()
-            else:
-                at = await _hand_over(channel, following, hand)
-            continue
-        first, events = channel.read(at)
-        if first > at and channel.find(following) is None and following not in channel.expected:
-            raise LogTrimmedError(run_id)
-        batch: list[tuple[int, Event]] = []
-        for place, event in enumerate(events):
-            own = event.run_id == following and not isinstance(event, QueueChanged)
-            if not own and not (begun and _beside(event, following)):
-                continue
-            begun = True
-            batch.append((first + place, event))
-            if own and isinstance(event, RunSteered):
-                following = event.into
-            elif own and isinstance(event, RunFinished):
-                yield batch
-                return
-        at = first + len(events)
-        if batch:
-            yield batch
+    return channel.follow(run_id, _placing(channel, hand), beside=_beside)
 
 
-async def _hand_over(channel: Channel, following: str, hand: Hand) -> int:
-    """Offer what is said from now on; return the offset of the first event that was due and not taken."""
-    refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-
-    def offer(_: Channel, offset: int, event: Event) -> None:
-        if refused.done() or not (event.run_id == following or _beside(event, following)):
-            return
-        try:
-            taken = isinstance(event, DELTAS) and hand(Place(channel.epoch, offset), event)
-        except Exception:  # noqa: BLE001 - whoever speaks has no part in it: the follower meets it again
-            taken = False
-        if not taken:
-            refused.set_result(offset)
-
-    stop = channel.listen(offer)
-    try:
-        return await refused
-    finally:
-        stop()
+def _placing(channel: Channel, hand: PlacedHand | None) -> Hand | None:
+    return None if hand is None else lambda offset, event: hand(Place(channel.epoch, offset), event)
 
 
 def _beside(event: Event, following: str) -> bool:

@@ -96,9 +96,9 @@ async def over(host: Host, stream: Stream) -> bool:
         return False
     last = None
     try:
-        async with aclosing(source.logged(channel, stream.run.run_id)) as batches:
+        async with aclosing(source.follow(channel, stream.run.run_id)) as batches:
             async for batch in batches:
-                last = batch[-1][0]
+                last = batch[-1].offset
     except LogTrimmedError:
         return False
     return last is not None and after.covers(Place(channel.epoch, last))
@@ -136,7 +136,7 @@ async def _chunks(
         yield [_frame(one) for one in projection.broken_off(error.detail or error.message, error.type)]
 
 
-def _hand_to(projection: Projection, direct: Direct, after: Place | None) -> source.Hand:
+def _hand_to(projection: Projection, direct: Direct, after: Place | None) -> source.PlacedHand:
     """Return what writes a delta `direct` where that is possible, which saves it a switch of tasks."""
 
     def hand(place: Place, event: Event) -> bool:

@@ -90,7 +90,7 @@ async def test_what_a_hand_takes_and_what_is_yielded_are_together_the_run(takes:
     told: list[Event] = []
     taken: list[Event] = []
 
-    def hand(event: Event) -> bool:
+    def hand(_: int, event: Event) -> bool:
         if len(taken) >= takes:
             return False
         taken.append(event)
@@ -115,7 +115,7 @@ async def test_a_hand_that_fails_costs_the_speaker_nothing_and_loses_nothing() -
     channel = Logs(1 << 20).channel("c", "agent")
     whole: list[Event] = [started("r"), TextDelta("r", "m", "1"), finished("r")]
 
-    def hand(_: Event) -> bool:
+    def hand(_place: int, _event: Event) -> bool:
         raise ValueError
 
     async def follow() -> list[Event]:

@@ -253,20 +253,9 @@ async def test_an_edit_whose_answer_was_lost_is_looked_up(
 async def test_an_agent_whose_last_edit_stays_unknown_reads_the_truth_and_goes_on(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(*_: Any) -> list[bool]:
-        raise UnavailableError("away")
-
     async with world(pool, provider) as w:
         agent_id = await w.agent()
-        with monkeypatch.context() as patch:
-            patch.setattr(edits, "RETRY_DELAYS", (0.001,))
-            patch.setattr(edits, "OUTAGE_DEADLINE", 0)
-            patch.setattr(checkpoints, "landed", away)
-            patch.setattr(rows, "commit", _committed_but_cut(rows.commit))
-            with pytest.raises(UnavailableError):
-                await w.host.ref(agent_id).edit(
-                    UpdateBlock(label="human", changes=BlockChanges(value="who knows"))
-                )
+        await _edit_that_stays_unknown(w, agent_id, monkeypatch)
         assert finish(await w.ask(agent_id)).status == "completed"
         await hot_equals_stored(w, agent_id)
 
@@ -274,23 +263,12 @@ async def test_an_agent_whose_last_edit_stays_unknown_reads_the_truth_and_goes_o
 async def test_a_turn_beside_an_edit_that_stays_unknown_is_taken_back_before_it_is_begun_anew(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(*_: Any) -> list[bool]:
-        raise UnavailableError("away")
-
     await provider.script([{"text": "one two three", "gate": "g", "gate_after": 1}, {"text": "again"}])
     async with world(pool, provider) as w:
         agent_id = await w.agent()
         receipt = await w.tell(agent_id)
         await provider.log(requests=1, keep=True)
-        with monkeypatch.context() as patch:
-            patch.setattr(edits, "RETRY_DELAYS", (0.001,))
-            patch.setattr(edits, "OUTAGE_DEADLINE", 0)
-            patch.setattr(checkpoints, "landed", away)
-            patch.setattr(rows, "commit", _committed_but_cut(rows.commit))
-            with pytest.raises(UnavailableError):
-                await w.host.ref(agent_id).edit(
-                    UpdateBlock(label="human", changes=BlockChanges(value="who knows"))
-                )
+        await _edit_that_stays_unknown(w, agent_id, monkeypatch)
         await provider.log(requests=2, keep=True)
         await provider.open("g")
         finish(await w.events(receipt, agent_id))
@@ -299,6 +277,23 @@ async def test_a_turn_beside_an_edit_that_stays_unknown_is_taken_back_before_it_
         assert kinds == [RunStarted, Retracted, RunStarted, RunFinished]
         assert "".join(e.text for e in said if isinstance(e, TextDelta)) == "one again"
         assert (await w.history(agent_id))[-1] == ("assistant", "again")
+
+
+async def _edit_that_stays_unknown(w: World, agent_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commit an edit of which nobody learns that it landed."""
+
+    async def away(*_: Any) -> list[bool]:
+        raise UnavailableError("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(edits, "RETRY_DELAYS", (0.001,))
+        patch.setattr(edits, "OUTAGE_DEADLINE", 0)
+        patch.setattr(checkpoints, "landed", away)
+        patch.setattr(rows, "commit", _committed_but_cut(rows.commit))
+        with pytest.raises(UnavailableError):
+            await w.host.ref(agent_id).edit(
+                UpdateBlock(label="human", changes=BlockChanges(value="who knows"))
+            )
 
 
 def _committed_but_cut(commit: Any) -> Any:

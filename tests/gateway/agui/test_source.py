@@ -44,7 +44,7 @@ async def told(events: list[Event], run_id: str = RUN) -> list[tuple[int, Event]
     channel = Logs(1 << 20).channel("conv-1", "agent-1")
     channel.expected.add(run_id)
     channel.publish(*events)
-    return [one async for batch in agui_source.logged(channel, run_id) for one in batch]
+    return [(x.offset, x.event) async for batch in agui_source.follow(channel, run_id) for x in batch]
 
 
 def finished(run_id: str) -> RunFinished:
@@ -102,8 +102,8 @@ async def test_what_a_hand_takes_and_what_is_yielded_are_together_what_concerns_
         return True
 
     async def follow() -> None:
-        async for batch in agui_source.logged(channel, RUN, hand):
-            seen.extend(batch)
+        async for batch in agui_source.follow(channel, RUN, hand):
+            seen.extend((one.offset, one.event) for one in batch)
 
     channel.expected.add(RUN)
     async with asyncio.TaskGroup() as tasks:
@@ -124,4 +124,4 @@ async def settle() -> None:
 async def test_a_run_that_the_log_never_had_is_looked_for_elsewhere() -> None:
     channel = Logs(1 << 20).channel("conv-1", "agent-1")
     with pytest.raises(LogTrimmedError):
-        await anext(agui_source.logged(channel, RUN))
+        await anext(agui_source.follow(channel, RUN))
