@@ -8,6 +8,16 @@ from storage.archive_records import Archive, ArchiveChanges
 from storage.errors import NotFoundError
 from storage.keyset import Order, Page, Select
 from storage.pool import Conn, Row
+from storage.records import AgentSettings
+
+
+class Library(Struct, frozen=True, kw_only=True):
+    """What a search needs to know of an agent: its timezone, and the handle that its memories are embedded
+    with, which is its first archive's or, where that has none, its own choice.
+    """
+
+    timezone: str
+    embedding: str | None
 
 
 class ArchiveFilter(Struct, frozen=True, kw_only=True):
@@ -177,6 +187,32 @@ select {_COLUMNS}
 async def of_agent(conn: Conn, agent_id: str) -> list[Archive]:
     """Return the archives that an agent searches; the first is where its new memories go."""
     return [_archive(row) for row in await conn.fetch(_OF_AGENT, agent_id)]
+
+
+_settings = msgspec.json.Decoder(AgentSettings)
+
+# Nothing of the agent's window, which grows with its history: `agents.get` reads the ids of all of it.
+_LIBRARY = """
+select g.settings, (select a.embedding
+                      from archives_agents aa join archives a on a.id = aa.archive_id
+                     where aa.agent_id = g.id
+                     order by aa.is_owner desc, aa.created_at, a.id limit 1) as embedding
+  from agents g
+ where g.id = $1 and g.organization_id = $2
+"""
+
+
+async def library_of(conn: Conn, agent_id: str, *, organization_id: str) -> Library:
+    """Return how an agent's memories are embedded and dated; it costs the same however much it remembers.
+
+    Raises:
+        NotFoundError: The organisation has no such agent.
+    """
+    row = await conn.fetchrow(_LIBRARY, agent_id, organization_id)
+    if row is None:
+        raise NotFoundError("agent", agent_id)
+    settings = _settings.decode(row["settings"])
+    return Library(timezone=settings.timezone, embedding=row["embedding"] or settings.embedding)
 
 
 _MAKE_OWN = f"""

@@ -12,8 +12,9 @@ SearchMode = Literal["hybrid", "vector", "fts", "substring", "timestamp"]
 QUERY_CHARS = 2000  # what of a query counts
 QUERY_WORDS = 32
 CANDIDATES = 50  # of each list, beyond what is asked for: the best by both may be first in neither
-COMMON = 500  # a word in more passages than this says nothing, and is not looked up to its end
+COMMON = 128  # a word in more passages than this says nothing, and is not looked up to its end
 PROBED = 50  # passages that are read for a word which statistics expect to be common
+KNOWN_FROM = 20_000  # passages; in fewer, looking up a common word costs less than reading statistics (1 ms)
 WORDS_WEIGHT = 0.2  # of all words of the query, beside a cosine; 0.15 to 0.3 did equally well
 INDEXED_FROM = 2000  # passages; fewer are compared one by one, which is exact
 SCANNED_SQUARED = 1200  # see `_reach`
@@ -105,16 +106,13 @@ near as materialized ({near}),
 found as (
   select coalesce(n.id, l.id) as id, n.cosine, n.vector_rank, l.share, l.fts_rank
     from near n full join lexical l on l.id = n.id
-), scored as (
-  select f.*, coalesce(f.cosine, case when {same} then {cosine} end, 0)
-              + {WORDS_WEIGHT} * coalesce(f.share, 0) as score, p.created_at as at
-    from found f join passages p on p.id = f.id
-), best as (
-  select * from scored order by score desc, at desc, id limit {limit}
 )
-select {columns}, b.score, b.vector_rank, b.fts_rank
-  from best b join passages p on p.id = b.id
- order by b.score desc, b.at desc, b.id
+select {columns}, f.vector_rank, f.fts_rank,
+       coalesce(f.cosine, case when {same} then {cosine} end, 0)
+       + {WORDS_WEIGHT} * coalesce(f.share, 0) as score
+  from found f join passages p on p.id = f.id
+ order by score desc, p.created_at desc, p.id
+ limit {limit}
 """
     return statement, arguments.values
 
@@ -200,11 +198,11 @@ class _Scope(Struct, frozen=True, kw_only=True):
     def words(self, text: str, most: int) -> str:
         """Return the tables that find the words of the argument `text`."""
         if self.archives is None:
-            return _WORDS.format(text=text, where=self.condition, word="a.word", most=most)
+            return _lookups(text, self.condition, "a.word", most)
         # No index of archives knows this expression: it would read all of one, in the hope of an early end.
         found = self.within("p.archive_id || '' = any (array(select id from mine))")
         word = "((select scope from its_word) && a.word)"
-        return _WORDS.format(text=text, where=found, word=word, most=most)
+        return _lookups(text, found, word, most)
 
 
 def _scope(where: Where, arguments: Arguments) -> _Scope:
@@ -228,6 +226,10 @@ def _scope(where: Where, arguments: Arguments) -> _Scope:
     if where.end is not None:
         filters.append(f"p.created_at <= {arguments.add(where.end)}")
     return _Scope(archives=archives, place=place, filters=tuple(filters))
+
+
+def _lookups(text: str, where: str, word: str, most: int) -> str:
+    return _WORDS.format(text=text, where=where, word=word, most=most, known_from=KNOWN_FROM)
 
 
 # A lexeme as one operand of a tsquery, whatever characters it has.
@@ -318,8 +320,8 @@ _NO_WORDS = """lexical as (
 # over words joined by "or" it knows no rarity, and it must read every match; and the best match by words
 # must not count in full where it has one word of many (with paraphrases that cost 8 of 100 first places).
 # Of the words as they stand those that English stops are left out: nearly every passage has them. So are
-# those that must be in so many passages of the archive that they say nothing, by what statistics know of all
-# archives: reading where they all are is what a search by words costs. Of a word that is common elsewhere
+# those that must be in so many passages of a large archive that they say nothing, by what statistics know of
+# all archives: reading where they all are is what a search by words costs. Of a word that is common elsewhere
 # a few passages are read, and it counts only if there are no more: this archive may be another. Of such
 # words alone the rarest is looked for. A word that turns out to be in very many counts only where no other
 # is found.
@@ -340,7 +342,8 @@ _WORDS = rf"""terms as materialized (
                         where oid = 'passages'::regclass) as total) s
    cross join unnest(most_common_elems::text::text[], most_common_elem_freqs) as e (lexeme, share)
    where schemaname = current_schema and tablename = 'passages' and attname = 'words'
-     and s.n >= {COMMON} and e.share * s.n >= {COMMON} and e.lexeme in (select lexeme from forms)
+     and (select n from size) >= {{known_from}} and e.share * s.n >= {COMMON}
+     and e.lexeme in (select lexeme from forms)
 ), asked as materialized (
   select {_QUOTED.format("lexeme")} as word, place, row_number() over () as i, expected,
          case when rarity = 1 or expected is null then {COMMON} else {PROBED} end as most

@@ -9,11 +9,14 @@ from starlette.responses import Response
 from gateway import decode
 from gateway.app import Context, Route, json
 from gateway.errors import InvalidRequestError
-from storage import agents, conversations, recall
+from gateway.letta.internal import InternalMessage, internal
+from storage import agents, conversations, messages, recall
 from storage.errors import NotFoundError
 from storage.pool import Conn, connection
 from storage.recall import Hit
 from storage.records import Role
+
+RRF_K = 60  # of reciprocal rank fusion, as Letta has it; here it fuses one ranking
 
 
 class SearchRequest(Struct, frozen=True, kw_only=True):
@@ -26,6 +29,31 @@ class SearchRequest(Struct, frozen=True, kw_only=True):
     limit: Annotated[int, Meta(ge=1, le=100)] = 50
     start_date: datetime | None = None
     end_date: datetime | None = None
+
+
+class OlderRequest(Struct, frozen=True, kw_only=True):
+    """What to look for, as older clients ask. Without words the newest messages come."""
+
+    query: Annotated[str, Meta(max_length=10_000)] | None = None
+    search_mode: Literal["vector", "fts", "hybrid"] = "hybrid"
+    roles: tuple[Role, ...] | None = None
+    agent_id: str | None = None
+    conversation_id: str | None = None
+    project_id: str | None = None
+    template_id: str | None = None
+    limit: Annotated[int, Meta(ge=1, le=100)] = 50
+    start_date: datetime | None = None
+    end_date: datetime | None = None
+
+
+class OlderResult(Struct, frozen=True, kw_only=True):
+    """A message that was found, in Letta's own form, and its place among them. None has a vector."""
+
+    embedded_text: str
+    message: InternalMessage
+    fts_rank: int | None
+    vector_rank: int | None = None
+    rrf_score: float
 
 
 class FoundMessage(Struct, frozen=True, kw_only=True):
@@ -46,31 +74,66 @@ async def search(ctx: Context) -> Response:
     """Find messages by their words, the best first: of all agents, of one, or of one conversation."""
     request = await ctx.body(SearchRequest)
     async with connection(ctx.host.pool) as conn:
-        where = await _where(ctx, conn, request)
-        if where is None:
-            hits = await recall.search_everywhere(
-                conn,
-                organization_id=ctx.caller.organization_id,
-                query=request.query,
-                start=request.start_date,
-                end=request.end_date,
-                limit=request.limit,
-            )
-        else:
-            agent_id, conversation_id = where
-            hits = await recall.search(
-                conn,
-                agent_id=agent_id,
-                conversation_id=conversation_id,
-                query=request.query,
-                start=request.start_date,
-                end=request.end_date,
-                limit=request.limit,
-            )
+        hits = await _hits(ctx, conn, request)
     return json([_found(hit) for hit in hits])
 
 
-async def _where(ctx: Context, conn: Conn, request: SearchRequest) -> tuple[str, str | None] | None:
+async def search_as_older(ctx: Context) -> Response:
+    """Find messages by their words, each with its rank, in the form in which Letta keeps them."""
+    request = await ctx.body(OlderRequest)
+    if request.project_id is not None or request.template_id is not None:
+        return json(())
+    async with connection(ctx.host.pool) as conn:
+        hits = await _hits(ctx, conn, request, roles=request.roles)
+        stored = await messages.by_ids(conn, [hit.message_id for hit in hits])
+    return json(
+        [
+            OlderResult(
+                embedded_text=hit.text,
+                message=internal(stored[hit.message_id]),
+                fts_rank=hit.rank,
+                rrf_score=1 / (RRF_K + place),
+            )
+            for place, hit in enumerate(hits, start=1)
+            if hit.message_id in stored
+        ]
+    )
+
+
+async def _hits(
+    ctx: Context,
+    conn: Conn,
+    request: SearchRequest | OlderRequest,
+    *,
+    roles: tuple[Role, ...] | None = None,
+) -> list[Hit]:
+    where = await _where(ctx, conn, request)
+    if where is None:
+        return await recall.search_everywhere(
+            conn,
+            organization_id=ctx.caller.organization_id,
+            query=request.query or "",
+            roles=roles,
+            start=request.start_date,
+            end=request.end_date,
+            limit=request.limit,
+        )
+    agent_id, conversation_id = where
+    return await recall.search(
+        conn,
+        agent_id=agent_id,
+        conversation_id=conversation_id,
+        query=request.query,
+        roles=roles,
+        start=request.start_date,
+        end=request.end_date,
+        limit=request.limit,
+    )
+
+
+async def _where(
+    ctx: Context, conn: Conn, request: SearchRequest | OlderRequest
+) -> tuple[str, str | None] | None:
     """Return the agent, and perhaps the one conversation of it, to search in; `None` means everywhere.
 
     Raises:
@@ -114,6 +177,16 @@ ROUTES: tuple[Route, ...] = (
         summary="Find messages by their words",
         body=SearchRequest,
         returns=list[FoundMessage],
+        tags=("messages",),
+    ),
+    Route(
+        method="POST",
+        path="/v1/agents/messages/search",
+        endpoint=search_as_older,
+        operation_id="search_agents_messages",
+        summary="Find messages by their words, as older clients do",
+        body=OlderRequest,
+        returns=list[OlderResult],
         tags=("messages",),
     ),
 )

@@ -1,10 +1,11 @@
 """Archives: made, found, shared among agents, and one of its own for each agent that remembers."""
 
+import msgspec
 import pytest
 
 from storage import archives, passages
 from storage.archive_records import ArchiveChanges
-from storage.archives import ArchiveFilter, Holdings
+from storage.archives import ArchiveFilter, Holdings, Library
 from storage.errors import NotFoundError
 from storage.keyset import Page
 from storage.pool import Pool, connection
@@ -92,6 +93,24 @@ async def test_an_agent_without_its_own_archive_writes_to_the_one_attached_first
         assert await archives.holders(conn, second.id) == [agent]
         with pytest.raises(NotFoundError):
             await archives.attach(conn, agent, "archive-x")
+
+
+async def test_what_a_search_needs_of_an_agent_is_its_archive_s_model_or_its_own_choice(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        chosen = {"model": "m", "system": "s", "embedding": "test/own", "timezone": "Europe/Vienna"}
+        await conn.execute(
+            "update agents set settings = $2 where id = $1", agent, msgspec.json.encode(chosen)
+        )
+        library = await archives.library_of(conn, agent, organization_id=DEFAULT_ORGANIZATION)
+        assert library == Library(timezone="Europe/Vienna", embedding="test/own")
+        await archives.ensure_for_agent(conn, agent, embedding=None, dimensions=None)
+        assert await archives.library_of(conn, agent, organization_id=DEFAULT_ORGANIZATION) == library
+        await archives.ensure_for_agent(conn, agent, embedding="test/settled", dimensions=3)
+        library = await archives.library_of(conn, agent, organization_id=DEFAULT_ORGANIZATION)
+        assert library.embedding == "test/settled"
+        with pytest.raises(NotFoundError):
+            await archives.library_of(conn, agent, organization_id=OTHERS)
 
 
 async def test_a_model_that_was_chosen_stays(pool: Pool) -> None:

@@ -81,7 +81,10 @@ async def test_words_and_sizes_are_read_from_indexes_of_the_archive(pool: Pool) 
         assert scans(shown, "using passages_by_age on passages")
 
 
-async def test_words_that_statistics_know_everywhere_are_not_looked_up(pool: Pool) -> None:
+async def test_words_that_statistics_know_everywhere_are_not_looked_up(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passage_search, "KNOWN_FROM", 500)
     async with connection(pool) as conn:
         agent = await seeds.agent(conn)
         await conn.execute("alter table passages set (autovacuum_enabled = off)")
@@ -93,6 +96,20 @@ async def test_words_that_statistics_know_everywhere_are_not_looked_up(pool: Poo
         assert await found(conn, agent, "the user and saffron") == ["the user likes saffron"]
         assert looked_up(await plan(conn, agent, "the user")) == 1
         assert len(await found(conn, agent, "the user", limit=3)) == 3
+
+
+async def test_without_statistics_a_common_word_is_read_up_to_a_bound_and_says_nothing(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await crowd(conn, agent, 1000, "'the user said ' || n")
+        await passages.insert_for_agent(conn, agent, [passage("likes saffron", 0)])
+        await conn.execute("analyze passages")
+        shown = await plan(conn, agent, "user saffron")
+        assert any("never executed" in line for line in scans(shown, "on pg_statistic s"))
+        lines = shown.splitlines()
+        hits = lines[1 + next(place for place, line in enumerate(lines) if line.strip() == "CTE hits")]
+        assert f"rows={passage_search.COMMON + 1}.00" in hits
+        assert (await found(conn, agent, "user saffron", limit=1)) == ["likes saffron"]
 
 
 async def crowd(conn: Conn, agent_id: str, count: int, text: str) -> None:
@@ -138,10 +155,13 @@ async def test_a_word_that_is_common_elsewhere_is_found_where_it_is_rare(pool: P
         assert await found(conn, agent, "saffron xyzzy") == ["the saffron is in the cellar"]
 
 
-async def test_a_word_that_is_expected_to_be_common_is_read_a_little_only(pool: Pool) -> None:
+async def test_a_word_that_is_expected_to_be_common_is_read_a_little_only(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passage_search, "KNOWN_FROM", 500)
     async with connection(pool) as conn:
         agent, other = await seeds.agent(conn), await seeds.agent(conn)
-        await crowd(conn, other, 1500, "case n % 2 when 0 then 'tea ' else 'milk ' end || n")
+        await crowd(conn, other, 1500, "'milk ' || n")
         await crowd(conn, agent, 1200, "'tea ' || n || ' note'")
         await conn.execute("analyze passages")
         shown = await plan(conn, agent, "tea 77")

@@ -309,15 +309,16 @@ select gen_random_uuid()::text, a, n, a, $2, role, content, words_of(role, conte
 """
 
 
-async def plans_of(conn: Conn, agent_id: str, query: str | None) -> list[str]:
+async def plans_of(conn: Conn, agent_id: str, query: str | None, *, analyze: bool = False) -> list[str]:
     """Return the plans of the statements that a search runs, by running it."""
+    how = "(analyze, costs off, timing off)" if analyze else ""
 
     class Explained:
         def __init__(self) -> None:
             self.plans: list[str] = []
 
         async def fetch(self, statement: str, *args: object) -> list[Any]:
-            plan = await conn.fetch(f"explain {statement}", *args)
+            plan = await conn.fetch(f"explain {how} {statement}", *args)
             self.plans.append("\n".join(row[0] for row in plan))
             return await conn.fetch(statement, *args)
 
@@ -341,6 +342,68 @@ async def test_no_search_scans_the_messages_of_other_agents(pool: Pool) -> None:
         newest = (await plans_of(conn, agents[0], None))[0]
         assert "Index Scan Backward using message_position_is_unique" in newest
         assert await found(conn, agents[0], "rare77") == ["word27 thing0 rare77"]
+
+
+@pytest.fixture
+def little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have every history count as a long one, of which little is read."""
+    monkeypatch.setattr(recall, "FEW", 0)
+    monkeypatch.setattr(recall, "READ", 20)
+    monkeypatch.setattr(recall, "READ_OF_A_WORD", 10)
+
+
+@pytest.mark.usefixtures("little")
+async def test_much_that_was_said_is_ranked_as_little_is(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await say(conn, agent, "My dentist is Dr. Huber.", "tea one", "tea two")
+        await say(conn, agent, *(f"name {i}" for i in range(8)))
+        assert (await found(conn, agent, "what is the name of my dentist"))[0] == "My dentist is Dr. Huber."
+        assert await found(conn, agent, "tea", limit=2) == ["tea two", "tea one"]
+        assert await found(conn, agent, "two teas", limit=1) == ["tea two"]
+
+
+@pytest.mark.usefixtures("little")
+async def test_of_a_word_that_was_said_often_a_bounded_part_is_read_and_the_newest_come(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await say(conn, agent, *(f"tea {i}" for i in range(50)), "saffron", "tea with saffron")
+        assert await found(conn, agent, "tea", limit=2) == ["tea with saffron", "tea 49"]
+        assert await found(conn, agent, "tea saffron", limit=2) == ["tea with saffron", "saffron"]
+        plan = (await plans_of(conn, agent, "tea saffron", analyze=True))[1]
+        _, _, hits = plan.partition("CTE hits\n")
+        assert "rows=12.00" in hits.splitlines()[0], "10 of the one word, 2 of the other"
+
+
+@pytest.mark.usefixtures("little")
+async def test_words_that_were_said_often_find_the_messages_that_have_them_all(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        crowd = [word for i in range(30) for word in (f"tea {i}", f"milk {i}")]
+        await say(conn, agent, *crowd, "tea with milk", *crowd)
+        for _ in range(7):
+            assert (await found(conn, agent, "milk in tea", limit=3))[0] == "tea with milk"
+
+
+@pytest.mark.usefixtures("little")
+async def test_filters_hold_for_much_that_was_said(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent, other = await seeds.agent(conn), await seeds.agent(conn)
+        gone = await talk(conn, agent)
+        await say(conn, other, *(f"tea of other {i}" for i in range(30)))
+        await say(conn, agent, *(f"tea {i}" for i in range(15)), role="assistant")
+        await say(conn, agent, *(f"tea gone {i}" for i in range(15)), conversation_id=gone)
+        await say(conn, agent, "tea now", run_id="run-now", at=NOON + timedelta(days=1))
+        await conn.execute("update conversations set deleted_at = now() where id = $1", gone)
+        assert await found(conn, agent, "tea", limit=2) == ["tea now", "tea 14"]
+        assert await found(conn, agent, "tea", limit=2, but_run_id="run-now") == ["tea 14", "tea 13"]
+        assert await found(conn, agent, "tea", roles=["user"]) == ["tea now"]
+        assert await found(conn, agent, "tea", start=NOON + timedelta(hours=1)) == ["tea now"]
+        assert await found(conn, agent, "tea", conversation_id=gone) == []
+        hits = await recall.search_everywhere(
+            conn, organization_id=DEFAULT_ORGANIZATION, query="tea", limit=1
+        )
+        assert [hit.text for hit in hits] == ["tea now"]
 
 
 async def test_what_an_agent_says_by_a_call_is_found_and_heartbeats_are_not(pool: Pool) -> None:
