@@ -99,8 +99,6 @@ class MemberReader:
                 at = self._in_string(text, at, added)
             elif self._then == "rest":
                 at = self._in_rest(text, at)
-            elif text[at].isspace():
-                at += 1
             else:
                 at = self._between(text, at)
         return "".join(added)
@@ -145,6 +143,8 @@ class MemberReader:
 
     def _between(self, text: str, at: int) -> int:
         mark = text[at]
+        if mark.isspace():
+            return at + 1
         match self._then, mark:
             case "open", "{":
                 self._then = "key"

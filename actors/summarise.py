@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("wakeful.turn")
 
-SUMMARY_SECONDS = 600.0  # one summary, all of its pieces and repetitions included
+SUMMARY_SECONDS = 600.0  # one summary by one model, all of its pieces and repetitions included
 MAX_HALVINGS = 3  # times that pieces are cut in half because a model finds them too long
 ROOM = 0.7  # of a summariser's window is filled by our estimate: its vocabulary is not known to us
 FEWEST_PIECE_TOKENS = 256
@@ -56,9 +56,8 @@ class Summariser(Struct, frozen=True, kw_only=True):
     async def of_transcript(self, until: int) -> Summary:
         """Return the summary of the window before position `until` and of what was summed up before.
 
-        The chosen model writes it, from a transcript: that costs one read of what is stored.
-
-        Where that model cannot be had the agent's own writes it.
+        The chosen model writes it, from a transcript: that costs one read of what is stored. Where that
+        model cannot be had the agent's own writes it.
 
         Raises:
             ModelError: No model wrote one.
@@ -71,10 +70,10 @@ class Summariser(Struct, frozen=True, kw_only=True):
         chosen = self._chosen()
         if chosen is not self.model:
             try:
-                return await self._in_pieces(chosen, lines, earlier)
+                return await self._in_time(chosen, self._in_pieces(chosen, lines, earlier))
             except ModelError as error:
                 log.info("the agent's own model sums up instead", extra={"kind": error.kind})
-        return await self._in_pieces(self.model, lines, earlier)
+        return await self._in_time(self.model, self._in_pieces(self.model, lines, earlier))
 
     async def by_itself(self, until: int) -> Summary:
         """Return the summary that the agent's own model writes behind the window before position `until`.
@@ -116,7 +115,7 @@ class Summariser(Struct, frozen=True, kw_only=True):
         most = min(self._piece_tokens(model), max(FEWEST_PIECE_TOKENS, sum(estimate(x) + 1 for x in lines)))
         for halving in range(MAX_HALVINGS + 1):
             try:
-                return await self._in_time(model, self._rolling(model, lines, earlier, most=most >> halving))
+                return await self._rolling(model, lines, earlier, most=most >> halving)
             except ModelError as error:
                 if not error.overflow or halving == MAX_HALVINGS or most >> halving < FEWEST_PIECE_TOKENS:
                     raise

@@ -21,16 +21,24 @@ async def until(
     ends = None if expires_at is None else loop.time() + expires_at - clock.now().timestamp()
     async with aclosing(batches):
         while ends is None or loop.time() < ends:
-            limit = asyncio.timeout_at(ends)
             try:
-                async with limit:
-                    batch = await anext(batches)
+                batch = await _next(batches, ends)
             except StopAsyncIteration:
                 return
-            except TimeoutError:
-                if not limit.expired():
-                    raise
+            if batch is None:
                 break
             yield batch
         if words := last():
             yield [words]
+
+
+async def _next(batches: AsyncGenerator[list[bytes], None], ends: float | None) -> list[bytes] | None:
+    """Return the next batch; `None` where none came until `ends`, by the loop's clock. It ends as they do."""
+    limit = asyncio.timeout_at(ends)
+    try:
+        async with limit:
+            return await anext(batches)
+    except TimeoutError:
+        if not limit.expired():
+            raise
+        return None

@@ -169,16 +169,19 @@ def decisions_of(request: SendRequest) -> tuple[Decision, ...]:
     """
     found: list[Decision] = []
     for place, message in enumerate(request.messages or ()):
-        at = f"/messages/{place}"
-        if message.type == "tool_return":
-            if not message.tool_returns:
-                raise InvalidRequestError("a tool return needs tool_returns", param=f"{at}/tool_returns")
-            found += decisions.of_approvals(message.tool_returns, f"{at}/tool_returns")
-        elif message.type == "approval" and message.approvals:
-            found += decisions.of_approvals(message.approvals, f"{at}/approvals")
-        elif message.type == "approval":
-            found.append(decisions.legacy(message.approval_request_id, message.approve, message.reason, at))
+        if is_answer(message):
+            found += _decisions_of(message, f"/messages/{place}")
     return tuple(found)
+
+
+def _decisions_of(answer: MessageIn, at: str) -> list[Decision]:
+    if answer.type == "tool_return":
+        if not answer.tool_returns:
+            raise InvalidRequestError("a tool return needs tool_returns", param=f"{at}/tool_returns")
+        return decisions.of_approvals(answer.tool_returns, f"{at}/tool_returns")
+    if answer.approvals:
+        return decisions.of_approvals(answer.approvals, f"{at}/approvals")
+    return [decisions.legacy(answer.approval_request_id, answer.approve, answer.reason, at)]
 
 
 def message_of(message: MessageIn, at: str) -> InputMessage:

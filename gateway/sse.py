@@ -133,16 +133,20 @@ class EventStream(Response):
         while True:
             await clock.sleep(max(0.01, self._due() - clock.monotonic()))
             now = clock.monotonic()
-            if self._sending:
-                if now - self._said_at >= STALL_SECONDS:
-                    scope.cancel()
-            elif now - self._told_at() >= QUIET_SECONDS:
-                self._ended = True
-                await self._say(send, self._give_up(), scope, last=True)
+            if not self._sending:
+                await self._look(now, send, scope)
+            elif now - self._said_at >= STALL_SECONDS:
                 scope.cancel()
-            elif self._ping is not None and now - self._last() >= self._ping_seconds:
-                self._pinged_at = now
-                await self._say(send, self._ping(), scope, last=False)
+
+    async def _look(self, now: float, send: Send, scope: CancelScope) -> None:
+        """Give up or ping, while the source is waited for, if it is time to."""
+        if now - self._told_at() >= QUIET_SECONDS:
+            self._ended = True
+            await self._say(send, self._give_up(), scope, last=True)
+            scope.cancel()
+        elif self._ping is not None and now - self._last() >= self._ping_seconds:
+            self._pinged_at = now
+            await self._say(send, self._ping(), scope, last=False)
 
     def _last(self) -> float:
         """Return when the client last heard of us."""

@@ -19,9 +19,9 @@ def withdrawn(messages: Sequence[Message]) -> frozenset[str]:
     for message in reversed(messages):
         if message.role == "user":
             last = None
-        elif message.role not in _SAID:
+        if message.role not in _SAID:
             continue
-        elif not message.excluded:
+        if not message.excluded:
             last = last or message.run_id
         elif last not in (None, message.run_id):
             found.add(message.id)

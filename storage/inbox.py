@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Struct
 
 from storage.errors import KeyReusedError, NotFoundError, StorageError
-from storage.pool import Conn
+from storage.pool import Conn, Row
 from storage.records import JsonObject
 
 
@@ -136,31 +136,25 @@ async def accept(conn: Conn, submissions: Sequence[Submission]) -> list[Accepted
     rows = await conn.fetch(_ACCEPT, _encoder.encode(submissions))
     verdicts: list[Accepted | StorageError] = []
     for item, row in zip(submissions, rows, strict=True):
-        if row["seq"] is not None:
-            verdicts.append(
-                Accepted(
-                    seq=row["seq"],
-                    run_id=item.run_id,
-                    conversation_id=item.conversation_id,
-                    accepted_at=row["accepted_at"],
-                )
-            )
-        elif row["known_seq"] is not None:
-            verdicts.append(
-                _known(
-                    item,
-                    row["known_seq"],
-                    row["known_run"],
-                    row["known_conversation"],
-                    row["known_at"],
-                    row["same"],
-                )
-            )
-        elif not row["found"]:
-            verdicts.append(_missing(item))
-        else:
-            verdicts.append(await _settle(conn, item))
+        verdict = _verdict(item, row)
+        verdicts.append(await _settle(conn, item) if verdict is None else verdict)
     return verdicts
+
+
+def _verdict(item: Submission, row: Row) -> Accepted | StorageError | None:
+    """Return what the statement says of a submission; `None` where another one won the race for its key."""
+    if row["seq"] is not None:
+        return _new(item, row)
+    if row["known_seq"] is not None:
+        return _known(
+            item,
+            row["known_seq"],
+            row["known_run"],
+            row["known_conversation"],
+            row["known_at"],
+            row["same"],
+        )
+    return None if row["found"] else _missing(item)
 
 
 async def _accept_one(conn: Conn, item: Submission) -> Accepted | StorageError:
@@ -179,12 +173,7 @@ async def _accept_one(conn: Conn, item: Submission) -> Accepted | StorageError:
         item.callback_url,
     )
     if row is not None:
-        return Accepted(
-            seq=row["seq"],
-            run_id=item.run_id,
-            conversation_id=item.conversation_id,
-            accepted_at=row["accepted_at"],
-        )
+        return _new(item, row)
     known = await conn.fetchrow(_SETTLE, item.agent_id, item.key, item.request_hash)
     if known is not None:
         return _known(item, *known)
@@ -197,6 +186,15 @@ async def _settle(conn: Conn, item: Submission) -> Accepted | StorageError:
     if row is None:
         return NotFoundError("agent", item.agent_id)
     return _known(item, row["seq"], row["run_id"], row["conversation_id"], row["accepted_at"], row["same"])
+
+
+def _new(item: Submission, row: Row) -> Accepted:
+    return Accepted(
+        seq=row["seq"],
+        run_id=item.run_id,
+        conversation_id=item.conversation_id,
+        accepted_at=row["accepted_at"],
+    )
 
 
 def _missing(item: Submission) -> NotFoundError:
@@ -247,6 +245,26 @@ async def get(conn: Conn, seq: int) -> tuple[bytes, int, bool] | None:
     """Return (command, the run's attempt, whether its input is stored) of a pending command, if it is one."""
     row = await conn.fetchrow(_GET, seq)
     return None if row is None else (row["command"], row["attempt"], row["state"] == "applied")
+
+
+# Not fenced, like an acceptance: it says what a client wants, whoever owns the agent. A checkpoint that is
+# ending such a run is waited for, and then there is nothing to mark; it changes no command itself.
+_MARK_CANCELLED = """
+update inbox set command = command || '{"cancelled": true}'
+ where seq in (
+   select seq from inbox
+    where agent_id = $1 and run_id = any ($2::text[]) and state in ('new', 'applied')
+    order by seq
+      for update)
+"""
+
+
+async def mark_cancelled(conn: Conn, agent_id: str, run_ids: Sequence[str]) -> None:
+    """Note durably that these runs of an agent are to be cancelled, as far as they are not over. Repeatable.
+
+    Their stored command says `cancelled` from here on, to whoever activates the agent.
+    """
+    await conn.execute(_MARK_CANCELLED, agent_id, list(run_ids))
 
 
 _RECENT = """

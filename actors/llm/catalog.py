@@ -4,7 +4,6 @@ import builtins
 import contextlib
 import re
 from collections.abc import Collection, Iterable, Mapping
-from typing import cast
 
 import anyio
 import msgspec
@@ -16,6 +15,7 @@ from actors.llm.demo import DemoModel
 from actors.llm.habits import Preferences
 from actors.llm.http import Endpoint, OpenAIChat
 from actors.llm.known import ALIASES
+from actors.llm.loose import object_of, objects
 from actors.llm.model import Model, ModelRef
 from actors.llm.openai_embeddings import IS_FOR_EMBEDDING
 from actors.llm.providers import Provider, provider_for, providers_from_env
@@ -111,15 +111,14 @@ class Catalog:
     async def list(self) -> builtins.list[ModelRef]:
         """Return every model that is known to be callable, the demo last.
 
-        Asks each provider at most every 60 s, all at once, and waits at most 3 s. A provider that does
-        not answer keeps what it listed before, which is nothing at first.
+        Asks each provider at most every 60 s, all at once, and waits at most 3 s for them, besides the half
+        second in which local servers are looked for. A provider that does not answer keeps what it listed
+        before, which is nothing at first.
         """
         async with self._listing:
             if clock.monotonic() >= self._listed_until:
                 await self._discover()
-                async with anyio.create_task_group() as group:
-                    for endpoint in self._all.values():
-                        group.start_soon(self._ask, endpoint.provider)
+                await self._ask_all()
                 self._listed_until = clock.monotonic() + LIST_TTL
         return self._known()
 
@@ -191,24 +190,26 @@ class Catalog:
                     provider, self.wire, self._chosen
                 )
 
+    async def _ask_all(self) -> None:
+        async with anyio.create_task_group() as group:
+            for endpoint in self._all.values():
+                group.start_soon(self._ask, endpoint.provider)
+
     async def _ask(self, provider: Provider) -> None:
         if not provider.lists_models:
             return
         with anyio.move_on_after(LIST_DEADLINE), contextlib.suppress(ModelError):
             answer = await self.wire.list_models(provider)
             refs = _refs(provider, answer)
-            self._listed[provider.name] = await discovery.details(self.wire, provider, refs)
             self._embedders[provider.name] = _embedders(answer)
+            if not self._listed.get(provider.name):
+                self._listed[provider.name] = refs  # their details may come too late
+            self._listed[provider.name] = await discovery.details(self.wire, provider, refs)
 
 
 def _entries(answer: object) -> builtins.list[Mapping[str, object]]:
     """Read `{"data": […]}`, or the bare list that some send."""
-    if isinstance(answer, Mapping):
-        answer = cast("Mapping[str, object]", answer).get("data")
-    if not isinstance(answer, builtins.list):
-        return []
-    items = cast("builtins.list[object]", answer)
-    return [cast("Mapping[str, object]", item) for item in items if isinstance(item, Mapping)]
+    return objects(object_of(answer).get("data", answer))
 
 
 def _refs(provider: Provider, answer: object) -> dict[str, ModelRef]:

@@ -3,7 +3,8 @@
 Pure. `openai_stream` and `responses_stream` say what an event means.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any, cast
 
 import msgspec
 from msgspec import Struct
@@ -131,8 +132,20 @@ class AnswerDecoder:
         """Take one event, or the whole JSON body."""
         raise NotImplementedError
 
-    def _odd_value(self, name: bytes, data: bytes) -> object:
-        """Return the JSON value of an event that the typed decode refused; raise what it reports."""
+    def _take_odd(self, name: bytes, data: bytes, pieces: list[Piece]) -> None:
+        """Take what the typed decode could not: the end mark, errors, and odd shapes."""
+        said = data.strip()
+        if said == b"[DONE]":
+            self._end(pieces, complete=True)
+        elif said:
+            self._take_object(self._odd_object(name, data), pieces)
+
+    def _take_object(self, event: Mapping[str, Any], pieces: list[Piece]) -> None:
+        """Take an event whose fields may have unusual types."""
+        raise NotImplementedError
+
+    def _odd_object(self, name: bytes, data: bytes) -> Mapping[str, Any]:
+        """Return the JSON object of an event that the typed decode refused; raise what it reports."""
         try:
             value = openai_shapes.loads(data)
         except (ValueError, RecursionError) as error:
@@ -140,7 +153,9 @@ class AnswerDecoder:
         if name == b"error" or openai_shapes.is_error(value):
             refusal = errors.read_refusal(value)
             raise errors.classify(refusal, self._provider, secrets=self._secrets)
-        return value
+        if not isinstance(value, Mapping):
+            raise self._garbage("something that is no object")
+        return cast("Mapping[str, Any]", value)
 
     # --- tool calls -------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from actors import clock, summary
 from actors.llm.demo_mind import MemoryBlock, Reply, ToolUse, View, reply, sum_up
 from actors.llm.dialects import CHAT, Dialect
+from actors.llm.loose import object_of, objects
 from actors.llm.model import (
     Finished,
     ModelRef,
@@ -94,9 +95,9 @@ def read_view(request: Request) -> View:
     )
     turn = messages[last + 1 :]
     names = {
-        str(call.get("id")): str(_object_of(call.get("function")).get("name"))
+        str(call.get("id")): str(object_of(call.get("function")).get("name"))
         for message in turn
-        for call in _objects(message.get("tool_calls"))
+        for call in objects(message.get("tool_calls"))
     }
     done = tuple(
         ToolUse(names.get(str(message.get("tool_call_id")), ""), _text(message.get("content")))
@@ -160,23 +161,15 @@ def _object(message: bytes) -> Mapping[str, Any]:
     return msgspec.json.decode(message, type=dict[str, Any])
 
 
-def _object_of(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
-
-
-def _objects(value: object) -> list[Mapping[str, Any]]:
-    return [_object_of(item) for item in cast("list[object]", value)] if isinstance(value, list) else []
-
-
 def _text(content: object) -> str:
     if isinstance(content, list):
-        return "\n".join(str(part.get("text") or "") for part in _objects(cast("object", content)))
+        return "\n".join(str(part.get("text") or "") for part in objects(cast("object", content)))
     return content if isinstance(content, str) else ""
 
 
 def _tool_names(tools: bytes | None) -> list[str]:
     offered = msgspec.json.decode(tools, type=list[dict[str, Any]]) if tools else []
-    return [str(_object_of(tool.get("function")).get("name")) for tool in offered]
+    return [str(object_of(tool.get("function")).get("name")) for tool in offered]
 
 
 def _found(result: str) -> list[str]:
@@ -193,11 +186,10 @@ def _contents(value: object) -> Iterable[str]:
     if isinstance(value, list):
         for item in cast("list[object]", value):
             yield from _contents(item)
-    elif isinstance(value, Mapping):
-        members = _object_of(cast("object", value))
-        if "content" in members:
-            if members.get("role") not in ("assistant", "tool", "system"):
-                yield _text(members["content"])
-        else:
-            for member in members.values():
-                yield from _contents(member)
+        return
+    members = object_of(value)
+    if "content" not in members:
+        for member in members.values():
+            yield from _contents(member)
+    elif members.get("role") not in ("assistant", "tool", "system"):
+        yield _text(members["content"])

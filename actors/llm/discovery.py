@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from actors.errors import ModelError
 from actors.llm import windows
 from actors.llm.known import KNOWN, Known, native_of
+from actors.llm.loose import object_of, objects
 from actors.llm.model import ModelRef
 from actors.llm.providers import Provider, provider_for
 from actors.llm.windows import Said
@@ -61,12 +62,10 @@ def _kind(answer: object, usual_name: str) -> str | None:
 
     A server of ours, and others that list something else at this path, answer in another shape.
     """
-    if not isinstance(answer, Mapping):
-        return None
-    listed = cast("Mapping[str, object]", answer).get("data")
+    listed = object_of(answer).get("data")
     if not isinstance(listed, builtins.list):
         return None
-    owners = {str(entry.get("owned_by")) for entry in windows.objects(cast("object", listed))}
+    owners = {str(entry.get("owned_by")) for entry in objects(cast("object", listed))}
     return next((known.name for known in KNOWN if owners & set(known.owners)), usual_name)
 
 
@@ -82,10 +81,8 @@ async def details(wire: Wire, provider: Provider, refs: Mapping[str, ModelRef]) 
                 await _ask_ollama(wire, provider, builtins.list(refs)[:MOST_DETAILS], said)
             case "lmstudio":
                 answer = await wire.ask(provider, f"{_root(provider)}/api/v0/models")
-                data = (
-                    cast("Mapping[str, object]", answer).get("data") if isinstance(answer, Mapping) else None
-                )
-                said |= {str(entry.get("id")): windows.lmstudio(entry) for entry in windows.objects(data)}
+                entries = objects(object_of(answer).get("data"))
+                said |= {str(entry.get("id")): windows.lmstudio(entry) for entry in entries}
             case "llamacpp":
                 props = windows.llamacpp(await wire.ask(provider, f"{_root(provider)}/props"))
                 said |= dict.fromkeys(refs, props)

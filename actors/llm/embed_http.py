@@ -76,9 +76,9 @@ class RemoteEmbedder:
             target = await self._endpoint.target(self._path)
             try:
                 data = await self._post(target, payload)
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                if isinstance(error, aiohttp.ClientConnectorError):
-                    raise
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                 data = await self._post(target, payload)  # a kept connection died just as we wrote
         except (aiohttp.ClientError, ValueError) as error:
             raise wire.broken(error, provider.name, timeouts) from error

@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import logging
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -37,6 +38,7 @@ log = logging.getLogger("wakeful.llm")
 HEADERS_TTL = 30.0
 # Names of models come from clients; what was learned of the first is forgotten beyond this many.
 MOST_HABITS = 1_000
+MOST_TARGETS = 100  # likewise: a deployment has an address of its own
 
 
 class Target(Struct, frozen=True):
@@ -86,14 +88,19 @@ class Endpoint:
             headers["accept-encoding"] = "gzip"  # all that aiohttp decodes by itself
             url = URL(text, encoded=True)
             target = Target(url, headers, self.wire.proxy_for(url), clock.monotonic() + HEADERS_TTL)
+            if path not in self._targets and len(self._targets) >= MOST_TARGETS:
+                del self._targets[next(iter(self._targets))]
             self._targets[path] = target
         return target
 
     async def refusal(self, path: str, response: aiohttp.ClientResponse) -> ModelError:
-        """Read an error response and say what it means. Its cause is the official client's error."""
+        """Read an error response, which closes it, and say what it means; the cause is the client's error."""
         if response.status == 401:
             self._targets.clear()
-        body = await wire.read_body(response, wire.ERROR_BYTES)
+        try:
+            body = await wire.read_body(response, wire.ERROR_BYTES)
+        finally:
+            response.close()
         client = await self._client()
         cause = await client.status_error(path, response.status, response.headers, body)
         error = errors.classify(
@@ -125,43 +132,62 @@ class OpenAIChat:
         """Return how this model is written to, as far as is known by now."""
         return habits.dialect_of(self.ref, habits.chosen(self._endpoint.habits(self.ref), settings))
 
-    async def stream(self, request: Request, take: Take | None = None) -> AsyncGenerator[list[Piece], None]:
+    async def open(self, request: Request) -> "Opened":
+        """Send a request before anybody reads its answer; return once the answer's headers are there.
+
+        What comes of it waits in aiohttp's buffer, which is bounded. Whoever is given the call closes it.
+
+        Raises:
+            ModelError: As `stream`.
+        """
+        known = habits.chosen(self._endpoint.habits(self.ref), request.settings)
+        call = prepare(self.ref, request, known, self._endpoint.provider)
+        return Opened(self, request, call, await self._open(call, request))
+
+    def stream(
+        self, request: Request, take: Take | None = None, opened: "Opened | None" = None
+    ) -> AsyncGenerator[list[Piece], None]:
         """Yield the answer's pieces, as many at once as one network read brought; see `Model.stream`.
 
-        A connection that the provider closed before its first byte is tried again once, at once; so is
-        an answer that ended for its length within a call of which nothing was given out, with twice the
-        length. Cancelling or closing the generator closes the connection.
+        A call that is `opened` already is not sent. A connection that the provider closed before its first
+        byte is tried again once, at once; so is an answer that ended for its length within a call of which
+        nothing was given out, with twice the length. Cancelling or closing the generator closes the
+        connection.
 
         Raises:
             ModelError: The call failed; see its attributes for what to do.
         """
+        return self._answers(request, take, again=False, opened=opened)
+
+    async def _answers(
+        self, request: Request, take: Take | None, *, again: bool, opened: "Opened | None" = None
+    ) -> AsyncGenerator[list[Piece], None]:
+        """Yield what `stream` does; `again` says that the request is the longer one already."""
         provider, timeouts = self._endpoint.provider, self._endpoint.wire.timeouts
         known = habits.chosen(self._endpoint.habits(self.ref), request.settings)
-        call = prepare(self.ref, request, known, provider)
-        while True:
-            decoder = call.decoder
-            watch = Watch(provider.name, timeouts)
-            answer = Incoming(
-                await self._open(call, request), decoder, watch, provider=provider.name, take=take
-            )
-            try:
-                while not decoder.done:
-                    pieces = await answer.read()
-                    if call.fell_short:
-                        break
-                    if pieces:
-                        yield pieces
-                    if decoder.failure is not None:
-                        raise decoder.failure
-            except ModelError as error:
-                self._learn(error, request)
-                raise
-            finally:
-                answer.close()
-            if not call.fell_short or call.longer is None:
-                break
-            call = prepare(self.ref, call.longer, known, provider, again=True)
-        if call.watched is not None and call.watched.strayed:
+        call = prepare(self.ref, request, known, provider, again=again) if opened is None else opened.call
+        decoder, watch = call.decoder, Watch(provider.name, timeouts)
+        response = await self._open(call, request) if opened is None else opened.response
+        answer = Incoming(response, decoder, watch, provider=provider.name, take=take)
+        try:
+            while not decoder.done:
+                pieces = await answer.read()
+                if call.fell_short:
+                    break
+                if pieces:
+                    yield pieces
+                if decoder.failure is not None:
+                    raise decoder.failure
+        except ModelError as error:
+            self._learn(error, request)
+            raise
+        finally:
+            answer.close()
+        if call.fell_short and call.longer is not None:
+            async with aclosing(self._answers(call.longer, take, again=True)) as batches:
+                async for longer in batches:
+                    yield longer
+        elif call.watched is not None and call.watched.strayed:
             self._endpoint.learn(self.ref, "tools", asked_tools=True)
 
     async def _open(self, call: Call, request: Request) -> aiohttp.ClientResponse:
@@ -174,18 +200,15 @@ class OpenAIChat:
             async with asyncio.timeout(timeouts.first_token):
                 try:
                     response = await self._send(target, call.payload, request)
-                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                except aiohttp.ClientConnectorError:
+                    raise
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
                     # A kept connection may die just as we write; nothing of an answer has come yet.
-                    if isinstance(error, aiohttp.ClientConnectorError):
-                        raise
                     requests = 2
                     response = await self._send(target, call.payload, request)
                 if response.status < 300:
                     return response
-                try:
-                    raise await self._endpoint.refusal(path, response)
-                finally:
-                    response.close()
+                raise await self._endpoint.refusal(path, response)
         except ModelError as error:
             error.requests = requests
             if request.dialect.api == "responses" and error.status in (404, 405, 501) and not error.lacks:
@@ -214,6 +237,23 @@ class OpenAIChat:
             proxy=target.proxy,
             allow_redirects=False,
         )
+
+
+class Opened(Struct, frozen=True):
+    """A call whose answer has begun to come."""
+
+    model: OpenAIChat
+    request: Request
+    call: Call
+    response: aiohttp.ClientResponse
+
+    def stream(self, take: Take | None = None) -> AsyncGenerator[list[Piece], None]:
+        """Yield the answer's pieces, once, as `Model.stream` does."""
+        return self.model.stream(self.request, take, self)
+
+    def close(self) -> None:
+        """Close the connection, unless the answer was read to its end."""
+        self.response.close()
 
 
 async def warm() -> None:

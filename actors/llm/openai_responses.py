@@ -5,7 +5,6 @@ provider: the model's reasoning comes back encrypted and is sent again with what
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, cast
 
 import msgspec
@@ -14,6 +13,7 @@ from msgspec import Struct
 from actors.commands import InputMessage
 from actors.llm import formats
 from actors.llm.dialects import Dialect
+from actors.llm.keeping import kept
 from actors.llm.known import quirks_of
 from actors.llm.model import ModelRef, Request
 from actors.llm.openai_chat import (
@@ -132,7 +132,7 @@ def _reasoning(settings: ModelSettings, without: frozenset[str]) -> JsonObject:
     return reasoning
 
 
-@lru_cache(maxsize=256)
+@kept
 def _flat(tools: bytes) -> bytes:
     """Return the tools of a chat request as this dialect writes them. It takes them as strict by itself."""
     functions = [tool["function"] for tool in msgspec.json.decode(tools, type=list[dict[str, Any]])]

@@ -7,6 +7,7 @@ from typing import Any, cast
 import msgspec
 from msgspec import Struct
 
+from actors.llm.loose import object_of, objects
 from storage.records import Usage
 
 # No model reads or writes more in one call; larger counts are lies or overflows.
@@ -86,11 +87,8 @@ def is_error(value: object) -> bool:
     return bool(event.get("error")) or event.get("object") == "error" or event.get("type") == "error"
 
 
-def read_chunk(value: object) -> Chunk | None:
+def read_chunk(event: Mapping[str, object]) -> Chunk:
     """Return an event whose fields have unusual types as far as it can be understood."""
-    if not isinstance(value, Mapping):
-        return None
-    event = cast("Mapping[str, object]", value)
     usage = event.get("usage")
     return Chunk(
         choices=[_read_choice(choice) for choice in objects(event.get("choices"))],
@@ -109,8 +107,8 @@ def read_usage(usage: Mapping[str, Any] | None) -> Usage | None:
     completion = _tokens(usage.get("completion_tokens"))
     if not prompt or completion is None:
         return None
-    read = _object(usage.get("prompt_tokens_details"))
-    wrote = _object(usage.get("completion_tokens_details"))
+    read = object_of(usage.get("prompt_tokens_details"))
+    wrote = object_of(usage.get("completion_tokens_details"))
     return Usage(
         prompt=prompt,
         completion=completion,
@@ -143,7 +141,7 @@ def thought_of(delta: Delta) -> str:
 
 def call_signature(extra_content: Mapping[str, object]) -> str | None:
     """Return Gemini's signature of a call."""
-    signature = _object(extra_content.get("google")).get("thought_signature")
+    signature = object_of(extra_content.get("google")).get("thought_signature")
     return signature if isinstance(signature, str) and signature else None
 
 
@@ -155,21 +153,29 @@ def joined_details(details: list[Detail]) -> list[Detail]:
     """
     whole: list[Detail] = []
     for detail in details:
-        last = whole[-1] if whole else None
-        same = last is not None and all(last.get(key) == detail.get(key) for key in ("type", "index"))
-        if last is None or not same or detail.get("type") == "reasoning.encrypted":
+        if whole and _goes_on(whole[-1], detail):
+            _join(whole[-1], detail)
+        else:
             whole.append(dict(detail))
-            continue
-        for key, value in detail.items():
-            if key in ("text", "summary") and isinstance(value, str):
-                last[key] = f"{last.get(key) or ''}{value}"
-            elif value is not None:
-                last[key] = value
     return whole
 
 
+def _goes_on(last: Detail, detail: Detail) -> bool:
+    """Say whether `detail` is a fragment of the same reasoning as `last`. What is encrypted comes whole."""
+    same = all(last.get(key) == detail.get(key) for key in ("type", "index"))
+    return same and detail.get("type") != "reasoning.encrypted"
+
+
+def _join(last: Detail, detail: Detail) -> None:
+    for key, value in detail.items():
+        if key in ("text", "summary") and isinstance(value, str):
+            last[key] = f"{last.get(key) or ''}{value}"
+        elif value is not None:
+            last[key] = value
+
+
 def _read_choice(choice: Mapping[str, object]) -> Choice:
-    delta, message = _object(choice.get("delta")), _object(choice.get("message"))
+    delta, message = object_of(choice.get("delta")), object_of(choice.get("message"))
     return Choice(
         delta=_read_delta(delta) if delta else None,
         message=_read_delta(message) if message else None,
@@ -205,7 +211,7 @@ def _read_part(part: object) -> ContentPart:
 
 
 def _read_call(call: Mapping[str, object]) -> ToolCallDelta:
-    function = _object(call.get("function"))
+    function = object_of(call.get("function"))
     arguments = function.get("arguments")
     if isinstance(arguments, (dict, list)):  # some servers send the arguments as the object they mean
         arguments = msgspec.json.encode(cast("object", arguments)).decode()
@@ -216,20 +222,8 @@ def _read_call(call: Mapping[str, object]) -> ToolCallDelta:
         index=int(index) if isinstance(index, (int, float)) else None,
         id=_string(call.get("id")),
         function=FunctionDelta(_string(function.get("name")), _string(arguments)),
-        extra_content=dict(_object(call.get("extra_content"))) or None,
+        extra_content=dict(object_of(call.get("extra_content"))) or None,
     )
-
-
-def objects(value: object) -> list[Mapping[str, object]]:
-    """Return the objects of a JSON list, or none."""
-    if not isinstance(value, list):
-        return []
-    items = cast("list[object]", value)
-    return [cast("Mapping[str, object]", item) for item in items if isinstance(item, Mapping)]
-
-
-def _object(value: object) -> Mapping[str, object]:
-    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
 
 
 def _string(value: object) -> str | None:

@@ -4,7 +4,8 @@ Pure. What providers usually send takes one typed decode per event; anything els
 surrogates, error objects) takes a second, lenient look.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import msgspec
 
@@ -40,17 +41,8 @@ class ChatDecoder(AnswerDecoder):
 
     # --- what an event holds ----------------------------------------------------------------
 
-    def _take_odd(self, name: bytes, data: bytes, pieces: list[Piece]) -> None:
-        """Take what the typed decode could not: the end mark, errors, and odd shapes."""
-        if data.strip() == b"[DONE]":
-            self._end(pieces, complete=True)
-            return
-        if not data.strip():
-            return
-        chunk = openai_shapes.read_chunk(self._odd_value(name, data))
-        if chunk is None:
-            raise self._garbage("something that is no object")
-        self._take_chunk(chunk, pieces)
+    def _take_object(self, event: Mapping[str, Any], pieces: list[Piece]) -> None:
+        self._take_chunk(openai_shapes.read_chunk(event), pieces)
 
     def _take_chunk(self, chunk: Chunk, pieces: list[Piece]) -> None:
         if chunk.choices:

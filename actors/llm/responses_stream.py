@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from actors.llm import errors, openai_shapes
 from actors.llm.decoding import AnswerDecoder
+from actors.llm.loose import objects
 from actors.llm.model import Piece, ReasoningPiece, SignaturePiece, TextPiece, UsageReported
 from actors.llm.openai_responses import Signature
 from actors.llm.openai_shapes import FunctionDelta, ToolCallDelta
@@ -79,19 +80,10 @@ class ResponsesDecoder(AnswerDecoder):
             case _:
                 pass
 
-    def _take_odd(self, name: bytes, data: bytes, pieces: list[Piece]) -> None:
-        """Take the end mark that some send, errors, events of odd types, and a body that is no stream."""
-        if data.strip() == b"[DONE]":
-            self._end(pieces, complete=True)
-            return
-        if not data.strip():
-            return
-        value = self._odd_value(name, data)
-        if not isinstance(value, Mapping):
-            raise self._garbage("something that is no object")
-        event = cast("Mapping[str, Any]", value)
+    def _take_object(self, event: Mapping[str, Any], pieces: list[Piece]) -> None:
+        """Take an event of odd types, or a body that is no stream."""
         if isinstance(event.get("output"), list):
-            for place, item in enumerate(openai_shapes.objects(event["output"])):
+            for place, item in enumerate(objects(event["output"])):
                 self._end_item(place, item, pieces)
             self._end_response(event, str(event.get("status") or "completed"), pieces)
         elif event.get("type"):
@@ -114,12 +106,12 @@ class ResponsesDecoder(AnswerDecoder):
                 if not heard and (arguments := _string(item.get("arguments"))):
                     self._take_call(ToolCallDelta(place, None, FunctionDelta(None, arguments)), pieces)
             case "message" if not heard:
-                for part in openai_shapes.objects(item.get("content")):
+                for part in objects(item.get("content")):
                     self._say(place, _string(part.get("text") or part.get("refusal")), pieces)
             case "reasoning":
                 if not heard:
                     said = item.get("summary") or item.get("content")
-                    texts = (_string(part.get("text")) for part in openai_shapes.objects(said))
+                    texts = (_string(part.get("text")) for part in objects(said))
                     self._think("\n\n".join(filter(None, texts)), pieces)
                 if encrypted := _string(item.get("encrypted_content")):
                     signature = Signature(_string(item.get("id")), encrypted)

@@ -53,9 +53,10 @@ class EventReader:
         for line in lines:
             if line.startswith(b"data:"):
                 self._add(self._data, line[5:])
-            elif not line:
-                if self._data:
-                    events.append((self._name, self._take_data()))
+                continue
+            if not line and self._data:
+                events.append((self._name, self._take_data()))
+            if not line:
                 self._name = b""
             elif line.startswith(b"event:"):
                 self._name = line[6:].strip()

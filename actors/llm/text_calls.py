@@ -5,13 +5,13 @@ is what it says. Its history is written in the same way.
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from actors.llm.formats import Format
+from actors.llm.keeping import kept
 from storage.records import JsonObject, ToolCallPart, ToolReturnPart
 
 # Where nobody says how long an answer may be: a weak model that runs on must end some time.
@@ -52,7 +52,7 @@ def offer(tools: bytes | None, choice: str, form: Format | None) -> Offer:
     return _offer(tools or b"[]", choice, None if form is None else msgspec.json.encode(form))
 
 
-@lru_cache(maxsize=256)
+@kept
 def _offer(tools: bytes, choice: str, form: bytes | None) -> Offer:
     functions = [tool.function for tool in msgspec.json.decode(tools, type=list[_Tool])]
     if choice == "none":

@@ -6,6 +6,8 @@ from typing import Literal, cast
 
 from msgspec import Struct
 
+from actors.llm.loose import object_of, objects
+
 DEFAULT_WINDOW_TOKENS = 32_000
 # Letta's bound on what it takes for granted; an agent may be given more.
 WINDOW_CAP_TOKENS = 128_000
@@ -107,7 +109,7 @@ def window(name: str, said_tokens: int | None) -> Window:
 
 def listed(entry: Mapping[str, object]) -> Said:
     """Read an entry of `GET /models`, whichever server wrote it."""
-    meta = _object(entry.get("meta"))  # llama.cpp
+    meta = object_of(entry.get("meta"))  # llama.cpp
     tokens = next(
         (
             count
@@ -119,9 +121,9 @@ def listed(entry: Mapping[str, object]) -> Said:
         ),
         None,
     )
-    modalities = _object(entry.get("architecture")).get("input_modalities")  # OpenRouter
+    modalities = object_of(entry.get("architecture")).get("input_modalities")  # OpenRouter
     parameters = entry.get("supported_parameters")
-    abilities = _object(entry.get("capabilities"))  # Mistral
+    abilities = object_of(entry.get("capabilities"))  # Mistral
     return Said(
         window_tokens=tokens,
         native_tools=_has(parameters, "tools") if parameters else _flag(abilities.get("function_calling")),
@@ -137,7 +139,7 @@ def ollama(show: Mapping[str, object], loaded_tokens: int | None) -> Said:
     """
     parameters = show.get("parameters")
     chosen = _CONTEXT_PARAMETER.search(parameters) if isinstance(parameters, str) else None
-    info = _object(show.get("model_info"))
+    info = object_of(show.get("model_info"))
     trained = next((_count(value) for key, value in info.items() if key.endswith(".context_length")), None)
     tokens = loaded_tokens or (int(chosen[1]) if chosen else None) or LOADED_WINDOW_TOKENS
     abilities = show.get("capabilities")
@@ -152,7 +154,7 @@ def ollama(show: Mapping[str, object], loaded_tokens: int | None) -> Said:
 def ollama_loaded(answer: object) -> dict[str, int]:
     """Read Ollama's `/api/ps`: the length that each loaded model was given."""
     found: dict[str, int] = {}
-    for model in objects(_object(answer).get("models")):
+    for model in objects(object_of(answer).get("models")):
         name, tokens = model.get("name"), _count(model.get("context_length"))
         if isinstance(name, str) and tokens:
             found[name] = tokens
@@ -174,24 +176,12 @@ def lmstudio(entry: Mapping[str, object]) -> Said:
 
 def llamacpp(props: object) -> Said:
     """Read llama.cpp's `/props`: the length of one slot, and whether a projector for images is loaded."""
-    answer = _object(props)
-    settings = _object(answer.get("default_generation_settings"))
+    answer = object_of(props)
+    settings = object_of(answer.get("default_generation_settings"))
     return Said(
         window_tokens=_count(settings.get("n_ctx")) or _count(answer.get("n_ctx")),
-        images=_flag(_object(answer.get("modalities")).get("vision")),
+        images=_flag(object_of(answer.get("modalities")).get("vision")),
     )
-
-
-def objects(value: object) -> list[Mapping[str, object]]:
-    """Return the objects of a JSON list, or none."""
-    if not isinstance(value, list):
-        return []
-    items = cast("list[object]", value)
-    return [cast("Mapping[str, object]", item) for item in items if isinstance(item, Mapping)]
-
-
-def _object(value: object) -> Mapping[str, object]:
-    return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
 
 
 def _count(value: object) -> int | None:

@@ -213,13 +213,21 @@ class Answer:
         return await self._ended(_End(run.stop_reason or run.status, failure))
 
     async def _ended(self, end: _End) -> bool:
+        """Show how the run ended, or take up what it waits for; return whether there is an answer."""
         self._transcript.finish()
-        if end.failure:
-            self._view.notice(f"No answer: {end.failure}")
-        elif end.stop_reason in WAITS:
+        if end.stop_reason in WAITS and not end.failure:
             self.waiting = await self._stored.waiting(self._agent.id)
-        elif end.stop_reason == "cancelled":
-            self._view.notice("Stopped.")
-        elif end.stop_reason not in ("end_turn", "success"):
-            self._view.notice(f"The agent stopped early: {end.stop_reason}")
+        elif (notice := _notice(end)) is not None:
+            self._view.notice(notice)
         return not end.failure
+
+
+def _notice(end: _End) -> str | None:
+    """Return what a person is told of the end of a run: nothing of the usual one."""
+    if end.failure:
+        return f"No answer: {end.failure}"
+    if end.stop_reason == "cancelled":
+        return "Stopped."
+    if end.stop_reason in ("end_turn", "success"):
+        return None
+    return f"The agent stopped early: {end.stop_reason}"

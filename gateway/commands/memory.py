@@ -102,7 +102,7 @@ def edit(url: str, api_key: str | None, wanted: str, label: str) -> None:
     block = _decoded(reply)
     draft = _draft(label, block.value)
     _open_editor(draft)
-    text = draft.read_text(encoding="utf-8")
+    text = _text(draft)
     if not block.value.endswith("\n"):
         text = text.removesuffix("\n")  # which editors add
     if text == block.value:
@@ -132,9 +132,19 @@ def _decoded(reply: Reply) -> _Block:
 
 def _draft(label: str, text: str) -> Path:
     handle, name = tempfile.mkstemp(prefix=f"{label.replace('/', '-')}-", suffix=".md")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
+    with os.fdopen(handle, "wb") as file:
+        file.write(text.encode())
     return Path(name)
+
+
+def _text(draft: Path) -> str:
+    """Return what the editor left, its line ends as they are."""
+    try:
+        return draft.read_bytes().decode()
+    except OSError as error:
+        raise ChatError(f"{draft} cannot be read: {error.strerror}; nothing was changed") from error
+    except UnicodeDecodeError as error:
+        raise ChatError(f"what the editor left in {draft} is no UTF-8 text; nothing was changed") from error
 
 
 def _open_editor(draft: Path) -> None:

@@ -2,18 +2,20 @@ import anyio
 import msgspec
 import pytest
 
-from actors import clock, summary
+from actors import clock, summarise, summary
 from actors.commands import CreateConversation, ResetMessages
+from actors.commons import HostSettings
 from actors.compaction import Done
 from actors.errors import ModelError, NotShorterError
 from actors.events import Compacted, Event, StepFinished, WindowMoved
 from actors.summary import CompactionSettings
 from bench.provider import Provider
 from storage import activation, conversations
+from storage.activation import MAX_ATTEMPTS
 from storage.pool import Pool, connection
 from storage.records import DEFAULT_ORGANIZATION, Conversation, Message
 from tests.actors.worlds import World, finish, text_of, world
-from tests.laws.watching import malformed
+from tests.laws.watching import malformed, until
 
 WINDOW = 4_000
 WORDS = "word " * 400  # about 500 tokens
@@ -378,6 +380,21 @@ async def test_a_summary_on_demand_that_fails_changes_nothing(pool: Pool, provid
         assert finish(await w.ask(agent_id, "go on")).stop_reason == "end_turn"
 
 
+async def test_a_summary_that_is_asked_for_in_ever_smaller_pieces_has_one_deadline(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(pool, provider) as w:
+        agent_id = await w.agent(model="openai/fixed-t5")
+        await talk(w, agent_id, 6)
+        monkeypatch.setattr(summarise, "SUMMARY_SECONDS", 2.5)
+        await provider.script(
+            [{**OVERFLOW, "match": "<conversation>", "delay_ms": 1000, "repeat": "forever"}]
+        )
+        with pytest.raises(ModelError) as raised:
+            await w.host.ref(agent_id).compact(agent_id)
+        assert raised.value.kind == "llm_timeout"
+
+
 async def test_what_cannot_become_shorter_is_refused(pool: Pool, provider: Provider) -> None:
     async with world(pool, provider) as w:
         agent_id = await w.agent(model="openai/fixed-t5")
@@ -409,3 +426,24 @@ async def test_a_reset_empties_the_window_between_two_turns(pool: Pool, provider
         (asked,) = await provider.log()
         assert [m["content"] for m in asked.body["messages"][1:]] == ["fresh"]
         assert [role for role, _ in await w.history(agent_id)].count("user") == 4
+
+
+async def test_a_command_that_is_given_up_before_the_window_is_read_leaves_its_summary_in_force(
+    pool: Pool, provider: Provider
+) -> None:
+    async with world(pool, provider, settings=HostSettings(drain_seconds=0)) as w:
+        agent_id = await w.agent(model="openai/fixed-t5", context_window_tokens=WINDOW)
+        await provider.script([SUMS_UP])
+        await talk(w, agent_id, 8)
+        await provider.script([{"fault": "hang"}])
+        await w.tell(agent_id, "poison")
+        await provider.log(requests=1)
+    async with connection(pool) as conn:
+        await conn.execute("update inbox set attempts = $1 where state <> 'done'", MAX_ATTEMPTS)
+    held = (await conversation_of(pool, agent_id)).summary_position
+    assert held
+    async with world(pool, provider) as w:
+        await until(lambda: not w.host.health().unfinished_runs)
+        assert (await conversation_of(pool, agent_id)).summary_position == held
+        _, summed_up, *_ = await stored_window(pool, agent_id)
+        assert summary.unpack(text_of(summed_up))[0] == SUMMARY

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway import multipart
 from gateway.errors import InvalidRequestError, UnsupportedMediaError
@@ -42,3 +44,36 @@ def test_of_a_repeated_name_the_last_counts() -> None:
 def test_what_is_no_form_is_refused(data: bytes, kind: bytes, refusal: type[Exception]) -> None:
     with pytest.raises(refusal):
         multipart.form(data, kind)
+
+
+def test_forms_within_a_form_are_not_looked_into() -> None:
+    inner = b"".join(
+        b"Content-Type: multipart/mixed; boundary=b%d\r\n\r\n--b%d\r\n" % (n, n) for n in range(2000)
+    )
+    nested = body(field("file", inner, b"\r\nContent-Type: multipart/mixed; boundary=b"))
+    assert multipart.form(nested, KIND) == {"file": inner}
+
+
+def test_of_a_million_parts_no_more_are_read_than_a_form_may_have() -> None:
+    with pytest.raises(InvalidRequestError, match="more than 50 fields"):
+        multipart.form(b"--xyz\r\n\r\n\r\n" * 1_000_000, KIND)
+
+
+@given(st.binary().filter(lambda value: b"--xyz" not in value))
+def test_any_bytes_come_as_they_were_sent(value: bytes) -> None:
+    assert multipart.form(b"a preamble\r\n" + body(field("a", value)) + b"an epilogue", KIND) == {"a": value}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(body(field("a", b"1"))[: -len(b"--xyz--\r\n")], id="has no end"),
+        pytest.param(body(b"Content-Disposition: form-data; name=a"), id="a part ends in its head"),
+        pytest.param(body(b"X: " + b"y" * 10_000 + b"\r\n\r\n1"), id="a part's head is too long"),
+        pytest.param(b"--xyzz\r\n" + field("a", b"1") + b"\r\n--xyz--", id="another boundary"),
+        pytest.param(body(field("a", b"MQ==", b"\r\nContent-Transfer-Encoding: base64")), id="encoded"),
+    ],
+)
+def test_a_form_that_is_not_whole_or_plain_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidRequestError):
+        multipart.form(data, KIND)

@@ -3,6 +3,7 @@ from typing import cast
 
 import anyio
 import anyio.lowlevel
+import msgspec
 import pytest
 from msgspec.structs import replace
 
@@ -145,6 +146,29 @@ async def test_the_newest_command_of_a_caller_is_found_by_its_hash(pool: Pool) -
         assert await newest(caller="other") is None
         assert await newest(request_hash=b"\xac") is None
         assert await newest(within=timedelta(0)) is None
+
+
+async def test_only_commands_that_are_not_over_are_marked_as_cancelled_and_stay_what_they_were(
+    pool: Pool,
+) -> None:
+    async with connection(pool) as conn:
+        agent_id, other = await seeds.agent(conn), await seeds.agent(conn)
+        over, waits, runs, unasked = batch = [seeds.submission(agent_id, text=str(i)) for i in range(4)]
+        foreign = seeds.submission(other)
+        await inbox.accept(conn, [*batch, foreign])
+        await conn.execute("update inbox set state = 'done', done_at = now() where run_id = $1", over.run_id)
+        await conn.execute("update inbox set state = 'applied' where run_id = $1", runs.run_id)
+        for _ in range(2):
+            asked = [over.run_id, waits.run_id, runs.run_id, foreign.run_id]
+            await inbox.mark_cancelled(conn, agent_id, asked)
+        rows = await conn.fetch(
+            "select run_id, command - 'cancelled' as rest, command from inbox order by seq"
+        )
+    commands = {row["run_id"]: msgspec.json.decode(row["command"]) for row in rows}
+    assert [run_id for run_id, c in commands.items() if c.get("cancelled")] == [waits.run_id, runs.run_id]
+    sent = [msgspec.json.decode(submission.command) for submission in [*batch, foreign]]
+    assert [msgspec.json.decode(row["rest"]) for row in rows] == sent
+    assert unasked.run_id in commands
 
 
 async def test_purge_forgets_only_what_ended_long_ago(pool: Pool) -> None:

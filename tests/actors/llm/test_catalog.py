@@ -7,6 +7,7 @@ import pytest
 from actors import clock
 from actors.errors import UnknownModelError
 from actors.llm import catalog as catalogs
+from actors.llm import discovery
 from actors.llm.catalog import Catalog
 from actors.llm.demo import DEMO
 from actors.llm.providers import Provider, provider_for, providers_from_env
@@ -114,6 +115,22 @@ async def test_a_broken_endpoint_adds_nothing_and_delays_nobody(
         good, dead = provider_for("good", provider.base_url), provider_for("dead", "127.0.0.1:1")
         names = {ref.provider for ref in await make(hung, dead, good).list()}
     assert names == {"good", "demo"}
+
+
+async def test_models_are_listed_although_their_details_come_too_late(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handle(exchange: Exchange) -> None:
+        while (asked := await exchange.request()) is not None:
+            if b" /v1/models " in asked:
+                await exchange.answer(b'{"data": [{"id": "llama3"}, {"id": "nomic-embed-text"}]}', JSON)
+
+    monkeypatch.setattr(catalogs, "LIST_DEADLINE", 1.0)
+    monkeypatch.setattr(discovery, "DETAIL_SECONDS", 60.0)
+    async with server(handle) as found:
+        catalog = make(provider_for("ollama", found.base_url))
+        assert [ref.handle for ref in await catalog.list()] == ["ollama/llama3", DEMO.handle]
+        assert [name for _, name in await catalog.list_embedders()] == ["nomic-embed-text"]
 
 
 async def test_a_list_is_asked_for_once_a_minute(make: Make) -> None:

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import pytest
 from openai import AsyncAzureOpenAI
 
-from actors.llm.http import OpenAIChat, warm
+from actors.llm import http
+from actors.llm.http import Endpoint, OpenAIChat, warm
 from actors.llm.providers import Provider
 from actors.llm.wire import Wire
 from storage.records import ModelSettings
@@ -113,3 +114,15 @@ async def test_azure_without_the_responses_api_is_asked_for_chat_completions(
         old = model(azure_at(url, "2024-10-21"), wire, "gpt-5")  # which never had it: not asked in vain
         assert (await said(old)).text == "Hello"
     assert asked_for == [b"/openai/deployments/gpt-5/chat/completions"]
+
+
+async def test_deployments_that_clients_name_are_not_all_remembered(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "MOST_TARGETS", 3)
+    endpoint = Endpoint(azure_at("http://azure.test", "2024-10-21"), wire)
+    first = await endpoint.target("/deployments/d0/chat/completions")
+    for name in ("d1", "d2", "d3"):
+        last = await endpoint.target(f"/deployments/{name}/chat/completions")
+    assert await endpoint.target("/deployments/d3/chat/completions") is last
+    assert await endpoint.target("/deployments/d0/chat/completions") is not first

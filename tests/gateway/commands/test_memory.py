@@ -62,6 +62,27 @@ def test_a_block_is_edited_and_an_unchanged_one_is_left_alone(
         assert value(process, agent_id) == "Ada Lovelace"
 
 
+def test_line_ends_are_left_alone_and_what_is_no_text_is_not_stored(
+    dsn: str, provider: Provider, tmp_path: Path
+) -> None:
+    with on_database(dsn, provider) as process:
+        agent_id = process.agent(
+            name="sam", model="openai/m", memory_blocks=[{"label": "human", "value": "Ada\r\nLovelace"}]
+        )
+        done = run("memory", "sam", "edit", "human", "--url", process.url, EDITOR="true", VISUAL="")
+        assert (done.returncode, done.stdout) == (0, "nothing changed\n")
+        spoil = editor(tmp_path, "open(path, 'wb').write(b'\\xff\\xfe')")
+        done = run("memory", "sam", "edit", "human", "--url", process.url, EDITOR=spoil, VISUAL="")
+        assert done.returncode == 1
+        assert re.fullmatch(
+            r"wakeful: what the editor left in (\S+) is no UTF-8 text; nothing was changed\n", done.stderr
+        )
+        done = run("memory", "sam", "edit", "human", "--url", process.url, EDITOR="rm", VISUAL="")
+        assert done.returncode == 1
+        assert "cannot be read" in done.stderr
+        assert value(process, agent_id) == "Ada\r\nLovelace"
+
+
 def test_what_the_agent_wrote_meanwhile_is_not_overwritten(
     dsn: str, provider: Provider, tmp_path: Path
 ) -> None:
