@@ -1,7 +1,8 @@
 """Client connections: what uvicorn leaves without a bound gets one here.
 
 A request line and its headers must arrive whole within `HEAD_SECONDS` and `HEAD_BYTES`; bodies and answers
-have bounds of their own in `app` and `sse`. A peer that vanished without a word is noticed by the kernel.
+have bounds of their own in `app` and `sse`, and what comes of a body after its answer has `LINGER_SECONDS`.
+A peer that vanished without a word is noticed by the kernel.
 Subclasses of uvicorn's classes: the pin in `pyproject.toml` and a contract test guard what they rely on.
 """
 
@@ -26,6 +27,10 @@ from gateway.router import MAX_PATH_BYTES
 HEAD_SECONDS = 30.0
 # Above what the gate refuses with an answer that says why; beyond this nobody listens any more.
 HEAD_BYTES = 2 * (MAX_HEADER_BYTES + MAX_PATH_BYTES)
+# A client that sends its body before it reads would lose an answer to a connection that closes meanwhile: the
+# rest of a body that nobody wants is read, and thrown away, within these.
+LINGER_SECONDS = 5.0
+LINGER_BYTES = 16 * 1024 * 1024
 LAST_ANSWERS_SECONDS = 2  # what requests get that are still unanswered when the server stops
 KEEP_ALIVE_SECONDS = 75  # longer than clients keep idle connections, so that none closes under a request
 
@@ -36,6 +41,8 @@ class Connection(HttpToolsProtocol):
     _in_head = True
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _linger_timer: asyncio.TimerHandle | None = None
+    _lingering_bytes = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -43,6 +50,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        if self._linger_timer is not None:
+            self._linger_timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -52,6 +61,10 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
         if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("The request's head is too large.")
+        if self._linger_timer is not None:
+            self._lingering_bytes += len(data)
+            if self._lingering_bytes > LINGER_BYTES:
+                self.transport.close()
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -62,13 +75,21 @@ class Connection(HttpToolsProtocol):
             return  # an upgrade
         extensions: Any = {sse.DIRECT: _DirectWrites(self.cycle, self.transport)}
         self.scope["extensions"] = extensions  # the request's task has not begun yet
-        whole: Any = _WholeWrites(self.cycle, self.transport)
+        # Who waits to be asked for its body (`expect: 100-continue`) reads before it sends.
+        linger = None if self.expect_100_continue else self._linger
+        whole: Any = _WholeWrites(self.cycle, self.transport, linger)
         self.cycle.transport = whole
 
     def on_message_complete(self) -> None:
         self._in_head = True
         self._head_bytes = 0
         super().on_message_complete()
+        if self._linger_timer is not None:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Close, once what the client still sends has come or is too much."""
+        self._linger_timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
     def shutdown(self) -> None:
         """Let an answer that is being sent end; cut a stream: what it follows is over, or goes on later."""
@@ -131,11 +152,14 @@ class _WholeWrites:
     A write of its own would cost about as much as all that the server does between the two.
     """
 
-    __slots__ = ("_begun", "_cycle", "_head", "_transport")
+    __slots__ = ("_begun", "_cycle", "_head", "_linger", "_transport")
 
-    def __init__(self, cycle: RequestResponseCycle, transport: asyncio.Transport) -> None:
+    def __init__(
+        self, cycle: RequestResponseCycle, transport: asyncio.Transport, linger: Callable[[], None] | None
+    ) -> None:
         self._cycle = cycle
         self._transport = transport
+        self._linger = linger
         self._head = b""
         self._begun = False
 
@@ -154,7 +178,11 @@ class _WholeWrites:
         if self._head:
             self._transport.write(self._head)
             self._head = b""
-        self._transport.close()
+        cycle = self._cycle
+        if cycle.response_complete and cycle.more_body and self._linger is not None:
+            self._linger()
+        else:
+            self._transport.close()
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()

@@ -205,6 +205,7 @@ create table messages (
   constraint message_position_is_unique unique (conversation_id, position)
 );
 create index messages_by_run on messages (run_id) where run_id is not null;
+create index messages_by_otid on messages (conversation_id, otid) where otid is not null;
 create index messages_by_age on messages (organization_id, created_at);
 create index messages_by_words on messages using gin (search);
 

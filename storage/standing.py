@@ -9,7 +9,7 @@ from storage import conversations
 from storage.pool import Conn
 from storage.records import Conversation
 
-RECENT = 1000  # messages in which those that a client sends again are looked for
+RECENT = 1000  # messages; what a client sends again that is older than these counts as new
 
 _runs = msgspec.json.Decoder(dict[str, str])
 
@@ -27,14 +27,15 @@ class Standing(Struct, frozen=True, kw_only=True):
     waits: bool
 
 
-# One round trip in place of four. Each part reads few rows by one index: the conversation, the end of it,
-# what waits of an agent's commands, the command of a key, and the one request of a conversation.
+# One round trip in place of four. Each part reads few rows by one index: the conversation, its messages of
+# these otids (`+ 0`: whose positions are looked at after that, never instead), what waits of an agent's
+# commands, the command of a key, and the one request of a conversation.
 _PARTS = """,
        (select jsonb_object_agg(h.otid, h.run_id)
           from (select m.otid, m.run_id
                   from messages m
                  where m.conversation_id = c.id and m.otid = any ($3::text[]) and m.run_id is not null
-                   and m.position >= c.end_position - $5
+                   and m.position + 0 >= c.end_position - $5
                 union all
                 select e ->> 'otid', x.run_id
                   from inbox x, jsonb_array_elements(x.command -> 'messages') e
@@ -54,7 +55,7 @@ async def of(
 ) -> Standing | None:
     """Return how an open conversation stands, None where there is none.
 
-    Of its messages only the last `RECENT` are looked at, and those that wait to be handled.
+    Of its messages only those of the last `RECENT` count, and those that wait to be handled.
     """
     row = await conn.fetchrow(_OF, conversation_id, organization_id, list(otids), key, RECENT)
     if row is None:

@@ -160,9 +160,13 @@ def _text_started(event: TextStarted, _: str) -> bytes:
     return b'{"type":"TEXT_MESSAGE_START","messageId":%b,"role":"assistant"}' % _encode(event.message_id)
 
 
+def text_head(message_id: str) -> bytes:
+    """Return what all text of a message has in common: an image up to its text, which a brace follows."""
+    return b'{"type":"TEXT_MESSAGE_CONTENT","messageId":%b,"delta":' % _encode(message_id)
+
+
 def _text_delta(event: TextDelta, _: str) -> bytes:
-    head = b'{"type":"TEXT_MESSAGE_CONTENT","messageId":'
-    return head + _encode(event.message_id) + b',"delta":' + _encode(event.text) + b"}"
+    return b"%b%b}" % (text_head(event.message_id), _encode(event.text))
 
 
 def _text_ended(event: TextEnded, _: str) -> bytes:

@@ -44,7 +44,7 @@ class Place(Struct, frozen=True):
 
 
 Placed = tuple[Place | None, Event]
-PlacedHand = Callable[[Place, Event], bool]  # as `Hand`, told of the place
+PlacedHand = Callable[[str, int, Event], bool]  # as `Hand`, told of the log's epoch before the offset
 
 
 def cursor(text: str) -> Place:
@@ -96,7 +96,7 @@ def follow(
 
 
 def _placing(channel: Channel, hand: PlacedHand | None) -> Hand | None:
-    return None if hand is None else lambda offset, event: hand(Place(channel.epoch, offset), event)
+    return None if hand is None else lambda offset, event: hand(channel.epoch, offset, event)
 
 
 def _beside(event: Event, following: str) -> bool:

@@ -3,14 +3,15 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
+import msgspec
 from msgspec import Struct
 
 from actors.channels import Channel
 from actors.errors import LogTrimmedError
-from actors.events import Event, RunFinished, RunStarted, RunSteered
+from actors.events import Event, RunFinished, RunStarted, RunSteered, TextDelta
 from actors.host import Host
 from gateway import endings, expiring
-from gateway.agui import source
+from gateway.agui import images, source
 from gateway.agui.projection import Ids, Projection
 from gateway.agui.source import WHOLE, Place
 from gateway.answers import Following
@@ -26,6 +27,8 @@ from storage.records import JsonObject, Message, Run
 KEEPALIVE_SECONDS = 15.0
 HISTORY_MESSAGES = 1000  # the newest ones of a longer conversation are shown; `history` has the others
 KEEPALIVE = b": keepalive\n\n"
+
+_encode = msgspec.json.Encoder().encode
 
 
 class Stream(Struct, frozen=True, kw_only=True):
@@ -139,14 +142,37 @@ async def _chunks(
 def _hand_to(projection: Projection, direct: Direct, after: Place | None) -> source.PlacedHand:
     """Return what writes a delta `direct` where that is possible, which saves it a switch of tasks."""
 
-    def hand(place: Place, event: Event) -> bool:
+    text = _Text()
+
+    def hand(epoch: str, offset: int, event: Event) -> bool:
         if not direct.ready():
             return False
-        if frames := _frames(projection.feed(event), place, after):
+        if type(event) is TextDelta and after is None:  # the path of every token
+            direct.write(text.frame(epoch, offset, event))
+        elif frames := _frames(projection.feed(event), Place(epoch, offset), after):
             direct.write(b"".join(frames))
         return True
 
     return hand
+
+
+class _Text:
+    """Makes the server-sent events of a text's fragments. What they have in common is encoded once."""
+
+    __slots__ = ("_before", "_between", "_epoch", "_message_id")
+
+    def __init__(self) -> None:
+        self._epoch: str = ""
+        self._message_id: str = ""
+        self._before = self._between = b""
+
+    def frame(self, epoch: str, offset: int, event: TextDelta) -> bytes:
+        """Return what `_frame` makes of the image of a fragment, at its place."""
+        if event.message_id != self._message_id or epoch != self._epoch:
+            self._epoch, self._message_id = epoch, event.message_id
+            self._before = b"id: %b:" % epoch.encode()
+            self._between = b"\ndata: " + images.text_head(event.message_id)
+        return b"%b%d%b%b}\n\n" % (self._before, offset, self._between, _encode(event.text))
 
 
 async def _projected(

@@ -28,8 +28,8 @@ class AgentFeed:
         self.log = AgentLog()
         self.log.seed(channels)
         self.audience = Audience(lambda: left(self))
-        self._head = frames.head_of(self.name)
-        self._known: dict[tuple[str | None, str | None], bytes] = {}
+        self._voice = frames.Voice(self.name, self._tags)
+        self._known: dict[tuple[str | None, str], bytes] = {}
         self._stop = logs.watch(self.agent_id, self._hear)
 
     @property
@@ -50,10 +50,9 @@ class AgentFeed:
     def publications(self, entries: Iterable[Entry], choice: Choice) -> list[bytes]:
         """Return the publications of these events that `choice` wants."""
         return [
-            publication(
-                offset, shown_events.image(event, _thread(channel)), self._tags(channel, event.run_id)
-            )
+            publication(offset, shown_events.image(event, thread), self._tags(event.run_id, thread))
             for offset, channel, event in entries
+            for thread in (_thread(channel),)
             if choice.takes_event(event)
         ]
 
@@ -64,20 +63,18 @@ class AgentFeed:
 
     def _tell(self, channel: Channel | None, place: int, event: Event) -> None:
         try:
-            tags = self._tags(channel, event.run_id)
-            self.audience.send(
-                frames.of_event(self.name, self._head, place, event, thread=_thread(channel), tags=tags)
-            )
+            frame = self._voice.frame(place, event, _thread(channel))
+            self.audience.send(frame, more=channel is not None and channel.more > 0)
         except Exception as error:  # noqa: BLE001 - the boundary to the agents; see `subscriptions.fail`
             fail(error, self.end)
 
-    def _tags(self, channel: Channel | None, run_id: str | None) -> bytes:
-        key = (run_id, None if channel is None else channel.id)
+    def _tags(self, run_id: str | None, thread: str) -> bytes:
+        key = (run_id, thread)
         tags = self._known.get(key)
         if tags is None:
             if len(self._known) >= MAX_TAGS:
                 self._known.clear()
-            tags = self._known[key] = frames.tags_of(run=run_id, conv=key[1], agent=self.agent_id)
+            tags = self._known[key] = frames.tags_of(run=run_id, conv=thread or None, agent=self.agent_id)
         return tags
 
     def stop(self) -> None:

@@ -22,7 +22,7 @@ class ConversationFeed:
     It listens while it has subscribers. `forget` is called when the last one left.
     """
 
-    __slots__ = ("_forget", "_head", "_last", "_stop", "audience", "channel", "name", "place")
+    __slots__ = ("_forget", "_last", "_stop", "_voice", "audience", "channel", "name", "place")
 
     def __init__(
         self, channel: Channel, place: Place, *, forget: Callable[["ConversationFeed"], None]
@@ -32,7 +32,7 @@ class ConversationFeed:
         self.place = place
         self.audience = Audience(self._left)
         self._forget = forget
-        self._head = frames.head_of(self.name)
+        self._voice = frames.Voice(self.name, self._tags_of)
         self._last: tuple[str | None, bytes] = (None, b"")
         self._stop: Callable[[], None] | None = None
 
@@ -62,21 +62,18 @@ class ConversationFeed:
         """Return the publications of these events that `choice` wants."""
         thread, tags = self.channel.id, self._tags_of
         return [
-            publication(offset, shown_events.image(event, thread), tags(event.run_id))
+            publication(offset, shown_events.image(event, thread), tags(event.run_id, thread))
             for offset, event in events
             if choice.takes_event(event)
         ]
 
-    def _hear(self, _channel: Channel, offset: int, event: Event) -> None:
+    def _hear(self, channel: Channel, offset: int, event: Event) -> None:
         try:
-            tags = self._tags_of(event.run_id)
-            self.audience.send(
-                frames.of_event(self.name, self._head, offset, event, thread=self.channel.id, tags=tags)
-            )
+            self.audience.send(self._voice.frame(offset, event, channel.id), more=channel.more > 0)
         except Exception as error:  # noqa: BLE001 - the boundary to the agents; see `subscriptions.fail`
             fail(error, self.end)
 
-    def _tags_of(self, run_id: str | None) -> bytes:
+    def _tags_of(self, run_id: str | None, _: str) -> bytes:
         if self._last[0] != run_id or not self._last[1]:
             self._last = (run_id, self._tags(run_id))
         return self._last[1]

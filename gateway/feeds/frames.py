@@ -4,7 +4,7 @@ A publication is `{"offset":…,"data":…,"tags":{…}}`; its data is the AG-UI
 or patch of state. Only adjacent fragments of one stream are ever merged, so no order is lost.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -17,6 +17,7 @@ from gateway.feeds import shown_events
 from gateway.feeds.json_patch import Operation
 
 MERGED_CHARS = 64 * 1024  # of one publication that is made of several; more are sent as several
+MAX_SPEECHES = 64  # kept encoded: one for each message that is being said
 
 
 _encode = msgspec.json.Encoder().encode
@@ -25,16 +26,16 @@ _encode = msgspec.json.Encoder().encode
 class Frame(Struct, gc=False):
     """One publication, encoded once per channel and shared by all its subscribers. Nobody changes it.
 
-    `push` is the whole message, `pub` the publication alone. `event` is what it shows, None for state;
-    `kind` its AG-UI type, which filters match. Of frames with one `key` only the last counts. A `thought`
-    needs its own scope. `thread` and `tags` are kept for encoding it anew when it is merged, and so are
-    the operations of a `patch`.
+    `wire` is the whole message as a websocket frame; in it the publication begins at `begins`. `event` is
+    what it shows, None for state; `kind` its AG-UI type, which filters match. Of frames with one `key` only
+    the last counts. A `thought` needs its own scope. `thread` and `tags` are kept for encoding it anew when
+    it is merged, and so are the operations of a `patch`.
     """
 
     channel: str
     offset: int
-    push: bytes
-    pub: bytes
+    wire: bytes
+    begins: int
     event: Event | None
     kind: str
     key: str | None = None
@@ -42,6 +43,29 @@ class Frame(Struct, gc=False):
     thread: str = ""
     tags: bytes = b""
     patch: tuple[Operation, ...] | None = None
+
+    @property
+    def push(self) -> bytes:
+        """The message without its websocket frame."""
+        return self.wire[_SIZES.get(self.wire[1], 2) :]
+
+    @property
+    def pub(self) -> bytes:
+        """The publication alone."""
+        return self.wire[self.begins : -2]
+
+
+_SIZES = {0x7E: 4, 0x7F: 10}  # of what stands before a payload, by the second byte; 2 before a short one
+
+
+def framed(payload: bytes) -> bytes:
+    """Return an unmasked, unfragmented text frame (RFC 6455, section 5.2)."""
+    size = len(payload)
+    if 126 <= size < 65536:
+        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+    if size < 126:
+        return b"\x81%c%b" % (size, payload)
+    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
 
 
 def head_of(channel: str) -> bytes:
@@ -65,12 +89,76 @@ def publication(offset: int, data: bytes, tags: bytes) -> bytes:
 def of_event(channel: str, head: bytes, offset: int, event: Event, *, thread: str, tags: bytes) -> Frame:
     """Return the frame of an event of conversation `thread`; `head` is `head_of(channel)`."""
     pub = publication(offset, shown_events.image(event, thread), tags)
-    push = b"%b%b}}" % (head, pub)
-    if type(event) is TextDelta:  # the path of every token
-        return Frame(channel, offset, push, pub, event, "TEXT_MESSAGE_CONTENT", None, False, thread, tags)
+    wire, begins = _placed(head, pub)
     return Frame(
-        channel, offset, push, pub, event, agui.kind(event), None, agui.is_thought(event), thread, tags
+        channel, offset, wire, begins, event, agui.kind(event), None, agui.is_thought(event), thread, tags
     )
+
+
+def _placed(head: bytes, pub: bytes) -> tuple[bytes, int]:
+    """Return the websocket frame of a publication, and where in it the publication begins."""
+    wire = framed(b"%b%b}}" % (head, pub))
+    return wire, len(wire) - len(pub) - 2
+
+
+class _Speech(Struct, frozen=True, gc=False):
+    """What the frames of one message's text have in common."""
+
+    run_id: str
+    thread: str
+    tags: bytes
+    before: bytes  # between the offset and the text
+    after: bytes  # behind the text
+
+
+class Voice:
+    """Makes the frames of one channel. What the fragments of a text have in common is encoded once.
+
+    `tags` returns the tags of what a run says in a conversation, as JSON.
+    """
+
+    __slots__ = ("_begins", "_channel", "_head", "_speeches", "_tags")
+
+    def __init__(self, channel: str, tags: Callable[[str | None, str], bytes]) -> None:
+        self._channel = channel
+        self._head = head_of(channel)
+        self._begins = b'%b{"offset":' % self._head
+        self._tags = tags
+        self._speeches: dict[str, _Speech] = {}
+
+    def frame(self, offset: int, event: Event, thread: str) -> Frame:
+        """Return the frame of an event of conversation `thread`, as `of_event` makes it."""
+        if type(event) is not TextDelta:
+            tags = self._tags(event.run_id, thread)
+            return of_event(self._channel, self._head, offset, event, thread=thread, tags=tags)
+        speech = self._speeches.get(event.message_id)  # the path of every token
+        if speech is None or speech.run_id != event.run_id or speech.thread != thread:
+            speech = self._speech(event, thread)
+        wire = framed(
+            b"%b%d%b%b%b" % (self._begins, offset, speech.before, _encode(event.text), speech.after)
+        )
+        begins = _SIZES.get(wire[1], 2) + len(self._head)
+        return Frame(
+            self._channel,
+            offset,
+            wire,
+            begins,
+            event,
+            "TEXT_MESSAGE_CONTENT",
+            None,
+            False,
+            thread,
+            speech.tags,
+        )
+
+    def _speech(self, event: TextDelta, thread: str) -> _Speech:
+        if len(self._speeches) >= MAX_SPEECHES:
+            self._speeches.clear()
+        tags = self._tags(event.run_id, thread)
+        before = b',"data":' + agui.text_head(event.message_id)
+        after = b'},"tags":%b}}}' % tags if tags else b"}}}}"
+        speech = self._speeches[event.message_id] = _Speech(event.run_id, thread, tags, before, after)
+        return speech
 
 
 def of_snapshot(
@@ -86,9 +174,8 @@ def of_snapshot(
     event: dict[str, object] = {"type": "STATE_SNAPSHOT", "snapshot": state}
     if told is not None:
         event["metadata"] = {"wakeful": told}
-    pub = publication(offset, _encode(event), tags)
-    push = b"%b%b}}" % (head_of(channel), pub)
-    return Frame(channel, offset, push, pub, None, "STATE_SNAPSHOT", channel, thought, "", tags)
+    wire, begins = _placed(head_of(channel), publication(offset, _encode(event), tags))
+    return Frame(channel, offset, wire, begins, None, "STATE_SNAPSHOT", channel, thought, "", tags)
 
 
 def of_patch(
@@ -96,8 +183,10 @@ def of_patch(
 ) -> Frame:
     """Return the frame of a change of state (RFC 6902)."""
     pub = publication(offset, _encode({"type": "STATE_DELTA", "delta": patch}), tags)
-    push = b"%b%b}}" % (head_of(channel), pub)
-    return Frame(channel, offset, push, pub, None, "STATE_DELTA", None, thought, "", tags, patch=tuple(patch))
+    wire, begins = _placed(head_of(channel), pub)
+    return Frame(
+        channel, offset, wire, begins, None, "STATE_DELTA", None, thought, "", tags, patch=tuple(patch)
+    )
 
 
 # --- merging -------------------------------------------------------------------------------------
@@ -145,26 +234,38 @@ def _chars(frame: Frame) -> int:
 def condensed(patch: Sequence[Operation]) -> list[Operation]:
     """Return a patch without additions of whole members that the next operation on that member replaces.
 
-    Only operations on the same path are compared, and only where none in between reaches into it.
+    Only operations on the same path are compared, and only where none in between reaches into it. O(n): the
+    patches of a fleet have thousands of operations.
     """
     out: list[Operation] = []
     last: dict[str, int] = {}  # where the pending addition of each path stands in `out`
+    below: dict[str, set[str]] = {}  # the paths of `last` by what they are in
     for operation in patch:
         path = str(operation["path"])
         before = last.get(path)
-        if before is not None and operation["op"] in ("add", "replace"):
+        adds = operation["op"] in ("add", "replace")
+        if before is not None and adds:
             out[before] = {**out[before], "value": operation["value"]}
             continue
         # What reaches into, or away, a path ends the time in which its addition may still be rewritten.
-        last = {known: at for known, at in last.items() if not _related(known, path)}
-        if operation["op"] in ("add", "replace"):
+        around = _around(path)
+        for known in (path, *around, *below.pop(path, ())):
+            last.pop(known, None)
+        if adds:
             last[path] = len(out)
+            for outer in around:
+                below.setdefault(outer, set()).add(path)
         out.append(operation)
     return out
 
 
-def _related(one: str, other: str) -> bool:
-    return one == other or one.startswith(f"{other}/") or other.startswith(f"{one}/")
+def _around(path: str) -> list[str]:
+    """Return the paths of what a path is in, the whole document's last."""
+    found: list[str] = []
+    while path:
+        path = path.rpartition("/")[0]
+        found.append(path)
+    return found
 
 
 def _continues(first: Event | None, second: Event | None) -> bool:

@@ -39,7 +39,7 @@ class HotReader:
     __slots__ = ("_count", "_counted", "_wire")
 
     def __init__(self, host: Host) -> None:
-        self._count = host.count_tokens
+        self._count = host.counter.count
         self._wire: bytes | None = None
         self._counted: tuple[int, ...] = ()
 

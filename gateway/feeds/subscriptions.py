@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -19,6 +19,9 @@ log = logging.getLogger("wakeful.gateway")
 # That wait for a paced subscriber before they are merged, and sent where that is no help.
 PENDING_FRAMES = 256
 PENDING_BYTES = 64 * 1024
+TOGETHER_BYTES = 16 * 1024  # of frames that are written at once
+
+Write = Callable[[bytes], None]  # takes whole websocket frames
 
 
 class Sink(Protocol):
@@ -26,6 +29,13 @@ class Sink(Protocol):
 
     def send(self, frame: Frame) -> None:
         """Take a frame. Never blocks, never raises."""
+        ...
+
+    def way(self, changed: Callable[[], None]) -> Write | None:
+        """Return what takes frames as `send` would, but at once; None where only `send` knows what to do.
+
+        That holds until `changed` is called, which the sink does whenever the answer may be another one.
+        """
         ...
 
     def ended(self, channel: str, code: int, reason: str) -> None:
@@ -132,7 +142,7 @@ class Pace:
             self._sink.send(frame)
             return
         self._pending.append(frame)
-        self._bytes += len(frame.pub)
+        self._bytes += len(frame.wire)
         if self._timer is None:
             self._timer = loop.call_at(self._next, self._due)
         if self._bytes > PENDING_BYTES:
@@ -141,7 +151,7 @@ class Pace:
     def _squeeze(self) -> None:
         """Merge what waits; send it where there is still too much of it."""
         self._pending = _squeezed(self._pending)
-        self._bytes = sum(len(frame.pub) for frame in self._pending)
+        self._bytes = sum(len(frame.wire) for frame in self._pending)
         if self._bytes > PENDING_BYTES // 2 or len(self._pending) > PENDING_FRAMES:
             self.flush()
 
@@ -217,21 +227,47 @@ def joined_state(
     )
 
 
+class _Hearing:
+    """Those subscribers who want everything of a channel, or everything but thoughts.
+
+    Where their connections take it, frames are written to them past all that stands between: each of these
+    objects would be touched anew after every system call, which costs more than what it does.
+    """
+
+    __slots__ = ("_members", "_writes")
+
+    def __init__(self, members: Iterable[Subscription], changed: Callable[[], None]) -> None:
+        ways = [(member, member.sink.way(changed)) for member in members]
+        self._writes = tuple([write for _, write in ways if write is not None])
+        self._members = tuple([member for member, write in ways if write is None])
+
+    def hear(self, frames: Sequence[Frame]) -> None:
+        """Give them these frames."""
+        data = frames[0].wire if len(frames) == 1 else b"".join([frame.wire for frame in frames])
+        for write in self._writes:
+            write(data)
+        for member in self._members:
+            for frame in frames:
+                if member.audience is not None:
+                    member.sink.send(frame)
+
+
 class Audience:
     """The subscribers of one channel.
 
-    Most want everything: they cost one call per frame. The others are asked one by one.
+    Most want everything: they are written to in one pass. The others are asked one by one.
     """
 
-    __slots__ = ("_choosy", "_members", "_on_empty", "_open", "_stale", "_trusted")
+    __slots__ = ("_blind", "_choosy", "_held", "_held_bytes", "_members", "_on_empty", "_stale", "_trusted")
 
     def __init__(self, on_empty: Callable[[], None]) -> None:
         self._on_empty = on_empty
         self._members: dict[Subscription, None] = {}
         self._stale = False
-        self._open: tuple[Callable[[Frame], None], ...] = ()
-        self._trusted: tuple[Callable[[Frame], None], ...] = ()
+        self._trusted = self._blind = _Hearing((), self.sort_anew)
         self._choosy: tuple[Subscription, ...] = ()
+        self._held: list[Frame] = []
+        self._held_bytes = 0
 
     def __len__(self) -> int:
         return len(self._members)
@@ -249,27 +285,42 @@ class Audience:
         if not self._members:
             self._on_empty()
 
-    def send(self, frame: Frame) -> None:
-        """Give a frame to everyone who wants it."""
+    def send(self, frame: Frame, *, more: bool = False) -> None:
+        """Give a frame to everyone who wants it. With `more` it is given together with the next one.
+
+        The caller sends that before it returns to the loop.
+        """
+        if not more and not self._held:
+            self._give((frame,))
+            return
+        self._held.append(frame)
+        self._held_bytes += len(frame.wire)
+        if not more or self._held_bytes >= TOGETHER_BYTES:
+            held, self._held, self._held_bytes = self._held, [], 0
+            self._give(held)
+
+    def _give(self, frames: Sequence[Frame]) -> None:
         if self._stale:
             self._sort()
-        for send in self._trusted if frame.thought else self._open:
-            send(frame)
+        self._trusted.hear(frames)
+        if shown := [frame for frame in frames if not frame.thought]:
+            self._blind.hear(shown)
         for member in self._choosy:
-            if member.audience is self:
-                member.offer(frame)
+            for frame in frames:
+                if member.audience is self:
+                    member.offer(frame)
 
     def sort_anew(self) -> None:
         """Look at the subscribers again before the next frame: one of them changed."""
         self._stale = True
 
     def _sort(self) -> None:
+        self._stale = False
         hearing = [member for member in self._members if not member.behind]
         plain = [member for member in hearing if not member.choice.filters]
-        self._open = tuple([member.sink.send for member in plain])
-        self._trusted = tuple([member.sink.send for member in plain if member.choice.thoughts])
+        self._trusted = _Hearing([m for m in plain if m.choice.thoughts], self.sort_anew)
+        self._blind = _Hearing([m for m in plain if not m.choice.thoughts], self.sort_anew)
         self._choosy = tuple([member for member in hearing if member.choice.filters])
-        self._stale = False
 
     def end(self, channel: str, code: int, reason: str) -> None:
         """End every subscription, and say why. What waits for its time goes out before."""

@@ -6,7 +6,7 @@ own group, with a deadline, and ends with it. The order of what is sent is the s
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any, Protocol, assert_never
 
 import anyio
@@ -18,15 +18,13 @@ from gateway.auth import THOUGHTS, Caller
 from gateway.errors import TokenExpiredError, TooManyRequestsError, UnauthorizedError
 from gateway.feeds.catching_up import ForgottenError
 from gateway.feeds.feeds import Feeds
-from gateway.feeds.frames import Frame
-from gateway.feeds.subscriptions import Rest, Subscribed, fail
+from gateway.feeds.subscriptions import Subscribed, fail
 from gateway.realtime import protocol
 from gateway.realtime.outbound import Outbound
 from gateway.realtime.places import Place, Places
 from gateway.realtime.protocol import ProtocolError, SubscribeResult
 from gateway.realtime.session import LIMITS, Session
 from gateway.realtime.session_outputs import (
-    LIVE,
     OVER,
     Authenticate,
     Call,
@@ -42,6 +40,7 @@ from gateway.realtime.session_outputs import (
     Work,
 )
 from gateway.realtime.sockets import Socket
+from gateway.realtime.subscriber import Subscriber
 from gateway.realtime.turns import Turns, catch_up
 from gateway.tokens import Identity, Tokens
 
@@ -73,31 +72,6 @@ class Services(msgspec.Struct, frozen=True):
     tokens: Tokens
     places: Places
     node: str
-
-
-class Subscriber:
-    """Takes a channel's publications for a connection."""
-
-    __slots__ = ("_connection", "_following", "_push", "close", "rest")
-
-    def __init__(self, connection: "Connection", following: Following) -> None:
-        self._connection = connection
-        self._following = following
-        self._push = connection.outbound.push
-        self.close: Callable[[], None] | None = None
-        self.rest: Rest | None = None
-
-    def send(self, frame: Frame) -> None:
-        """Send a frame, or keep it until the subscription's reply is out."""
-        if self._following.state is LIVE:  # the path of every token
-            self._push(frame)
-        else:
-            self._connection.session.published(self._following, frame)
-
-    def ended(self, channel: str, code: int, reason: str) -> None:
-        """Tell the client that the server ended the subscription."""
-        del channel
-        self._connection.perform(self._connection.session.ended(self._following, code=code, reason=reason))
 
 
 class Connection:
@@ -143,6 +117,12 @@ class Connection:
         """Send what waits."""
         self.outbound.writable()
         self._turns.writable()
+
+    def stopped(self) -> None:
+        """Let every publication come through the queue."""
+        for subscriber in self._subscribers.values():
+            if subscriber.changed is not None:
+                subscriber.changed()
 
     def lost(self) -> None:
         """The connection is gone; everything of it ends."""
@@ -263,7 +243,7 @@ class Connection:
 
     async def _asked(self, work: Call) -> bytes:
         request = work.request
-        with anyio.fail_after(WORK_SECONDS):
+        async with asyncio.timeout(WORK_SECONDS):  # every message comes by here: an anyio scope costs more
             return await self._services.methods.call(self._known(), request.method, bytes(request.data))
 
     def _fault(self, error: Exception, work: Work) -> ProtocolError:

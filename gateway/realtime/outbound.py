@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
-from gateway.feeds.frames import Frame, merge, merged
+from gateway.feeds.frames import Frame, framed, merge, merged
 from gateway.realtime.places import Budget
 
 MAX_ITEMS = 512
@@ -22,7 +22,7 @@ JOINED_BYTES = 16 * 1024  # of messages that are joined into one
 STUCK_SECONDS = 10.0
 CHECK_SECONDS = 1.0
 BATCH = 16  # messages joined in one frame
-FRAME_BYTES = 512  # a Frame and its event, beside the two encodings it holds
+FRAME_BYTES = 512  # a Frame and its event, beside the encoding it holds
 
 
 class Wire(Protocol):
@@ -30,8 +30,8 @@ class Wire(Protocol):
 
     ready: bool
 
-    def write(self, framed: bytes) -> None:
-        """Hand a whole websocket frame to the transport. Never blocks."""
+    def write(self, framed: bytes, /) -> None:
+        """Hand whole websocket frames to the transport. Never blocks."""
         ...
 
     def unsent(self) -> int:
@@ -48,29 +48,6 @@ class Timer(Protocol):
 
 
 Later = Callable[[float, Callable[[], None]], Timer]
-
-
-def framed(payload: bytes) -> bytes:
-    """Return an unmasked, unfragmented text frame (RFC 6455, section 5.2)."""
-    size = len(payload)
-    if size < 126:
-        return b"\x81%c%b" % (size, payload)
-    if size < 65536:
-        return b"\x81\x7e%b%b" % (size.to_bytes(2, "big"), payload)
-    return b"\x81\x7f%b%b" % (size.to_bytes(8, "big"), payload)
-
-
-class _Framed:
-    """The publication that was framed last: its subscribers get it one after the other."""
-
-    __slots__ = ("data", "frame")
-
-    def __init__(self) -> None:
-        self.frame: Frame | None = None
-        self.data = b""
-
-
-_last = _Framed()
 
 
 class Outbound:
@@ -109,12 +86,14 @@ class Outbound:
         """Send a publication."""
         wire = self._wire
         if self._queue is None and wire.ready and not self.closed:
-            if _last.frame is not frame:
-                _last.data = framed(frame.push)
-                _last.frame = frame
-            wire.write(_last.data)
+            wire.write(frame.wire)
         else:
             self._enqueue(frame)
+
+    @property
+    def way(self) -> Callable[[bytes], None] | None:
+        """What takes whole frames as `push` does, as long as nothing waits and the wire is ready."""
+        return self._wire.write if self.free and not self.closed else None
 
     def say(self, payload: bytes) -> None:
         """Send a reply or a push that is for this connection alone."""
@@ -214,7 +193,7 @@ class Outbound:
 def _cost(item: Frame | bytes) -> int:
     if isinstance(item, bytes):
         return len(item)
-    return FRAME_BYTES + len(item.push) + len(item.pub)
+    return FRAME_BYTES + len(item.wire)
 
 
 def condense(items: Iterable[Frame | bytes]) -> list[Frame | bytes]:

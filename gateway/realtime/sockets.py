@@ -7,6 +7,7 @@ What it relies on is guarded by the pin in `pyproject.toml` and by its tests.
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -32,13 +33,20 @@ class Listener(Protocol):
         """The transport takes data again."""
         ...
 
+    def stopped(self) -> None:
+        """The socket is not `ready` any more."""
+        ...
+
     def lost(self) -> None:
         """The connection is gone."""
         ...
 
 
 class Socket(WebSocketsSansIOProtocol):
-    """One websocket connection. With a listener, messages are handed over as they arrive."""
+    """One websocket connection. With a listener, messages are handed over as they arrive.
+
+    `write` hands whole websocket frames to the transport; only while it is `ready`.
+    """
 
     listener: Listener | None = None
     ready = True
@@ -47,6 +55,8 @@ class Socket(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take over an upgraded connection."""
         super().connection_made(transport)
+        # The transport's own: a method of ours in between would cost every frame.
+        self.write: Callable[[bytes], None] = self.transport.write
         raw: socket.socket | None = transport.get_extra_info("socket")
         if raw is not None and raw.family in (socket.AF_INET, socket.AF_INET6):
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
@@ -55,14 +65,14 @@ class Socket(WebSocketsSansIOProtocol):
         """Tell the listener."""
         if self._abort_timer is not None:
             self._abort_timer.cancel()
-        self.ready = False
+        self._stop()
         super().connection_lost(exc)
         if self.listener is not None:
             self.listener.lost()
 
     def pause_writing(self) -> None:
         """The transport's buffer is full."""
-        self.ready = False
+        self._stop()
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -123,9 +133,11 @@ class Socket(WebSocketsSansIOProtocol):
 
     # --- output and the end -------------------------------------------------------------------
 
-    def write(self, framed: bytes) -> None:
-        """Hand a whole websocket frame to the transport."""
-        self.transport.write(framed)
+    def _stop(self) -> None:
+        """Let nothing be written until it is ready again."""
+        self.ready = False
+        if self.listener is not None:
+            self.listener.stopped()
 
     def unsent(self) -> int:
         """Return the bytes that the transport holds."""
@@ -133,7 +145,7 @@ class Socket(WebSocketsSansIOProtocol):
 
     def finish(self, code: int, reason: str) -> None:
         """Close with this code; a peer that does not answer is cut off a moment later."""
-        self.ready = False
+        self._stop()
         if self.close_sent or self.disconnected or self.transport.is_closing():
             return
         self.stop_keepalive()
@@ -149,7 +161,7 @@ class Socket(WebSocketsSansIOProtocol):
 
     def shutdown(self) -> None:
         """End with the server."""
-        self.ready = False
+        self._stop()
         super().shutdown()
         self._abort_if_closing()
 
@@ -161,5 +173,5 @@ class Socket(WebSocketsSansIOProtocol):
     def _abort_if_closing(self) -> None:
         """A transport that closes waits for its buffer to be taken: not for ever."""
         if self._abort_timer is None and self.transport.is_closing() and not self.disconnected:
-            self.ready = False
+            self._stop()
             self._abort_timer = self.loop.call_later(ABORT_SECONDS, self.transport.abort)

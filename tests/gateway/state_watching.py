@@ -26,6 +26,9 @@ class Viewer:
     def send(self, frame: Frame) -> None:
         self._take(frame.pub)
 
+    def way(self, changed: Callable[[], None]) -> None:
+        """There is no shorter way."""
+
     def ended(self, channel: str, code: int, reason: str) -> None:
         self.over.append((channel, code, reason))
 

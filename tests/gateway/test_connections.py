@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import http.client
 import logging
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
 class App:
-    """Answers `/` at once; `/stream` and `/never` begin or not, and then wait."""
+    """Answers `/` at once, `/refuse` without reading; `/stream` and `/never` begin or not, and then wait."""
 
     def __init__(self) -> None:
         self.reached = anyio.Event()
@@ -31,6 +32,11 @@ class App:
         if scope["path"] == "/":
             await send({**start, "headers": [(b"content-length", b"2")]})
             await send({"type": "http.response.body", "body": b"ok"})
+            return
+        if scope["path"] == "/refuse":
+            headers = [(b"content-length", b"7"), (b"connection", b"close")]
+            await send({**start, "status": 415, "headers": headers})
+            await send({"type": "http.response.body", "body": b"refused"})
             return
         if scope["path"] == "/stream":
             await send(start)
@@ -285,3 +291,48 @@ async def test_the_short_way_is_closed_while_a_client_does_not_read_and_when_it_
         with anyio.fail_after(10):
             await app.left.wait()
     assert app.ready == [False, True, False]
+
+
+async def test_a_client_that_sends_its_whole_body_first_is_told_that_it_is_refused() -> None:
+    def ask(netloc: str) -> tuple[int, bytes]:
+        client = http.client.HTTPConnection(netloc, timeout=10)
+        try:
+            client.request("POST", "/refuse", body=b"x" * 6_000_000)
+            response = client.getresponse()
+            return response.status, response.read()
+        finally:
+            client.close()
+
+    async with listening(App()) as url:
+        for _ in range(3):
+            assert await asyncio.to_thread(ask, urlsplit(url).netloc) == (415, b"refused")
+
+
+async def test_a_refused_client_is_left_when_it_sends_too_much_or_too_slowly(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    head = b"POST /refuse HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000\r\n\r\n"
+    monkeypatch.setattr(connections, "LINGER_BYTES", 100_000)
+    async with listening(App()) as url:
+        async with connected(url) as peer:
+            peer.write(head)
+            assert await peer.reader.readuntil(b"refused")
+            with anyio.fail_after(10), contextlib.suppress(ConnectionError):
+                while True:
+                    peer.write(b"x" * 50_000)
+                    await peer.writer.drain()
+        monkeypatch.setattr(connections, "LINGER_SECONDS", 0.05)
+        async with connected(url) as peer:
+            peer.write(head + b"x")
+            assert (await peer.rest()).endswith(b"refused")
+
+
+async def test_a_refused_client_that_waits_to_be_asked_for_its_body_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "LINGER_SECONDS", 60.0)
+    async with listening(App()) as url, connected(url) as peer:
+        peer.write(
+            b"POST /refuse HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n"
+        )
+        assert (await peer.rest()).endswith(b"refused")

@@ -64,3 +64,35 @@ async def test_nobody_is_told_of_a_conversation_that_is_closed_or_of_another_org
         assert await of(conn, "conv-1") is None
         await conn.execute("update conversations set deleted_at = now() where id = $1", agent_id)
         assert await of(conn, agent_id) is None
+
+
+async def test_messages_of_a_long_conversation_are_found_by_their_otids_alone(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        run_id = await histories.run(conn, agent_id)
+        await conn.execute(
+            """
+            insert into messages (id, conversation_id, position, agent_id, organization_id, role, content,
+                                  otid, run_id)
+            select 'message-' || i, $1, i, $1, $2, 'user', '[{"type": "text", "text": "Hello."}]',
+                   'otid-' || i, $3
+              from generate_series(1, 3000) i
+            """,
+            agent_id,
+            DEFAULT_ORGANIZATION,
+            run_id,
+        )
+        await conn.execute("update conversations set end_position = 3001 where id = $1", agent_id)
+        found = await of(conn, agent_id, "otid-1900", "otid-2100", "otid-3000")
+        assert found is not None
+        assert found.heard == {"otid-2100": run_id, "otid-3000": run_id}
+        for analysed in (False, True):
+            if analysed:
+                await conn.execute("analyze messages")
+            statement = f"explain (analyze, costs off, timing off) {standing._OF}"  # pyright: ignore[reportPrivateUsage]
+            plan = await conn.fetch(
+                statement, agent_id, DEFAULT_ORGANIZATION, ["otid-2999", "otid-x"], None, standing.RECENT
+            )
+            shown = "\n".join(row[0] for row in plan)
+            assert "messages_by_otid" in shown
+            assert "message_position_is_unique" not in shown

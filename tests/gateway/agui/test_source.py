@@ -93,12 +93,12 @@ async def test_what_a_hand_takes_and_what_is_yielded_are_together_what_concerns_
     seen: list[tuple[int, Event]] = []
     taken: list[Event] = []
 
-    def hand(place: Place, event: Event) -> bool:
+    def hand(epoch: str, offset: int, event: Event) -> bool:
         if len(taken) >= takes:
             return False
-        assert place.epoch == channel.epoch
+        assert epoch == channel.epoch
         taken.append(event)
-        seen.append((place.offset, event))
+        seen.append((offset, event))
         return True
 
     async def follow() -> None:

@@ -1,5 +1,6 @@
 """Frames: merging loses nothing, reorders nothing, and keeps the place in the log."""
 
+import time
 from typing import Any
 
 import jsonpatch
@@ -156,3 +157,61 @@ def test_merging_stops_before_a_publication_becomes_too_large() -> None:
     assert [f.event for f in fewer] == [
         event for _, event in frames.conflated((f.offset, f.event) for f in shown if f.event is not None)
     ]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["add", "replace", "remove"]), st.sampled_from(["", "/a", "/a/b", "/ab", "/b"])
+        ),
+        max_size=12,
+    )
+)
+def test_a_condensed_patch_leaves_out_only_what_the_next_operation_on_the_member_replaces(
+    said: list[tuple[str, str]],
+) -> None:
+    patch = [{"op": op, "path": path, "value": place} for place, (op, path) in enumerate(said)]
+    slow: list[dict[str, object]] = []
+    for operation in patch:
+        path = str(operation["path"])
+        related = [
+            at
+            for at, one in enumerate(slow)
+            if f"{one['path']}/".startswith(f"{path}/") or f"{path}/".startswith(f"{one['path']}/")
+        ]
+        before = slow[related[-1]] if related else None
+        adds = ("add", "replace")
+        if before is not None and before["path"] == path and {before["op"], operation["op"]} <= {*adds}:
+            slow[related[-1]] = {**before, "value": operation["value"]}
+        else:
+            slow.append(operation)
+    assert frames.condensed(patch) == slow
+
+
+def test_a_patch_of_thousands_of_members_is_condensed_without_holding_up_the_loop() -> None:
+    patch = [{"op": "add", "path": f"/agents/agent-{n}", "value": n % 7} for n in range(20_000)]
+    began = time.thread_time()
+    assert frames.condensed([*patch, *patch]) == patch
+    assert time.thread_time() - began < 5  # comparing each with each takes minutes
+
+
+@given(st.lists(events, max_size=20), st.integers(min_value=1, max_value=2**40))
+def test_a_voice_says_every_event_as_it_would_be_said_alone(said: list[Event], first: int) -> None:
+    def tags(run_id: str | None, thread: str) -> bytes:
+        return b"" if run_id == "run-2" else frames.tags_of(run=run_id, conv=thread)
+
+    voice = frames.Voice(CHANNEL, tags)
+    for offset, event in enumerate(said, first):
+        thread = f"conv-{offset % 2}"
+        alone = frames.of_event(CHANNEL, HEAD, offset, event, thread=thread, tags=tags(event.run_id, thread))
+        frame = voice.frame(offset, event, thread)
+        assert frame == alone
+        assert published(frame.pub) == msgspec.json.decode(frame.push)["push"]["pub"]
+
+
+def test_a_voice_forgets_the_messages_that_were_said_long_ago() -> None:
+    voice = frames.Voice(CHANNEL, lambda _run, _thread: TAGS)
+    for number in range(1, 3 * frames.MAX_SPEECHES):
+        frame = voice.frame(number, TextDelta("run-1", f"m{number}", "a"), "conv-1")
+        assert published(frame.pub)["data"]["messageId"] == f"m{number}"
+        assert len(voice._speeches) <= frames.MAX_SPEECHES

@@ -1,15 +1,18 @@
 """Subscribers: each is sent what it wants, at its pace, without loss and in order."""
 
 import asyncio
+from collections.abc import Callable
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from actors.events import TextDelta
+from gateway.auth import READ, Caller
 from gateway.feeds import frames
 from gateway.feeds.choices import Choice
-from gateway.feeds.subscriptions import Audience, Subscription
+from gateway.feeds.subscriptions import TOGETHER_BYTES, Audience, Subscription
 from gateway.realtime.protocol import INSUFFICIENT_STATE
 from tests.gateway.feeding import Recorder, Stage, run_of
 
@@ -166,3 +169,71 @@ def test_an_audience_tells_when_its_last_member_left() -> None:
     two.close()
     assert left == [True]
     audience.send(frames.of_event("c", b"", 1, TextDelta("r", "m", "x"), thread="c", tags=b"{}"))
+
+
+class Quick(Recorder):
+    """A sink that has a shorter way, until it is full."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.full = False
+        self.changed: Callable[[], None] = lambda: None
+
+    def way(self, changed: Callable[[], None]) -> Any:
+        self.changed = changed
+        return None if self.full else self.written.append
+
+    def fill(self, *, full: bool) -> None:
+        self.full = full
+        self.changed()
+
+
+async def test_what_is_published_together_is_written_at_once() -> None:
+    stage = Stage()
+    quick = Quick()
+    await stage.follow(f"conv:{stage.conversation}", sink=quick)
+    _, other = await stage.follow(f"conv:{stage.conversation}")
+    said = run_of(stage.conversation, ["a", "b", "c"])
+    stage.channel.publish(*said)
+    assert quick.written == [b"".join(frame.wire for frame in other.frames)]
+    assert len(other.frames) == len(said)
+    stage.channel.publish(said[0])
+    assert quick.written[1:] == [other.frames[-1].wire]
+    assert not quick.frames
+
+
+async def test_much_that_is_published_together_is_written_in_parts() -> None:
+    stage = Stage()
+    quick = Quick()
+    await stage.follow(f"conv:{stage.conversation}", sink=quick)
+    _, other = await stage.follow(f"conv:{stage.conversation}")
+    stage.channel.publish(*run_of(stage.conversation, ["x" * 2000] * 100))
+    assert b"".join(quick.written) == b"".join(frame.wire for frame in other.frames)
+    assert len(quick.written) > 5
+    assert max(map(len, quick.written)) < TOGETHER_BYTES + 3000
+
+
+async def test_a_sink_that_is_full_is_sent_to_until_it_says_otherwise() -> None:
+    stage = Stage()
+    quick = Quick()
+    await stage.follow(f"conv:{stage.conversation}", sink=quick)
+    _, other = await stage.follow(f"conv:{stage.conversation}")
+    for place, event in enumerate(run_of(stage.conversation, ["a", "b", "c"])):
+        if place in (2, 4):
+            quick.fill(full=place == 2)
+        stage.channel.publish(event)
+    wires = [frame.wire for frame in other.frames]
+    assert quick.written == [*wires[:2], *wires[4:]]
+    assert [frame.wire for frame in quick.frames] == wires[2:4]
+
+
+async def test_who_may_not_see_thoughts_is_written_everything_else_of_a_publish() -> None:
+    stage = Stage()
+    blind = Caller("blind", scopes=frozenset({READ}))
+    quick = Quick()
+    await stage.follow(f"conv:{stage.conversation}", sink=quick, caller=blind)
+    _, other = await stage.follow(f"conv:{stage.conversation}")
+    stage.channel.publish(*run_of(stage.conversation, ["a"], thought="Hm."))
+    assert any(frame.thought for frame in other.frames)
+    assert quick.written == [b"".join(frame.wire for frame in other.frames if not frame.thought)]

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from actors.events import Event, RunStarted, TextDelta
 from gateway.feeds import frames
-from gateway.feeds.frames import Frame
+from gateway.feeds.frames import Frame, framed
 from gateway.realtime import outbound
-from gateway.realtime.outbound import BATCH, MAX_BYTES, MAX_ITEMS, STUCK_SECONDS, Outbound, condense, framed
+from gateway.realtime.outbound import BATCH, MAX_BYTES, MAX_ITEMS, STUCK_SECONDS, Outbound, condense
 from gateway.realtime.places import Budget
 
 

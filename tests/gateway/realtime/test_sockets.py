@@ -7,8 +7,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from gateway import connections
+from gateway.feeds.frames import framed
 from gateway.realtime import sockets
-from gateway.realtime.outbound import framed
 from gateway.realtime.protocol import FRAME_BYTES
 from gateway.realtime.sockets import EXTENSION, MAX_FRAGMENTS, Socket
 from tests.gateway.raw_websocket import BINARY, PING, PONG, deflate_frame, frame, upgraded
@@ -41,6 +41,9 @@ class Echo:
 
     def writable(self) -> None:
         self.made_writable += 1
+
+    def stopped(self) -> None:
+        """The tests ask the socket itself."""
 
     def lost(self) -> None:
         self.over.set()
