@@ -8,12 +8,14 @@ statement raises its fence and loads its state), *running* while a turn is under
 One message, through the modules:
 
     intake      count, accept durably in a batch, deliver in order of acceptance
+    headstart   ask the model while the acceptance commits, where the turn will ask the very same
     mailbox     wait for the conversation's turn; steering and interrupts go around the queue
     turn        ask `loop.next_action` what to do, do it, commit, tell
     shortening  when the window is to shrink; `compaction` commits it, `summarise` asks models for the summary
     offers      which tools the rules leave for this call; which calls they refuse, which arguments they set
     modelcall   fit the window, send, stream the answer onto the channel, retry while nothing was shown
     answering   take the decisions that a conversation waited for, and go on with the step they belong to
+    recompiling   the system prompt, where memory has changed since it was compiled
     acting      run a step's tools, the intent of those with outside effects committed first
     answer      pieces of the model's answer become events and, in the end, one message
     toolrun     calls become results; edits of memory are settled at the commit
@@ -35,6 +37,16 @@ Deciding is pure (`loop`, `rules`, `thoughts`, `prompt`, `window`, `memory_edits
 `memory` has those of one block, `memory_patch` reads patches): applied to blocks by label it gives the blocks
 afterwards, and it may be applied again to reloaded ones, so a step that lost a race for a block or a label is
 drafted anew.
+
+The model is asked while the acceptance is still being committed (`headstart`): that took 1.0 of 3.3 ms away
+at the 10th percentile and 1.4 of 4.5 at the median of what we add to the first token over the websocket. To
+prepare the request alone, and send it when the commit lands, saves our own work but not the round trip.
+Sending it is safe because asking shows and stores nothing: the answer stays in the connection until the
+turn reads it, and the turn begins as ever, when the command is durable. What the turn would ask is compared
+with what was asked; where they differ the turn asks itself. The price is a dropped call where an acceptance
+is refused. So there is no head start where that is likely: for keys that were seen, or that clients made
+and may repeat from before this process began, while the database does not answer, or where something waits
+or is to be done first.
 
 Invariants:
 

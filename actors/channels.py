@@ -34,6 +34,7 @@ class Channel:
         "expected",
         "id",
         "logs",
+        "more",
         "next",
         "running",
         "segments",
@@ -47,6 +48,7 @@ class Channel:
         self.ears: Ears | None = None
         self.epoch = clock.new_id("e")[2:10]
         self.next = 1
+        self.more = 0  # events that listeners are told after this one, of the same publish
         self.segments: list[Segment] = []
         self.running: Segment | None = None
         self.expected = Few[str]()  # accepted runs that have said nothing yet
@@ -318,8 +320,11 @@ class Logs:
         ears += self._watching_all.all
         if not ears:
             return
-        offset = channel.next - len(events)
+        more = len(events)
+        offset = channel.next - more
         for event in events:
+            more -= 1
+            channel.more = more
             for ear in ears:
                 ear.call(channel, offset, event)
             offset += 1

@@ -23,7 +23,7 @@ from actors.mailbox import Waiting
 from actors.population import Population
 from actors.thread import Thread
 from storage import inbox, messages, runs
-from storage.errors import StorageError
+from storage.errors import StorageError, UnavailableError
 from storage.inbox import Accepted, Pending, Submission
 from storage.pool import connection
 from storage.records import ToolReturnPart
@@ -63,6 +63,8 @@ class Intake:
         reserve = load.reserve_answer if command.approvals else load.reserve
         reserve(agent_id, conversation_id)  # from here on nothing may fail before it is given back
         self._commands[submission.run_id] = command, clock.monotonic()
+        if ahead == 0:
+            self._population.heads.begin(agent_id, command, run_id=submission.run_id, key=envelope.key)
         accepted: Accepted | None = None
         # Shielded, and bounded by the committer's deadlines: a caller that leaves must not take the
         # bookkeeping of a command that was already accepted with it.
@@ -181,9 +183,11 @@ class Intake:
 
     def _settle(self, item: Submission, verdict: Accepted | Exception | None, ended: set[str]) -> None:
         """Deliver a command that was accepted, unless its run is over, and set the counts right."""
-        load = self._commons.load
+        load, heads = self._commons.load, self._population.heads
         command, begun = self._commands.pop(item.run_id)
+        heads.trusted = verdict is not None and not isinstance(verdict, UnavailableError)
         if not isinstance(verdict, Accepted) or verdict.replayed or item.run_id in ended:
+            heads.drop(item.run_id)
             load.give_back(item.agent_id, item.conversation_id)
             return
         if load.held(item.run_id):  # whoever was faster counted it as well

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from storage.records import ImagePart, Message, ModelSettings
 
 if TYPE_CHECKING:
     from actors.agent import Actor
+    from actors.headstart import HeadStart
 
 log = logging.getLogger("wakeful.turn")
 
@@ -43,7 +44,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
     `offer` are the tools that rules leave; without one all of the agent's are offered.
     `make_room` compacts the window after a provider found the prompt too long, and says whether it did; it
     is told how often that was so far. `watch` is told what the time goes into: what it costs to ask again is
-    part of the wait for the first token.
+    part of the wait for the first token. `head` is the same call as it may have been sent already.
     """
 
     actor: "Actor"
@@ -59,6 +60,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
     offer: Offer | None = None
     make_room: Callable[[int], Awaitable[bool]] | None = None
     watch: Stopwatch = field(default_factory=Stopwatch)
+    head: "HeadStart | None" = None
 
     async def run(self, answer: Answer) -> None:
         """Stream the answer into `answer` and onto the channel.
@@ -71,13 +73,18 @@ class ModelCall(Struct, frozen=True, kw_only=True):
             DrainingError: The host may not act for the agent any more.
         """
         tries = shrinks = 0
+        head, key = self.head, self.key
         while True:
             self.watch.enter("prompt")
-            request = self._request(await self._dialect(answer))
+            request = self._request(await self._dialect(answer), key)
+            if head is not None and not head.serves(request):
+                head, key = None, f"{key}.1"  # a provider has seen another body under the one before
+                request = replace(request, key=key)
             self.watch.enter("first_token")
             try:
-                return await self._attempt(request, answer)
+                return await self._attempt(request, answer, head)
             except ModelError as error:
+                head = None
                 if answer.shown:
                     raise
                 answer.restart()
@@ -118,7 +125,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
             return True
         return self._fit(0.5)
 
-    async def _attempt(self, request: Request, answer: Answer) -> None:
+    async def _attempt(self, request: Request, answer: Answer, head: "HeadStart | None") -> None:
         begun, publish = False, self._tell_first
         check_lease = self.actor.commons.check_lease
 
@@ -133,7 +140,9 @@ class ModelCall(Struct, frozen=True, kw_only=True):
                 publish(*events)
                 publish = self.channel.publish
 
-        async with aclosing(self.model.stream(request, take)) as batches:
+        opened = None if head is None else await head.opened(self.watch)
+        answered = self.model.stream(request, take) if opened is None else opened.stream(take)
+        async with aclosing(answered) as batches:
             async for pieces in batches:
                 take(pieces)
         self.channel.publish(*answer.close())
@@ -149,21 +158,16 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         self.channel.publish(*events)
         asyncio.get_running_loop().call_soon(self.watch.delivered, begun)
 
-    def _request(self, dialect: Dialect) -> Request:
+    def _request(self, dialect: Dialect, key: str) -> Request:
         """Return the request for the window as it stands, made shorter where it would not fit."""
-        thread, actor = self.thread, self.actor
         self._fit(1.0)
-        wires = [skills.joined(self.system or thread.system_wire, self.skills)]
-        wires += [e.wire for e in thread.view]
-        wires += [encoding.encode_message(m, dialect) for m in self.inputs]
-        settings = thread.model_settings(actor.agent.settings.model_settings)
-        offer = self.offer or Offer(actor.toolbox)
-        return Request(
-            messages=wires,
-            tools=offer.toolbox.wire,
-            tool_choice=offer.tool_choice,
-            settings=replace(settings, parallel_tool_calls=False) if offer.one_call else settings,
-            key=self.key,
+        return request_of(
+            self.thread,
+            self.offer or Offer(self.actor.toolbox),
+            self.thread.model_settings(self.actor.agent.settings.model_settings),
+            system=skills.joined(self.system or self.thread.system_wire, self.skills),
+            inputs=self.inputs,
+            key=key,
             dialect=dialect,
             sent=self.watch.sent,
         )
@@ -197,6 +201,33 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         thread.evict(fitted.from_position)
         self.channel.publish(WindowMoved(self.run_id, fitted.from_position, fitted.evicted))
         return True
+
+
+def request_of(
+    thread: Thread,
+    offer: Offer,
+    settings: ModelSettings,
+    *,
+    system: bytes,
+    inputs: Sequence[Message],
+    key: str,
+    dialect: Dialect,
+    sent: Callable[[], None],
+) -> Request:
+    """Return the request that shows a model this system message, the window, and what is not stored yet."""
+    return Request(
+        messages=[
+            system,
+            *[e.wire for e in thread.view],
+            *[encoding.encode_message(m, dialect) for m in inputs],
+        ],
+        tools=offer.toolbox.wire,
+        tool_choice=offer.tool_choice,
+        settings=replace(settings, parallel_tool_calls=False) if offer.one_call else settings,
+        key=key,
+        dialect=dialect,
+        sent=sent,
+    )
 
 
 def room(window_tokens: int, settings: ModelSettings, ref: ModelRef) -> int:

@@ -9,11 +9,12 @@ from typing import Any
 import anyio
 import msgspec
 
-from actors import clock, unheard, withdrawal
+from actors import clock, reading, unheard, withdrawal
 from actors.agent import Actor
 from actors.commands import SendMessages
 from actors.commons import Commons
 from actors.errors import ActorError, BrokenAgentError, DrainingError
+from actors.headstart import HeadStarts
 from actors.mailbox import Waiting
 from actors.thread import Thread
 from storage import activation
@@ -39,6 +40,7 @@ class Population:
         self.commons = commons
         self.hot: OrderedDict[str, Actor] = OrderedDict()
         self.closed = False
+        self.heads = HeadStarts(self)
         self._waking: dict[str, asyncio.Task[Exception | None]] = {}
         self._arrivals: dict[str, list[Waiting]] = {}
         self._activations = asyncio.Semaphore(commons.settings.max_activations)
@@ -183,6 +185,8 @@ class Population:
             thread = actor.threads.get(row.conversation_id)
             if thread is not None and (command is None or row.attempts > MAX_ATTEMPTS):
                 await self._park(actor, thread, waiting, row)
+            elif thread is not None and waiting.command.cancelled and not waiting.applied:
+                await self.settle(actor, thread, waiting, stop_reason="cancelled")
             else:
                 actor.deliver(waiting)
 
@@ -201,7 +205,8 @@ class Population:
     async def end_late(self, actor: Actor, waiting: Waiting) -> None:
         """Cancel a command whose conversation was deleted meanwhile; the poll finds what could not be."""
         try:
-            await withdrawal.end_without_conversation(actor, waiting)
+            thread = await reading.deleted(actor, waiting.command.conversation_id)
+            await withdrawal.end(actor, thread, waiting, stop_reason="cancelled", error=None, state="done")
         except DrainingError:
             return
         except StorageError as error:
@@ -349,6 +354,7 @@ class Population:
     async def suspend(self) -> None:
         """End every activation where it stands. Turns go on in the next life from their last step."""
         self.closed = True
+        self.heads.drop_all()
         stopped: list[asyncio.Task[Any]] = []
         patience = clock.monotonic() + COMMIT_PATIENCE
         for actor in tuple(self.hot.values()):

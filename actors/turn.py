@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,8 +19,8 @@ from actors import (
     loop,
     offers,
     opendraft,
-    prompt,
     queueing,
+    recompiling,
     shortening,
     skills,
     telling,
@@ -48,7 +47,7 @@ from actors.offers import Offer
 from actors.status import Pulse
 from actors.stepdraft import apply, draft_of
 from actors.stopwatch import Stopwatch
-from actors.thread import Thread, compile_for, text_parts
+from actors.thread import Thread
 from storage.checkpoints import MessageRewrite
 from storage.pending_records import ClientTool
 from storage.records import (
@@ -74,6 +73,7 @@ class TurnRunner:
         self.channel = actor.commons.logs.channel(thread.id, actor.agent.id)
         self.waiting = waiting
         self.run_id = waiting.run_id
+        self.head = actor.population.heads.take(waiting)  # of the first call, which may be under way
         self.joined: list[Waiting] = []
         self.turn = Turn(max_steps=waiting.command.max_steps, steps_taken=waiting.usage.steps)
         self.usage = waiting.usage
@@ -159,6 +159,13 @@ class TurnRunner:
             FencedError: A newer owner holds the agent.
             DrainingError: The host may not act for the agent any more.
         """
+        try:
+            await self._turn()
+        finally:
+            if self.head is not None:
+                self.head.drop()
+
+    async def _turn(self) -> None:
         self.actor.commons.check_lease()
         self._begin()
         if self.thread.open is not None and not self.stale:
@@ -180,16 +187,17 @@ class TurnRunner:
 
     def _begin(self) -> None:
         command = self.waiting.command
-        now = clock.now()
         self.cancelled |= any(
             self.actor.commons.load.cancelled(w.run_id) for w in (self.waiting, *self.joined)
         )
         self.gate = approvals.gate_of(self.actor.agent.settings.tool_rules, self.client_tools)
         if not self.waiting.applied:
-            self.inputs = self.inputs_of(self.waiting, self.thread.end_position)
+            end = self.thread.end_position
+            ready = None if self.head is None else self.head.inputs_at(end)
+            self.inputs = self.inputs_of(self.waiting, end) if ready is None else ready
             answering.take(self)
             self._withdraw(command.withdraws)
-        self._refresh_system(now)
+        self.rewrites += recompiling.renewed(self.actor, self.thread, clock.now())
         if command.system is not None:
             self.system_override = openai_chat.encode_system(command.system)
         events: list[Event] = [
@@ -233,29 +241,6 @@ class TurnRunner:
         if settings.message_buffer_autoclear and not self.waiting.applied:
             self.thread.clear()
 
-    def _refresh_system(self, now: datetime) -> None:
-        """Rebuild the system prompt if memory changed since it was compiled; the turn then keeps it."""
-        thread, actor = self.thread, self.actor
-        if thread.compiled_for == actor.memory_version:
-            return
-        blocks, numbered = actor.block_list(), actor.line_numbers()
-        archival = actor.holdings.passages if thread.compiled_for < 0 else None
-        if not prompt.same_memory(
-            thread.system_text, actor.agent, blocks, line_numbers=numbered, archival=archival
-        ):
-            text = compile_for(
-                actor.agent,
-                blocks,
-                thread,
-                at=now,
-                line_numbers=numbered,
-                archival=actor.holdings.passages,
-            )
-            tokens = actor.commons.counter.count(text)
-            thread.set_system(thread.system_id, text, tokens)
-            self.rewrites.append(MessageRewrite(id=thread.system_id, content=text_parts(text), tokens=tokens))
-        thread.compiled_for = actor.memory_version
-
     def inputs_of(self, waiting: Waiting, position: int) -> list[Message]:
         """Return the messages of a command as they would be stored from `position` on."""
         count = self.actor.commons.counter.count
@@ -269,7 +254,7 @@ class TurnRunner:
         assert self.model is not None
         ref = self.model.ref
         self.step = Step(
-            id=clock.new_id("step"),
+            id=clock.new_id("step") if self.head is None else self.head.step_id,
             organization_id=self.actor.agent.organization_id,
             agent_id=self.actor.agent.id,
             run_id=self.run_id,
@@ -341,6 +326,7 @@ class TurnRunner:
         assert self.model is not None
         assert self.step is not None
         await shortening.make_room(self)
+        head, self.head = self.head, None
         call = ModelCall(
             actor=self.actor,
             thread=self.thread,
@@ -355,8 +341,13 @@ class TurnRunner:
             make_room=partial(shortening.make_room, self),
             offer=self.offer,
             watch=self.watch,
+            head=head,
         )
-        await call.run(answer)
+        try:
+            await call.run(answer)
+        finally:
+            if head is not None:
+                head.drop()
         self.watch.enter(None)
         if self.ttft_ns is None:
             waited = int((clock.monotonic() - self.waiting.since) * 1e9)
