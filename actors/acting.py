@@ -30,7 +30,8 @@ async def run(runner: "TurnRunner", answer: Answer | None, prepared: list[Prepar
         elif call.runs:
             runner.actor.commons.check_lease()
             prepared[place] = call.begun()
-            prepared[place] = await toolrun.run(call, _invocation(runner, call))
+            runs = runner.actor.commons.runs
+            prepared[place] = await toolrun.run(call, _invocation(runner, call), ours=runs)
         else:
             continue
         if (result := prepared[place].result) is not None:

@@ -35,6 +35,7 @@ class _Call:
         "arguments",
         "id",
         "index",
+        "late",
         "message_id",
         "name",
         "signature",
@@ -52,6 +53,7 @@ class _Call:
         self.index = index
         self.splitter = splitter
         self.started = False
+        self.late = False  # its thoughts came when it had begun
         self.signature: str | None = None
         self.arguments: list[str] = []
         self.thoughts: list[str] = []
@@ -138,6 +140,7 @@ class Answer:
             return
         thought, arguments = call.splitter.feed(piece.arguments)
         if thought:
+            call.late = call.late or (call.started and not call.thoughts)
             self._think(thought, call.thoughts, events)
         if arguments or call.started:
             self._argue(call, arguments, events)
@@ -177,6 +180,8 @@ class Answer:
             asks = call.message_id != self.message_id
             events.append(ToolCallStarted(self.run_id, call.message_id, call.id, call.name, call.index, asks))
         if text:
+            if self._open == "reasoning":  # thoughts came in the middle of the call
+                self._switch(call.id, events)
             call.arguments.append(text)
             events.append(ToolCallDelta(self.run_id, call.message_id, call.id, text))
 
@@ -257,9 +262,8 @@ class Answer:
             parts.append(TextPart("".join(self._text)))
         for number, (call, part) in enumerate(zip(self._calls.values(), self.calls, strict=True)):
             parts += [signed for place, signed in self._signed if place == number + 1]
-            if call.thoughts:
-                parts.append(_thought(call.thoughts))
-            parts.append(part)
+            own = [_thought(call.thoughts)] if call.thoughts else []
+            parts += [part, *own] if call.late else [*own, part]  # as it was shown
         parts += [signed for place, signed in self._signed if place > len(self._calls)]
         return tuple(parts)
 

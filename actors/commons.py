@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -23,6 +23,10 @@ from actors.load import Load
 from actors.mailbox import Waiting
 from actors.tokens import Counter
 from actors.tools import registry
+from actors.tools.builtin_specs import RUN_CODE
+from actors.tools.outside import Run
+from actors.tools.sandbox import CodeSandbox
+from actors.tools.web import Web
 from storage.checkpoints import Checkpoint
 from storage.pending_records import ClientTool
 from storage.pool import Pool
@@ -34,7 +38,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("wakeful.host")
 
 _UNDATED = datetime(1970, 1, 1, tzinfo=UTC)
-MAX_TOOLBOXES = 1000  # different sets of tools kept encoded; more, and all are encoded anew
+# Different sets of tools that are kept encoded, and what they may come to: clients bring tools of their own.
+# More, and all are encoded anew.
+MAX_TOOLBOXES = 1000
+TOOLBOX_BYTES = 64 << 20
 
 
 class HostSettings(Struct, frozen=True, kw_only=True):
@@ -55,6 +62,10 @@ class HostSettings(Struct, frozen=True, kw_only=True):
     when_pending: Literal["reject", "queue"] = "reject"
     approval_seconds: float = 86_400.0
     approval_default: Literal["deny", "approve"] = "deny"
+    exa_api_key: str | None = None
+    exa_base_url: str = "https://api.exa.ai"
+    e2b_api_key: str | None = None
+    fetch_private: Literal["off", "on"] = "off"
 
 
 class Toolbox(Struct, frozen=True):
@@ -117,6 +128,14 @@ class Commons:
             api_key=settings.embedding_api_key,
             idle_seconds=settings.embedder_idle,
         )
+        self.web = Web(
+            catalog.wire,
+            exa_api_key=settings.exa_api_key,
+            exa_base_url=settings.exa_base_url,
+            private=settings.fetch_private == "on",
+        )
+        # What runs the built-in tools that act outside of this system.
+        self.runs: Mapping[str, Run] = {RUN_CODE.name: CodeSandbox(api_key=settings.e2b_api_key).run}
         self.run_slots = asyncio.Semaphore(settings.max_runs)
         # Of every conversation that waits for an answer: its agent, and the message that asks.
         self.awaited: dict[str, tuple[str, str]] = {}
@@ -127,6 +146,7 @@ class Commons:
         self._holders: dict[str, set[Actor]] = {}
         self._hearing: dict[int, list[Block]] = {}
         self._toolboxes: dict[tuple[tuple[str, bool, bool | None, datetime], ...], Toolbox] = {}
+        self._toolbox_bytes = 0
 
     def check_lease(self) -> None:
         """Raise `DrainingError` unless this host may act for its agents."""
@@ -166,15 +186,21 @@ class Commons:
         )
         box = self._toolboxes.get(key)
         if box is None:
-            if len(self._toolboxes) >= MAX_TOOLBOXES:
-                self._toolboxes.clear()
             shown = tools
             if terminal is not None:
                 shown = tuple(thoughts.with_arguments(t, terminal=t.name in terminal) for t in tools)
             wire = registry.definitions(shown, strict=strict)
             tokens = self.counter.count(wire.decode()) if wire else 0
+            self._make_room(len(wire or b""))
             box = self._toolboxes[key] = Toolbox({t.name: t for t in tools}, wire, tokens, strict, terminal)
         return box
+
+    def _make_room(self, size_bytes: int) -> None:
+        """Forget the toolboxes that are kept where one more would be too many."""
+        if len(self._toolboxes) >= MAX_TOOLBOXES or self._toolbox_bytes + size_bytes > TOOLBOX_BYTES:
+            self._toolboxes.clear()
+            self._toolbox_bytes = 0
+        self._toolbox_bytes += size_bytes
 
     def offered(self, toolbox: Toolbox, client_tools: tuple[ClientTool, ...]) -> Toolbox:
         """Return a toolbox with tools that the client of a request runs; they hide others of their name."""

@@ -77,44 +77,109 @@ def _partial(tokens: list[str]) -> re.Pattern[str]:
     return re.compile(pattern)
 
 
-_TOKENS = [r"\s*", r"\{", r"\s*", *f'"{THINKING}"', r"\s*", ":", r"\s*", '"']
-_BEGIN = re.compile("".join(_TOKENS))
-_MAY_BEGIN = _partial(_TOKENS)
+_NAMED = [*f'"{THINKING}"', r"\s*", ":", r"\s*", '"']
+_BEGIN = re.compile("".join([r"\s*\{\s*", *_NAMED]))
+_MAY_BEGIN = _partial([r"\s*", r"\{", r"\s*", *_NAMED])
+_NEXT = re.compile("".join([r",\s*", *_NAMED]))
+_MAY_BE_NEXT = _partial([",", r"\s*", *_NAMED])
+_OBJECT = re.compile(r"\s*\{")
+_MARKS = re.compile(r'\\.|["{}\[\],]', re.DOTALL)
 
 
 class Splitter:
     """Takes the thoughts out of a call's arguments while their text arrives, wherever it is cut.
 
-    Only a text in the first place is taken, where the schema puts it: nothing of the call is shown
-    before its thoughts are over. Anything else stays an argument, and is left out when the tool runs.
+    They are the first text of that name. Where they stand in the first place, as the schema has it, nothing
+    of the call is shown before they are over. Anything else of that name stays an argument, and is left
+    out when the tool runs.
     """
 
-    __slots__ = ("_held", "_state", "_string")
+    __slots__ = ("_depth", "_first", "_held", "_quoted", "_state", "_string")
 
     def __init__(self) -> None:
-        self._state = "begin"  # begin, thought, behind (its text), comma (behind it), rest
+        # begin, others (before it), next (may be it), thought, behind (a first one), comma (behind it), rest
+        self._state = "begin"
+        self._first = True
         self._held = ""
+        self._depth = 1  # within the other arguments
+        self._quoted = False
         self._string = StringReader()
 
     def feed(self, text: str) -> tuple[str, str]:
         """Return what `text` adds to the thoughts, and to the arguments without them."""
-        if self._state == "rest":
-            return "", text
-        thought = ""
-        if self._state == "begin":
-            self._held += text
-            begun = _BEGIN.match(self._held)
-            if begun is None:
-                return "", "" if _MAY_BEGIN.fullmatch(self._held) else self._give_up()
-            text, self._held = self._held[begun.end() :], ""
-            self._state = "thought"
+        given = ""
+        if self._state in ("begin", "others", "next"):
+            text, self._held = self._held + text, ""
+            found = self._seek(text)
+            given, text = text[: found[0]], text[found[1] :]
         if self._state == "thought":
             thought, end = self._string.feed(text)
             if end < 0:
-                return thought, ""
-            text = text[end:]
-            self._state = "behind"
-        return thought, self._after(text)
+                return thought, given
+            self._state = "behind" if self._first else "rest"
+            return thought, given + (self._after(text[end:]) if self._first else text[end:])
+        if self._state in ("behind", "comma"):
+            return "", self._after(text)
+        return "", given + (text if self._state == "rest" else "")
+
+    def _seek(self, text: str) -> tuple[int, int]:
+        """Look for thoughts. Return how far `text` is arguments, and from where on it is to be read.
+
+        What may still become their beginning is held.
+        """
+        at = 0
+        if self._state == "begin":
+            if (found := _BEGIN.match(text)) is not None:
+                self._state = "thought"
+                return 0, found.end()
+            if _MAY_BEGIN.fullmatch(text):
+                self._held = text
+                return 0, len(text)
+            self._first = False
+            opened = _OBJECT.match(text)
+            self._state = "rest" if opened is None else "others"
+            at = 0 if opened is None else opened.end()
+        while self._state in ("others", "next"):
+            if self._state == "others":
+                at = self._pass_over(text, at)
+                if self._state == "others":
+                    break
+                continue
+            if (found := _NEXT.match(text, at)) is not None:
+                self._state = "thought"
+                return at, found.end()
+            if _MAY_BE_NEXT.fullmatch(text, at):
+                self._held = text[at:]
+                return at, len(text)
+            self._state = "others"
+            at += 1
+        return at, at if self._state == "rest" else len(text)
+
+    def _pass_over(self, text: str, at: int) -> int:
+        """Pass over arguments and return the place of a comma between them, or where the text ends."""
+        for mark in _MARKS.finditer(text, at):
+            at = mark.end()
+            match mark[0]:
+                case '"':
+                    self._quoted = not self._quoted
+                case _ if self._quoted:
+                    pass
+                case "{" | "[":
+                    self._depth += 1
+                case "}" | "]":
+                    self._depth -= 1
+                    if self._depth == 0:
+                        self._state = "rest"
+                        return at
+                case "," if self._depth == 1:
+                    self._state = "next"
+                    return mark.start()
+                case _:
+                    pass
+        if at < len(text) and text.endswith("\\"):
+            self._held = "\\"  # what it escapes comes next
+            return len(text) - 1
+        return len(text)
 
     def _after(self, text: str) -> str:
         """Return the arguments without the first one, once it is known how they go on."""
@@ -131,19 +196,19 @@ class Splitter:
         self._state = "rest"
         return "{" + text
 
-    def _give_up(self) -> str:
-        self._state = "rest"
-        held, self._held = self._held, ""
-        return held
-
     def close(self) -> str:
         """Return what the arguments' end, which has come, adds to them."""
         cut = self._state in ("behind", "comma")
-        return "{" if cut else self._give_up()
+        self._state = "rest"
+        held, self._held = self._held, ""
+        return "{" if cut else held
 
 
 def rejoined(content: tuple[Part, ...]) -> tuple[Part, ...]:
-    """Return a message's parts as its model wrote them: each thought back in the call that follows it."""
+    """Return a message's parts as its model wrote them: each thought back in the call that follows it.
+
+    The last one, where no call follows it, goes back into the call before it: it came late.
+    """
     if not any(isinstance(part, ReasoningPart) and part.source == "non_reasoner_model" for part in content):
         return content
     parts: list[Part] = []
@@ -154,6 +219,11 @@ def rejoined(content: tuple[Part, ...]) -> tuple[Part, ...]:
             parts[-1] = replace(part, arguments=_with_thought(part.arguments, before.reasoning))
         else:
             parts.append(part)
+    match parts[-2:]:
+        case [ToolCallPart() as call, ReasoningPart(reasoning=late, source="non_reasoner_model")]:
+            parts[-2:] = [replace(call, arguments=_with_thought(call.arguments, late))]
+        case _:
+            pass
     return tuple(_said(part) for part in parts)
 
 

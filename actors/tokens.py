@@ -83,6 +83,13 @@ class Counter:
             return estimate(text)
         return len(self._vocabulary.encode_ordinary(text))
 
+    async def fits(self, text: str, limit: int) -> bool:
+        """Say whether `text` has at most `limit` tokens, counted exactly unless its length says it."""
+        if len(text.encode("utf-8", "surrogatepass")) <= limit:  # a token is a byte at least
+            return True
+        await self.need_exact()
+        return await self.count_long(text) <= limit
+
     async def count_long(self, text: str) -> int:
         """Return the tokens of a text of any length, counted in a worker thread where it is long."""
         vocabulary = self._vocabulary

@@ -11,8 +11,9 @@ from actors import memory_edits
 from actors.memory import MemoryEditError
 from actors.memory_edits import Applied, Birth
 from actors.tools import archival, arguments, conversation, outside, results
+from actors.tools.builtin_specs import FETCH_WEBPAGE, WEB_SEARCH
 from actors.tools.memory import edit_of
-from actors.tools.outside import Invocation
+from actors.tools.outside import Invocation, Run
 from actors.tools.reading import Reader
 from actors.tools.registry import ARCHIVAL_MEMORY_INSERT, ARCHIVAL_MEMORY_SEARCH, BUILTIN, ToolSpec
 from actors.tools.results import ToolError
@@ -111,6 +112,12 @@ async def read(prepared: Prepared, reader: Reader) -> Prepared:
                 passage, text = await archival.passage_of(prepared.arguments, reader)
             case ARCHIVAL_MEMORY_SEARCH.name:
                 text = await archival.search(prepared.arguments, reader)
+            case WEB_SEARCH.name:
+                assert reader.web is not None
+                text = await reader.web.search(prepared.arguments)
+            case FETCH_WEBPAGE.name:
+                assert reader.web is not None
+                text = await reader.web.fetch(prepared.arguments)
             case _:
                 text = await _conversation(prepared.arguments, reader)
     except ToolError as error:
@@ -130,17 +137,18 @@ async def _conversation(given: JsonObject, reader: Reader) -> str:
         )
 
 
-async def run(prepared: Prepared, invocation: Invocation) -> Prepared:
+async def run(prepared: Prepared, invocation: Invocation, *, ours: Mapping[str, Run] = {}) -> Prepared:
     """Run a call outside of this system and return it with its result.
 
-    Cancelling it leaves unknown what it did, and so does its deadline.
+    `ours` is what runs the tools of this host itself. Cancelling it leaves unknown what it did, and so does
+    its deadline.
     """
     spec, call = prepared.spec, prepared.call
     assert spec is not None
     text: str | None = None
     with anyio.move_on_after(outside.DEADLINE):
         try:
-            text = await outside.run_of(spec.name)(invocation)
+            text = await (ours.get(spec.name) or outside.run_of(spec.name))(invocation)
         except ToolError as error:
             return replace(prepared, result=results.failed(call, error), fate=None)
     if text is None:

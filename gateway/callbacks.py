@@ -4,20 +4,18 @@ Callbacks to loopback and private addresses are allowed only while the server it
 address, where whoever can call it sits on the same machine anyway.
 """
 
-import asyncio
 import logging
 import re
-import socket
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import ip_address
 from typing import Any
 
 import aiohttp
 import msgspec
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from actors import clock
 from actors.host import Host
 from actors.mailbox import Waiting
+from actors.public_addresses import PublicResolver, is_numeric, is_public
 from gateway.config import Settings
 from gateway.errors import InvalidRequestError
 from gateway.images import MAX_URL_CHARS, is_web_url
@@ -26,9 +24,6 @@ from storage.records import RunStatus
 log = logging.getLogger("wakeful.callbacks")
 
 CALLBACK_SECONDS = 5.0
-
-# Ranges whose addresses stand for others: 6to4, Teredo, and the two well-known NAT64 prefixes.
-_TUNNELS = tuple(ip_network(n) for n in ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48"))
 
 # Narrow on purpose: no two parsers may read another host out of the same text.
 _URL = re.compile(
@@ -44,17 +39,6 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def is_public(address: str) -> bool:
-    """Say whether an IP address belongs to the public internet, and to no machine of ours."""
-    try:
-        ip: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(ip, IPv6Address) and (ip.ipv4_mapped is not None or any(ip in net for net in _TUNNELS)):
-        return False
-    return ip.is_global and not ip.is_multicast
-
-
 def check(url: str, *, private: bool) -> None:
     """Refuse a callback URL that will not be called.
 
@@ -65,43 +49,8 @@ def check(url: str, *, private: bool) -> None:
     if match is None or len(url) > MAX_URL_CHARS or not is_web_url(url):
         raise InvalidRequestError("callback_url must be an http or https URL", param="/callback_url")
     host = match[1].strip("[]")
-    # What looks like a number is connected to without asking the resolver, in whatever notation.
-    numeric = ":" in host or host.replace(".", "").isdigit()
-    if not private and numeric and not is_public(host):
+    if not private and is_numeric(host) and not is_public(host):
         raise InvalidRequestError("callback_url must not name a private address", param="/callback_url")
-
-
-class PublicResolver(AbstractResolver):
-    """Resolves names to public addresses only; the address that was checked is the one connected to."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Return the public addresses of `host`.
-
-        Raises:
-            OSError: It has none.
-        """
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        results = [
-            ResolveResult(
-                hostname=host,
-                host=str(address[0]),
-                port=int(address[1]),
-                family=kind,
-                proto=proto,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for kind, _, proto, _, address in found
-            if is_public(str(address[0]))
-        ]
-        if not results:
-            raise OSError("the name has no public address")
-        return results
-
-    async def close(self) -> None:
-        """Nothing to close."""
 
 
 class Callbacks:

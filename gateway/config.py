@@ -146,6 +146,19 @@ class Settings(Struct, frozen=True, kw_only=True):
     approval_default: Annotated[
         Literal["deny", "approve"], _says("The answer to calls that nobody answered in time.")
     ] = "deny"
+    exa_api_key: Annotated[
+        str | None, _says("Key of the search engine Exa. Unset: agents cannot search the web.")
+    ] = None
+    exa_base_url: Annotated[str, _says("Where Exa's API is found.")] = "https://api.exa.ai"
+    e2b_api_key: Annotated[
+        str | None, _says("Key of E2B's sandboxes (extra `wakeful[e2b]`). Unset: agents cannot run code.")
+    ] = None
+    fetch_private: Annotated[
+        Literal["off", "on"],
+        _says(
+            "Whether agents may fetch pages of this machine and of private networks, not only public ones."
+        ),
+    ] = "off"
     drain_seconds: Annotated[
         Seconds, _says("Seconds that running steps get to finish when the server stops.")
     ] = 10.0
@@ -171,7 +184,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     ] = "info"
 
 
-SECRET = frozenset(("api_key", "database_url", "embedding_api_key", "jwt_secret"))  # never shown
+SECRET = frozenset(  # never shown
+    ("api_key", "database_url", "e2b_api_key", "embedding_api_key", "exa_api_key", "jwt_secret")
+)
 SECRET_BYTES = 32  # of `jwt_secret`, RFC 7518 section 3.2: a key of the size of the hash or larger
 
 # Names that Letta's and other deployments already set. Ours wins where both are given.
@@ -182,6 +197,8 @@ ALIASES: Mapping[str, str] = {
     "LETTA_DEFAULT_EMBEDDING_HANDLE": "embedding",
     "EMBEDDING_BASE_URL": "embedding_base_url",
     "EMBEDDING_API_KEY": "embedding_api_key",
+    "EXA_API_KEY": "exa_api_key",
+    "E2B_API_KEY": "e2b_api_key",
 }
 
 
@@ -347,6 +364,8 @@ def _check(settings: Settings, source: Mapping[str, str]) -> None:
         raise refuse("host_name", "use at most 100 letters, digits, '.', '_' or '-'")
     if settings.default_base_url is not None and not _is_url(settings.default_base_url, "http", "https"):
         raise refuse("default_base_url", "expected a URL like http://127.0.0.1:11434/v1")
+    if not _is_url(settings.exa_base_url, "http", "https"):
+        raise refuse("exa_base_url", "expected a URL like https://api.exa.ai")
     if settings.database_url is not None and not _is_url(
         settings.database_url, "postgres", "postgresql", "postgresql+asyncpg"
     ):

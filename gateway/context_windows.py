@@ -34,9 +34,9 @@ async def measure(host: Host, where: Conversation) -> ContextWindowOverview:
         conversation=where,
         window_tokens=_window_tokens(host, profile, where),
         functions=() if wire is None else msgspec.json.decode(wire, type=tuple[JsonObject, ...]),
-        functions_tokens=0 if wire is None else host.count_tokens(wire.decode()),
+        functions_tokens=0 if wire is None else host.counter.count(wire.decode()),
         archival=archival,
-        count=host.count_tokens,
+        count=host.counter.count,
     )
 
 

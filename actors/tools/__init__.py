@@ -10,6 +10,9 @@ through here in one direction:
     archival …         kind `archive`: what is to be stored is made ready, with its vector, during the
                        step, and committed with it
                        kind `said`: nothing happens; that it was called is all (`send_message`)
+    web                kind `read`, too: searches by `exa`, and pages, which `pages` fetches within bounds and
+                       never from private networks, and `page_reader` has read by a process of their own
+    sandbox            kind `call`: code runs in a sandbox of E2B, never here; its intent is committed first
     results            what the model reads afterwards: exactly one result for each call
 
 What a model gets wrong is never an exception of ours and never an empty `{}`: it is a result with

@@ -48,6 +48,10 @@ async def passage_of(arguments: JsonObject, reader: Reader) -> tuple[Passage, st
         raise ToolError("content is empty; send the text to keep")
     if (tokens := reader.count(text)) > MAX_TOKENS:
         raise ToolError(f"content has about {tokens} tokens, a passage {MAX_TOKENS} at most; split it up")
+    if reader.fits is not None and not await reader.fits(text, MAX_TOKENS):
+        raise ToolError(
+            f"content has more than {MAX_TOKENS} tokens, which a passage has at most; split it up"
+        )
     passage = Passage(
         id=clock.new_id("passage"),
         organization_id=reader.organization_id,

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import msgspec
 
+from actors.tools.builtin_specs import BUILTIN_SPECS
 from actors.tools.memory_specs import (
     CORE_MEMORY_APPEND,
     CORE_MEMORY_REPLACE,
@@ -153,6 +154,7 @@ BUILTIN: Mapping[str, ToolSpec] = {
         ARCHIVAL_MEMORY_INSERT,
         ARCHIVAL_MEMORY_SEARCH,
         SEND_MESSAGE,
+        *BUILTIN_SPECS,
     )
 }
 
@@ -257,4 +259,10 @@ def _strict(parameters: JsonObject) -> JsonObject:
 def _nullable(schema: JsonObject) -> JsonObject:
     kind: Any = schema.get("type")
     kinds: list[Any] = [*cast("list[Any]", kind)] if isinstance(kind, list) else [kind]
-    return {**schema, "type": [*kinds, "null"]} if kind and "null" not in kinds else schema
+    if not kind or "null" in kinds:
+        return schema
+    nullable = {**schema, "type": [*kinds, "null"]}
+    choices: Any = schema.get("enum")
+    if isinstance(choices, list) and None not in choices:  # else it could not be left out
+        nullable["enum"] = [*cast("list[Any]", choices), None]
+    return nullable

@@ -1,4 +1,4 @@
-"""Looks at everything that a server needs, without changing any of it: machine, database, address, models."""
+"""Looks at everything that a server needs, without changing any of it: machine, database, tools, models."""
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
@@ -10,6 +10,7 @@ from gateway.doctor import database as doctor_database
 from gateway.doctor import machine as doctor_machine
 from gateway.doctor import models as doctor_models
 from gateway.doctor import server as doctor_server
+from gateway.doctor import tools as doctor_tools
 from gateway.doctor.findings import Finding, Redacted, Show, error
 from storage.dsn import password
 
@@ -31,6 +32,7 @@ def examine(
     """
     providers, problem = _providers(settings, env)
     secrets = [settings.api_key, settings.embedding_api_key, password(settings.database_url)]
+    secrets += [settings.exa_api_key, settings.e2b_api_key]
     secrets += [secret for provider in providers for secret in provider.secrets]
     show = Redacted(show, [secret for secret in secrets if secret])
     for finding in doctor_machine.findings(settings):
@@ -41,6 +43,8 @@ def examine(
             if dsn is not None:
                 ours = settings.database_url is None
                 _look(runner, show, "the database", doctor_database.findings(dsn, ours=ours))
+        for finding in doctor_tools.findings(settings):
+            show.found(finding)
         if problem is not None:
             show.found(problem)
         elif with_models:

@@ -15,6 +15,7 @@ from actors.prompt import zone
 from actors.tools.archival import DEFAULT_HITS
 from gateway.app import Context, Route, json
 from gateway.decode import Limit
+from gateway.errors import BadArgumentError
 from gateway.letta import passages as letta_passages
 from gateway.letta.passages import LettaPassage, SearchedMemories, SearchedPassage
 from gateway.requests import passages as requests
@@ -26,11 +27,11 @@ from gateway.requests.passages import (
     TagMatch,
 )
 from gateway.rest import agents as agent_routes
-from storage import agents, archives, passages
+from storage import archives, passages
 from storage.archive_records import Archive, Passage
+from storage.archives import Library
 from storage.keyset import Page
 from storage.pool import connection, transaction
-from storage.records import Agent
 
 log = logging.getLogger("wakeful.gateway")
 
@@ -77,14 +78,16 @@ async def create(ctx: Context) -> Response:
     While its embedding model is away it is stored without a vector: words find it, and the vector follows.
     """
     request = await ctx.body(CreatePassage)
-    agent, held = await _agent(ctx, ctx.params["agent_id"])
+    agent_id = ctx.params["agent_id"]
+    library = await _library(ctx, agent_id)
     passage = requests.new_passage(request, archive_id="", caller=ctx.caller, at=now())
-    made = await archival.embedded(ctx.host.embeddings, [passage], model=_model(agent, held))
-    await ctx.host.ref(agent.id).edit(InsertPassages(tuple(made)))
+    await _check_sizes(ctx, [passage])
+    made = await archival.embedded(ctx.host.embeddings, [passage], model=library.embedding)
+    await ctx.host.ref(agent_id).edit(InsertPassages(tuple(made)))
     async with connection(ctx.host.pool) as conn:
         stored = await passages.get(conn, passage.id, organization_id=ctx.caller.organization_id)
         sharing = await archives.holders(conn, stored.archive_id)
-    await ctx.host.passages_written(other for other in sharing if other != agent.id)
+    await ctx.host.passages_written(other for other in sharing if other != agent_id)
     return json([letta_passages.passage(stored)])
 
 
@@ -109,20 +112,21 @@ async def list_(ctx: Context) -> Response:
 async def search(ctx: Context) -> Response:
     """Return an agent's memories that are close to a query in meaning or words, best first."""
     query = ctx.query(SearchQuery)
-    agent, held = await _agent(ctx, ctx.params["agent_id"])
-    here = zone(agent.settings.timezone)
+    agent_id = ctx.params["agent_id"]
+    library = await _library(ctx, agent_id)
+    here = zone(library.timezone)
     start, end = requests.span(
         query.start_datetime, query.end_datetime, names=("start_datetime", "end_datetime"), here=here
     )
     tags = requests.tags(query.tags, param="/tags")
     if not query.query.strip():
         return json(letta_passages.memories((), here=here))
-    model, vector = await _vector(ctx, query.query, _model(agent, held))
+    model, vector = await _vector(ctx, query.query, library.embedding)
     async with connection(ctx.host.pool) as conn:
         hits = await passages.search(
             conn,
             organization_id=ctx.caller.organization_id,
-            agent_id=agent.id,
+            agent_id=agent_id,
             query=query.query,
             vector=vector,
             embedding_model=model,
@@ -146,19 +150,10 @@ async def delete(ctx: Context) -> Response:
     return json(Done(f"Memory {passage_id} was deleted"))
 
 
-async def _agent(ctx: Context, agent_id: str) -> tuple[Agent, list[Archive]]:
-    """Return an agent of the caller's organisation and its archives."""
+async def _library(ctx: Context, agent_id: str) -> Library:
+    """Return what is to know of an agent of the caller's organisation to search its memories."""
     async with connection(ctx.host.pool) as conn:
-        profile = await agents.get(
-            conn, agent_id, organization_id=ctx.caller.organization_id, relations=frozenset()
-        )
-        return profile.agent, await archives.of_agent(conn, agent_id)
-
-
-def _model(agent: Agent, held: list[Archive]) -> str | None:
-    """Return the handle that an agent's memories are embedded with: its archive's, else its own choice."""
-    chosen = held[0].embedding if held else None
-    return chosen or agent.settings.embedding
+        return await archives.library_of(conn, agent_id, organization_id=ctx.caller.organization_id)
 
 
 async def _vector(ctx: Context, query: str, model: str | None) -> tuple[str | None, tuple[float, ...] | None]:
@@ -218,6 +213,7 @@ async def _store(ctx: Context, archive: Archive, new: list[Passage]) -> list[Pas
 
     Those of a model that is away are embedded later; `Host.passages_written` sees to it.
     """
+    await _check_sizes(ctx, new)
     made = await archival.embedded(ctx.host.embeddings, new, model=archive.embedding)
     async with connection(ctx.host.pool) as conn:
         async with transaction(conn):
@@ -225,6 +221,19 @@ async def _store(ctx: Context, archive: Archive, new: list[Passage]) -> list[Pas
         holders = await archives.holders(conn, archive.id)
     await ctx.host.passages_written(holders)
     return made
+
+
+async def _check_sizes(ctx: Context, new: list[Passage]) -> None:
+    """Refuse texts that have more tokens than a passage may have, counted exactly.
+
+    Raises:
+        BadArgumentError: One has.
+    """
+    for passage in new:
+        if not await ctx.host.counter.fits(passage.text, archival.MAX_TOKENS):
+            raise BadArgumentError(
+                f"a text has more than {archival.MAX_TOKENS} tokens, which a passage has at most: split it up"
+            )
 
 
 # --- passages of everywhere -------------------------------------------------------------------------
@@ -265,16 +274,17 @@ async def _model_of(ctx: Context, request: SearchPassages) -> str | None:
     Raises:
         NotFoundError: The agent or the archive does not exist.
     """
-    agent, held = None, list[Archive]()
-    if request.agent_id is not None:
-        agent, held = await _agent(ctx, request.agent_id)
+    organization_id, agents_model = ctx.caller.organization_id, None
     async with connection(ctx.host.pool) as conn:
+        if request.agent_id is not None:
+            library = await archives.library_of(conn, request.agent_id, organization_id=organization_id)
+            agents_model = library.embedding
         if request.archive_id is not None:
-            found = await archives.get(conn, request.archive_id, organization_id=ctx.caller.organization_id)
-            return found.embedding or (None if agent is None else agent.settings.embedding)
-        if agent is None:
-            return await archives.newest_model(conn, organization_id=ctx.caller.organization_id)
-    return _model(agent, held)
+            found = await archives.get(conn, request.archive_id, organization_id=organization_id)
+            return found.embedding or agents_model
+        if request.agent_id is None:
+            return await archives.newest_model(conn, organization_id=organization_id)
+    return agents_model
 
 
 ROUTES: tuple[Route, ...] = (

@@ -142,6 +142,29 @@ def test_thoughts_in_a_call_are_shown_before_it_and_stored_before_it() -> None:
     assert reply.parts() == (thought, ToolCallPart("c", "f", '{"a": 1}'))
 
 
+def test_thoughts_that_come_late_in_a_call_are_shown_then_and_stored_behind_it() -> None:
+    reply = inner()
+    events = reply.feed([ToolCallPiece(0, "c", "f", '{"a": 1')])
+    events += reply.feed(
+        [ToolCallPiece(0, "", "", ', "thinking": "h'), ToolCallPiece(0, "", "", 'm", "b": 2')]
+    )
+    events += reply.feed([ToolCallPiece(0, "", "", "}")])
+    events += reply.close()
+    assert [type(e) for e in events] == [
+        ToolCallStarted,
+        ToolCallDelta,
+        ReasoningStarted,
+        ReasoningDelta,
+        ReasoningDelta,
+        ReasoningEnded,
+        ToolCallDelta,
+        ToolCallDelta,
+        ToolCallEnded,
+    ]
+    call = ToolCallPart("c", "f", '{"a": 1, "b": 2}')
+    assert reply.parts() == (call, ReasoningPart("hm", source="non_reasoner_model"))
+
+
 def test_text_of_a_model_that_speaks_by_calls_is_thought() -> None:
     reply = inner()
     (_, delta) = reply.feed([TextPiece("so")])

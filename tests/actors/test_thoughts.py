@@ -32,6 +32,18 @@ def test_thoughts_in_the_first_place_are_taken_out_wherever_the_text_is_cut(
     assert json.loads(rest) == others
 
 
+@given(texts, objects, objects, cuts, st.sampled_from([None, 1]))
+def test_thoughts_behind_other_arguments_are_taken_out_too(
+    thought: str, before: dict[str, object], after: dict[str, object], sizes: list[int], indent: int | None
+) -> None:
+    for others in (before, after):
+        others.pop("thinking", None)
+    wire = json.dumps({**before, "thinking": thought, **after}, indent=indent, ensure_ascii=False)
+    taken, rest = split(wire, sizes)
+    assert taken == thought
+    assert json.loads(rest) == {**before, **after}
+
+
 @given(st.text(max_size=30) | objects.map(json.dumps), cuts)
 def test_whatever_is_cut_anywhere_gives_the_same(text: str, sizes: list[int]) -> None:
     assert split(text, sizes) == split(text, [10_000])
@@ -48,7 +60,21 @@ def test_without_thoughts_nothing_is_changed(others: dict[str, object], sizes: l
     ("wire", "thought", "rest"),
     [
         ('{"thinking": null, "a": 1}', "", '{"thinking": null, "a": 1}'),
-        ('{"a": 1, "thinking": "late"}', "", '{"a": 1, "thinking": "late"}'),
+        ('{"a": 1, "thinking": "late"}', "late", '{"a": 1}'),
+        ('{"a": 1 ,\n "thinking" : "late", "b": [2, "}"]}', "late", '{"a": 1 , "b": [2, "}"]}'),
+        ('{"thinking": 5, "thinking": "late"}', "late", '{"thinking": 5}'),
+        ('{"thinking": "x", "thinking": "y"}', "x", '{"thinking": "y"}'),
+        ('{"a": 1, "thinking": "x", "thinking": "y"}', "x", '{"a": 1, "thinking": "y"}'),
+        ('{"a": {"b": 1, "thinking": "within"}}', "", '{"a": {"b": 1, "thinking": "within"}}'),
+        (
+            '{"a": "\\", \\"thinking\\": \\"no", "thinking": "yes"}',
+            "yes",
+            '{"a": "\\", \\"thinking\\": \\"no"}',
+        ),
+        ('{"a": 1, "thinking": "cut', "cut", '{"a": 1'),
+        ('{"a": 1, "thinki', "", '{"a": 1, "thinki'),
+        ('{"a": "cut \\', "", '{"a": "cut \\'),
+        ('{}{"a": 1, "thinking": "x"}', "", '{}{"a": 1, "thinking": "x"}'),
         ('{"thinking": "cut off', "cut off", ""),
         ('{"thinking": "x"', "x", "{"),
         ('{"thinking": "x",', "x", "{"),
@@ -140,6 +166,15 @@ def test_a_thought_goes_back_into_its_call(text: str, others: dict[str, object])
     assert isinstance(call, ToolCallPart)
     assert json.loads(call.arguments) == {"thinking": text, **others}
     assert next(iter(json.loads(call.arguments))) == "thinking"
+
+
+@given(texts, objects)
+def test_a_thought_that_came_late_goes_back_into_its_call_too(text: str, others: dict[str, object]) -> None:
+    others.pop("thinking", None)
+    content: tuple[Part, ...] = (ToolCallPart("c", "f", json.dumps(others)), thought(text))
+    (call,) = thoughts.rejoined(content)
+    assert isinstance(call, ToolCallPart)
+    assert json.loads(call.arguments) == {"thinking": text, **others}
 
 
 def test_a_thought_without_a_call_goes_back_as_text_and_a_reasoners_stays_what_it_is() -> None:

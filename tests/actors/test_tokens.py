@@ -171,3 +171,14 @@ def test_calls_that_tell_nothing_change_nothing() -> None:
     calibration = Calibration()
     assert calibration.observe(ours=10, reported=40) is calibration
     assert calibration.observe(ours=1_000, reported=0) is calibration
+
+
+async def test_a_text_fits_by_its_exact_count_and_a_short_one_needs_no_vocabulary() -> None:
+    counter = Counter()
+    assert await counter.fits("x" * 100, 100)
+    assert not counter.exact
+    dense = "? " * 4_000  # half as many by its estimate
+    assert estimate(dense) < 2_500
+    assert not await counter.fits(dense, 3_900)
+    assert await counter.fits(dense, 4_100)
+    assert counter.exact

@@ -6,6 +6,7 @@ import anyio
 import anyio.to_thread
 from letta_client import Letta
 
+from actors.host import HostSettings
 from actors.llm.providers import Provider
 from gateway.config import Settings
 from storage.pool import Pool
@@ -21,10 +22,11 @@ async def with_sdk(
     providers: Iterable[Provider] = (),
     settings: Settings | None = None,
     api_key: str = "none",
+    host_settings: HostSettings | None = None,
 ) -> None:
     """Run a scenario in a thread, as a program that uses the SDK would."""
     async with (
-        serving(pool, providers=providers, settings=settings) as served,
+        serving(pool, providers=providers, settings=settings, host_settings=host_settings) as served,
         listening(served.app) as url,
     ):
 

@@ -113,6 +113,26 @@ async def test_a_stream_says_what_the_history_holds(pool: Pool, provider: Provid
     assert kinds == ["ping", *TURN, "stop_reason", "usage_statistics"]
 
 
+@pytest.mark.parametrize("tokens", [False, True])
+async def test_thoughts_that_come_late_in_a_call_are_shown_like_others(
+    pool: Pool, provider: Provider, tokens: bool
+) -> None:
+    note = call(
+        "memory_insert", label="human", new_string="Tea", thinking="Worth keeping.", request_heartbeat=True
+    )
+    say = call("send_message", message=SAID, thinking="Now I tell them.")
+    await provider.script([note | {"chunk": 7}, say | {"chunk": [3, 11]}])
+    async with connected(pool, provider, agent_type="memgpt_v2_agent") as c:
+        chunks = await c.chunks("I like tea", stream_tokens=tokens)
+        run_id = next(chunk.run_id for chunk in chunks if chunk.message_type == "reasoning_message")
+        stored = [m async for m in c.client.runs.messages.list(run_id)]
+    assert merged(chunks) == merged(stored)
+    assert {text for _, _, text in merged(stored)} == {"Worth keeping.", "Now I tell them.", SAID}
+    calls = [m.tool_call.arguments for m in stored if m.message_type == "tool_call_message"]
+    assert calls
+    assert not any("thinking" in arguments for arguments in calls)
+
+
 async def test_a_client_may_want_the_calls_as_calls(pool: Pool, provider: Provider) -> None:
     await provider.script([SAY, SAY])
     async with connected(pool, provider, agent_type="memgpt_v2_agent") as c:

@@ -15,10 +15,10 @@ async def test_an_agent_with_tools_that_there_are_none_of_is_refused_naming_all_
     def scenario(client: Letta) -> None:
         before = len(list(client.agents.list()))
         with pytest.raises(BadRequestError) as refused:
-            client.agents.create(model="demo/scripted", tools=["web_search", "memory_insert", "run_code"])
+            client.agents.create(model="demo/scripted", tools=["grep_files", "memory_insert", "open_files"])
         body: Any = refused.value.body
         # The words and the status by which letta-code tells this from other failures.
-        assert body["detail"].startswith("Tools not found by name: {'web_search', 'run_code'}")
+        assert body["detail"].startswith("Tools not found by name: {'grep_files', 'open_files'}")
         assert body["error"]["param"] == "/tools"
         with pytest.raises(BadRequestError, match=rf"Tools not found by id: {{'{UNKNOWN}'}}"):
             client.agents.create(model="demo/scripted", tool_ids=[UNKNOWN])

@@ -174,6 +174,11 @@ async def test_what_is_missing_is_not_found_and_what_is_wrong_is_refused(pool: P
                 call()
         with pytest.raises(BadRequestError, match="8192 tokens"):
             client.agents.passages.create(agent.id, text="word " * 8193 * 2)
+        for text in ("? " * 8193, "1x" * 8193):  # more tokens than their length lets one think
+            with pytest.raises(BadRequestError, match="8192 tokens"):
+                client.agents.passages.create(agent.id, text=text)
+            with pytest.raises(BadRequestError, match="8192 tokens"):
+                client.archives.passages.create_many(archive.id, passages=[{"text": "x"}, {"text": text}])
         with pytest.raises(UnprocessableEntityError, match="must not be empty"):
             client.agents.passages.create(agent.id, text="  ")
         with pytest.raises(UnprocessableEntityError):

@@ -1,6 +1,5 @@
 """Callbacks at the end of a run: what is sent, and where they never go."""
 
-import asyncio
 import socket
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -14,7 +13,7 @@ from actors.commands import SendMessages
 from actors.mailbox import Waiting
 from bench.provider import Provider
 from gateway import callbacks
-from gateway.callbacks import Callbacks, PublicResolver
+from gateway.callbacks import Callbacks
 from gateway.config import Settings
 from gateway.errors import InvalidRequestError
 from storage.pool import Pool
@@ -189,26 +188,12 @@ def test_public_addresses_may_be_called(url: str) -> None:
 
 
 async def test_a_name_of_a_private_address_is_not_connected_to() -> None:
-    with pytest.raises(OSError, match="no public address"):
-        await PublicResolver().resolve("localhost", 80)
     async with target() as called:
         host = Spawning()
         url = called.url.replace("127.0.0.1", "localhost")
         Callbacks(host, private=False)(waiting(url), "completed")  # type: ignore[arg-type]
         await host.finish()
         assert called.calls == []
-
-
-async def test_of_a_names_addresses_only_the_public_ones_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def both(*_: Any, **__: Any) -> list[Any]:
-        kind, proto = socket.SOCK_STREAM, socket.IPPROTO_TCP
-        return [
-            (socket.AF_INET, kind, proto, "", ("10.0.0.1", 80)),
-            (socket.AF_INET, kind, proto, "", ("93.184.215.14", 80)),
-        ]
-
-    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
-    assert [found["host"] for found in await PublicResolver().resolve("example.com", 80)] == ["93.184.215.14"]
 
 
 async def test_a_server_that_others_can_reach_refuses_private_callbacks_at_once(

@@ -45,6 +45,7 @@ def test_every_field_can_be_set_by_variable_and_by_flag() -> None:
         "database_url": "postgres://h/d",
         "default_base_url": "http://h/v1",
         "embedding_base_url": "http://h/v1",
+        "exa_base_url": "http://h",
         "jwt_secret": "s" * 32,
         "cors_origins": "https://h",
     }

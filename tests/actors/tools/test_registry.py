@@ -74,9 +74,41 @@ def test_a_spec_is_complete(spec: ToolSpec) -> None:
     assert set(spec.parameters["required"]) <= properties.keys()
     assert spec.parameters["additionalProperties"] is False
     for schema in properties.values():
-        assert schema["type"] in {"string", "integer", "array"}, "what arguments.parse can check"
+        assert schema["type"] in {"string", "integer", "boolean", "array"}, "what arguments.parse can check"
         assert schema["description"]
-    assert spec.effects == "none"
+    assert spec.effects == ("outside" if spec.name == "run_code" else "none")
+    assert not spec.idempotent
+
+
+def test_the_tools_that_reach_the_web_are_those_of_lettas_server() -> None:
+    taken = {name: s.parameters for name, s in BUILTIN.items() if s.tool_type == "letta_builtin"}
+    assert {name: tuple(p["properties"]) for name, p in taken.items()} == {
+        "web_search": (
+            "query",
+            "num_results",
+            "category",
+            "include_text",
+            "include_domains",
+            "exclude_domains",
+            "start_published_date",
+            "end_published_date",
+            "user_location",
+        ),
+        "fetch_webpage": ("url",),
+        "run_code": ("code", "language"),
+    }
+    assert [p["required"] for p in taken.values()] == [["query"], ["url"], ["code", "language"]]
+    assert taken["run_code"]["properties"]["language"]["enum"] == ["python", "js", "ts", "r", "java"]
+    assert not any(taken.keys() & set(base) for base in registry.BASE_TOOLS.values())
+
+
+def test_a_choice_that_may_be_left_out_may_be_null_where_the_provider_is_strict() -> None:
+    (search,) = [t["function"] for t in sent(strict=True) if t["function"]["name"] == "web_search"]
+    category = search["parameters"]["properties"]["category"]
+    assert category["type"] == ["string", "null"]
+    assert "news" in category["enum"]
+    assert None in category["enum"]
+    assert None not in BUILTIN["web_search"].parameters["properties"]["category"]["enum"]
 
 
 def test_a_row_shows_the_same_schema_to_clients() -> None:

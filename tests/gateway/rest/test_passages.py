@@ -74,6 +74,26 @@ async def test_a_memory_that_its_model_refuses_is_not_stored(
         assert await stored(served) == 0
 
 
+async def test_memories_are_written_and_found_without_reading_the_window_of_the_agent(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ids of a window of 10,000 messages cost four times what the search itself does."""
+    async with talking(pool, provider) as served:
+        agent_id = await embedding_agent(served)
+        path = f"/v1/agents/{agent_id}/archival-memory"
+
+        async def refuse(*_: object, **__: object) -> None:
+            raise AssertionError("the whole agent is read")
+
+        monkeypatch.setattr("storage.agents.get", refuse)
+        (made,) = await served.json("POST", path, json={"text": "tea"})
+        found = await served.json("GET", f"{path}/search", params={"query": "tea"})
+        assert [r["id"] for r in found["results"]] == [made["id"]]
+        body = {"query": "tea", "agent_id": agent_id}
+        (hit,) = await served.json("POST", "/v1/passages/search", json=body)
+        assert hit["passage"]["id"] == made["id"]
+
+
 async def vectors(served: Served) -> int:
     async with connection(served.pool) as conn:
         return await conn.fetchval("select count(*) from passages where embedding_model = $1", EMBEDDER)
