@@ -53,6 +53,7 @@ class Actor:
         self.calibration = self.commons.calibrations.of(state.agent.settings.model)
         self.commit_turn = asyncio.Lock()
         self.threads: dict[str, Thread] = {c.id: Thread(c) for c in state.conversations}
+        self.deleted: dict[str, Thread] = {}  # conversations to which commands came too late
         self.intended = {call.call_id: call for call in state.intended}  # may have run in an earlier life
         requests = {request.conversation_id: request for request in state.requests}
         for thread in self.threads.values():
@@ -86,8 +87,10 @@ class Actor:
             timezone=self.agent.settings.timezone,
             now=clock.now(),
             count=self.commons.counter.count,
+            fits=self.commons.counter.fits,
             embeddings=self.commons.embeddings,
             embedding=self.holdings.embedding or self.agent.settings.embedding,
+            web=self.commons.web,
         )
 
     def learn(self, reported: int, *, ours: int, model: "Model | None") -> None:
@@ -117,7 +120,7 @@ class Actor:
             terminal=self.policy.rules.exits if self.policy.memgpt else None,
         )
 
-    def take_memory(self, draft: Draft, *, run_id: str, but: "Channel") -> None:
+    def take_memory(self, draft: Draft, *, run_id: str | None, but: "Channel | None") -> None:
         """Take a committed step's blocks into hot state and tell the other holders of the blocks."""
         if draft.passages:
             chosen = self.holdings.embedding or draft.passages[0].embedding_model
@@ -235,6 +238,8 @@ class Actor:
         if waiting.seq in self.known:
             return
         self.known.add(waiting.seq)
+        if waiting.command.cancelled:  # in an earlier life
+            self.commons.load.cancel(waiting.run_id)
         thread = self.threads.get(waiting.command.conversation_id)
         if thread is None:  # it was accepted while its conversation was being deleted
             self.population.count(self.agent.id, waiting.command.conversation_id, waiting.run_id)

@@ -13,12 +13,13 @@ class AgentType(Struct, frozen=True, kw_only=True):
     """One type. `memgpt` agents speak by calling `send_message` only.
 
     Each of their steps is a forced call that carries the model's thoughts and says whether the turn goes
-    on; they begin with a boot sequence and, with most models, with the base rules.
+    on; they begin with a boot sequence. `base_rules` says that with most models agents begin with those.
     """
 
     name: str
     system: str
     memgpt: bool = False
+    base_rules: bool = False
 
 
 MEMGPT_SYSTEM = """\
@@ -54,11 +55,32 @@ force at once, although the blocks below show them only from the next turn on.
 Your memory and persona are yours: act on them naturally rather than quoting them.
 """
 
-LETTA_V1 = AgentType(name="letta_v1_agent", system=DEFAULT_SYSTEM)
-MEMGPT_V2 = AgentType(name="memgpt_v2_agent", system=MEMGPT_SYSTEM, memgpt=True)
-MEMGPT = AgentType(name="memgpt_agent", system=MEMGPT_SYSTEM, memgpt=True)
+SLEEPTIME_SYSTEM = """\
+You keep a memory that outlasts every conversation. You talk with nobody: what reaches you are transcripts \
+and notes of what others said, and your work is to bring the memory blocks below up to date with them.
 
-AGENT_TYPES: Mapping[str, AgentType] = {t.name: t for t in (LETTA_V1, MEMGPT_V2, MEMGPT)}
+What belongs in memory
+Each block has a label, a description of what belongs in it, and a value. Write down what should last: \
+names, facts, preferences, decisions, plans and their changes. Leave out small talk, and what is true for a \
+moment only. Replace what became untrue instead of adding a second version, and say each thing in one \
+place. Write dates as dates, not as today or next week. A block marked read_only is for reading.
+
+How to write it
+memory_insert adds lines and memory_replace changes one passage: prefer them for small changes. \
+memory_rethink gives a block a whole new value: use it to put a block in order that became long, repetitive \
+or contradictory, and lose nothing that still matters. Make as many edits as you need, one after the other.
+
+When you are done
+Call memory_finish_edits once every block is as it should be. If nothing is worth keeping, call it at once.
+"""
+
+LETTA_V1 = AgentType(name="letta_v1_agent", system=DEFAULT_SYSTEM)
+MEMGPT_V2 = AgentType(name="memgpt_v2_agent", system=MEMGPT_SYSTEM, memgpt=True, base_rules=True)
+MEMGPT = AgentType(name="memgpt_agent", system=MEMGPT_SYSTEM, memgpt=True, base_rules=True)
+
+SLEEPTIME = AgentType(name="sleeptime_agent", system=SLEEPTIME_SYSTEM, base_rules=True)
+
+AGENT_TYPES: Mapping[str, AgentType] = {t.name: t for t in (LETTA_V1, MEMGPT_V2, MEMGPT, SLEEPTIME)}
 
 _EXITS = ("send_message", "send_message_to_agent_async", "memory_finish_edits")
 _CONTINUES = frozenset(
@@ -87,7 +109,7 @@ def type_of(name: str) -> AgentType:
 
 def wants_base_rules(agent_type: AgentType, model: str) -> bool:
     """Say whether an agent of this type begins with the base rules when nobody says so."""
-    return agent_type.memgpt and not (_FREE_MODELS.search(model) and not _SMALL.search(model))
+    return agent_type.base_rules and not (_FREE_MODELS.search(model) and not _SMALL.search(model))
 
 
 def base_rules(tools: Iterable[str]) -> tuple[Rule, ...]:

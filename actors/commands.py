@@ -54,6 +54,8 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     `client_skills` are named in the system message of this run, and kept nowhere.
     `withdraws` are stored messages, positions by id, that models are shown no more: an answer that is to be
     given anew. They stay in the history.
+    `cancelled` is set where the command is stored, never by who sends it: whatever became of the process
+    that was asked to cancel its run, the next one ends it.
     """
 
     conversation_id: str
@@ -72,6 +74,7 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     client_skills: tuple[ClientSkill, ...] = ()
     steer_run: str | None = None
     withdraws: dict[str, int] = {}
+    cancelled: bool = False
 
 
 Command = SendMessages
@@ -190,6 +193,17 @@ class CreateConversation(Struct, frozen=True, kw_only=True):
     model_settings: JsonObject | None = None
 
 
+class ForkConversation(Struct, frozen=True, kw_only=True):
+    """Open a conversation that begins with what models are shown of another, up to `message_id` or its end.
+
+    It has a prompt of its own, compiled now, and its parent's name and model.
+    """
+
+    conversation_id: str
+    parent_id: str
+    message_id: str | None = None
+
+
 class UpdateConversation(Struct, frozen=True):
     """Change an open conversation. A turn that runs keeps the model it began with."""
 
@@ -237,6 +251,7 @@ Edit = (
     | AttachArchive
     | DetachArchive
     | CreateConversation
+    | ForkConversation
     | UpdateConversation
     | DeleteConversation
     | ResetMessages

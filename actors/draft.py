@@ -117,7 +117,7 @@ class Draft:
             asked=self.asked,
         )
 
-    def events(self, run_id: str) -> list[Event]:
+    def events(self, run_id: str | None) -> list[Event]:
         """Return what changed in memory, as events."""
         here = {b.id for b in self.blocks.values()}
         said: list[Event] = [BlockDetached(run_id, b.id, b.label, b.limit_chars) for b in self.detached]

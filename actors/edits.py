@@ -21,6 +21,7 @@ from actors.commands import (
     DetachBlock,
     DetachTool,
     Edit,
+    ForkConversation,
     InsertPassages,
     Recompile,
     RequireApproval,
@@ -32,7 +33,7 @@ from actors.commands import (
 from actors.committer import OUTAGE_DEADLINE, RETRY_DELAYS
 from actors.errors import InvalidEditError
 from actors.thread import Thread, compile_for, text_parts
-from storage import activation, archives, checkpoints, passages, pending
+from storage import activation, archives, checkpoints, conversations, forks, passages, pending
 from storage import edits as rows
 from storage.archives import Holdings
 from storage.checkpoints import Checkpoint
@@ -150,6 +151,8 @@ async def _write(tx: Conn, actor: "Actor", edit: Edit, outcome: _Outcome) -> Non
             await _update_agent(tx, actor, _with_approval(actor, edit), outcome)
         case CreateConversation():
             await _create_conversation(tx, actor, edit, outcome)
+        case ForkConversation():
+            await _fork(tx, actor, edit, outcome)
         case UpdateConversation(conversation_id, changes):
             given = {name: value for name, value in asdict(changes).items() if value is not msgspec.UNSET}
             outcome.conversation = replace(actor.thread(conversation_id).conversation, **given)
@@ -284,6 +287,27 @@ async def _create_conversation(tx: Conn, actor: "Actor", edit: CreateConversatio
         system_tokens=actor.commons.counter.count(text),
     )
     outcome.conversation = conversation
+
+
+async def _fork(tx: Conn, actor: "Actor", edit: ForkConversation, outcome: _Outcome) -> None:
+    organization_id = actor.agent.organization_id
+    parent = await conversations.get(tx, edit.parent_id, organization_id=organization_id)
+    if parent.agent_id != actor.agent.id:
+        raise NotFoundError("conversation", parent.id)
+    point = await forks.point_of(tx, parent, edit.message_id)
+    thread = Thread(replace(parent, id=edit.conversation_id, end_position=point.position + 1))
+    text = _compile(actor, actor.agent, actor.block_list(), thread, actor.holdings)
+    await forks.create(
+        tx,
+        parent,
+        point,
+        conversation_id=edit.conversation_id,
+        system_id=clock.new_id("message"),
+        system=text_parts(text),
+        system_tokens=actor.commons.counter.count(text),
+        summary_id=clock.new_id("message"),
+    )
+    outcome.conversation = await conversations.get(tx, edit.conversation_id, organization_id=organization_id)
 
 
 async def _recompile(tx: Conn, actor: "Actor", outcome: _Outcome) -> None:

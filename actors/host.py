@@ -6,12 +6,12 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from msgspec import Struct
 
-from actors import archival, cancelling, clock, edits, expiry, shortening, status
+from actors import archival, cancelling, clock, edits, expiry, status
 from actors.agent import Actor
 from actors.backlog import Backlog
 from actors.channels import Logs
@@ -25,7 +25,6 @@ from actors.commands import (
     ResetMessages,
 )
 from actors.commons import Commons, HostSettings
-from actors.compaction import Done
 from actors.embedder.local import EmbedderStatus
 from actors.errors import ActorError, DrainingError, InvalidAnswerError, NothingToCancelError
 from actors.intake import Intake
@@ -35,13 +34,15 @@ from actors.mailbox import Waiting
 from actors.population import Population
 from actors.ref import AgentRef
 from actors.status import AgentFigures
-from actors.summary import CompactionSettings
+from actors.thread import Thread
+from actors.tokens import Counter
 from storage import archives, inbox, pending
 from storage.errors import FencedError, StorageError, UnavailableError
 from storage.pool import Pool, connection
 from storage.records import Block, RunStatus, Step
 
 log = logging.getLogger("wakeful.host")
+T = TypeVar("T")
 
 PURGE_EVERY = 600.0  # seconds
 IDEMPOTENCY = timedelta(hours=24)
@@ -153,9 +154,10 @@ class Host:
             embedder=commons.embeddings.status(),
         )
 
-    def count_tokens(self, text: str) -> int:
-        """Return the tokens of a text as the actors count them; see `actors.tokens.Counter.count`."""
-        return self._commons.counter.count(text)
+    @property
+    def counter(self) -> Counter:
+        """What counts tokens, as the actors count them."""
+        return self._commons.counter
 
     async def accept(self, agent_id: str, envelope: Envelope) -> Receipt:
         """Accept a command durably; see `AgentRef.tell`."""
@@ -188,12 +190,14 @@ class Host:
             if isinstance(edit, DeleteAgent):
                 self._population.bury(actor)
 
-    async def compact(self, agent_id: str, conversation_id: str, settings: CompactionSettings | None) -> Done:
-        """Shorten a conversation's window; see `AgentRef.compact`."""
+    async def operate(
+        self, agent_id: str, conversation_id: str, work: Callable[[Actor, Thread], Coroutine[Any, Any, T]]
+    ) -> T:
+        """Do the work on a conversation between two of its turns; see `Actor.operate`."""
         self._check_open()
         actor = await self._population.wake(agent_id)
         thread = actor.thread(conversation_id)
-        return await actor.operate(thread, partial(shortening.on_demand, actor, thread, settings))
+        return await actor.operate(thread, partial(work, actor, thread))
 
     async def _cancel_quietly(self, agent_id: str, conversation_id: str | None) -> None:
         try:
@@ -279,8 +283,7 @@ class Host:
         """
         self._commons.unembedded.set()
         for agent_id in agent_ids:
-            actor = self._population.hot.get(agent_id)
-            if actor is None:
+            if (actor := self._population.hot.get(agent_id)) is None:
                 continue
             async with actor.commit_turn, connection(self.pool) as conn:
                 actor.holds(await archives.holdings(conn, agent_id))

@@ -3,13 +3,14 @@
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
+from actors import shortening, toolcalls
 from actors.channels import Hand
 from actors.commands import Edit, Envelope, Receipt
 from actors.compaction import Done
 from actors.errors import NothingToCancelError, NotRunningError
 from actors.events import Logged
 from actors.summary import CompactionSettings
-from storage.records import Step
+from storage.records import JsonObject, Step, ToolReturnPart
 
 if TYPE_CHECKING:
     from actors.host import Host
@@ -63,15 +64,40 @@ class AgentRef:
             DrainingError: The host is stopping or lost its lease.
             UnavailableError: The database did not answer.
         """
-        return await self._host.compact(self.agent_id, conversation_id, settings)
+        return await self._host.operate(
+            self.agent_id,
+            conversation_id,
+            lambda actor, thread: shortening.on_demand(actor, thread, settings),
+        )
+
+    async def call_tool(self, name: str, arguments: JsonObject) -> ToolReturnPart:
+        """Run one of the agent's tools between two turns of its own conversation; return its result.
+
+        What it does to memory is committed then, and no message tells of it. Cancelling ends the wait, not
+        the call.
+
+        Raises:
+            NotFoundError: There is no such agent, or it has no such tool.
+            DrainingError: The host is stopping or lost its lease.
+            UnavailableError: The database did not answer.
+        """
+        return await self._host.operate(
+            self.agent_id,
+            self.agent_id,
+            lambda actor, thread: toolcalls.call(actor, thread, name, arguments),
+        )
 
     async def cancel(
         self, run_ids: tuple[str, ...] | None = None, *, conversation_id: str | None = None
     ) -> dict[str, str]:
         """Cancel these runs, or every unfinished one; return what became of each.
 
+        What is returned is durable: a run that has not ended yet does so as cancelled, whatever crashes.
+
         Raises:
             NothingToCancelError: None of them is active.
+            DrainingError: The host is stopping or lost its lease.
+            UnavailableError: The database did not answer; the runs may end as cancelled all the same.
         """
         return await self._host.cancel(self.agent_id, run_ids, conversation_id=conversation_id)
 

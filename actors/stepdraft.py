@@ -85,7 +85,7 @@ def draft_of(
 def new_draft(runner: "TurnRunner", refused: frozenset[str]) -> Draft:
     """Return an empty draft on the blocks as they are committed now."""
     agent = runner.actor.agent
-    return Draft(runner.actor.blocks, Birth(partial(_new_block, agent), refused))
+    return Draft(runner.actor.blocks, Birth(partial(new_block, agent), refused))
 
 
 def say(runner: "TurnRunner", draft: Draft, answer: Answer, position: int) -> int:
@@ -204,7 +204,8 @@ def _bound(runner: "TurnRunner", draft: Draft, turn: Turn) -> tuple[Turn, str | 
     return turn, reason if isinstance(loop.next_action(turn), CallModel) else None
 
 
-def _new_block(agent: Agent, label: str) -> Block:
+def new_block(agent: Agent, label: str) -> Block:
+    """Return an empty block that the agent is about to create."""
     now = clock.now()
     return Block(
         id=clock.new_id("block"),

@@ -22,8 +22,9 @@ writes. `client` is our own client, which brings no server; `chat`, `commands` a
 Invariants
 ----------
 - Routes are data (`app.Route`). The router, `/openapi.json` and the routes page are made from them.
-- A body is decoded once, strictly, by `decode`: size, depth, UTF-8, NUL and lone surrogates are refused
-  before any endpoint sees a value, so nothing behind the edge meets text that Postgres cannot store.
+- A body is decoded once, strictly, by `decode`: size, depth, UTF-8 and lone surrogates are refused before
+  any endpoint sees a value, and NUL is dropped (over a websocket: refused), so nothing behind the edge
+  meets text that Postgres cannot store.
 - Writes to an agent go through `host.ref(agent_id)`; only nouns that belong to no agent are written here.
 - A log is read and joined in one synchronous step, so that no event falls between; offsets are cursors.
 - Nothing a subscriber does is waited for: a sink takes a frame or ends.

@@ -45,8 +45,6 @@ _PROVIDERS = (
 _JOBS = "work in the background is a run. Use client.runs"
 _BATCHES = "there are no batches. Start a run for each agent with client.agents.messages.create_async"
 _TRACES = "no traces are kept. client.steps.retrieve has a step's model, tokens and error"
-_METRICS = "client.runs.retrieve has ttft_ns and total_duration_ns, client.steps.metrics.retrieve the steps'"
-_FEEDBACK = "steps have no feedback or tags. Keep them in your program under the step's id"
 _SCHEDULE = (
     "it is a part of Letta's cloud. Call client.agents.messages.create_async from a scheduler of your own"
 )
@@ -55,10 +53,6 @@ _ENVIRONMENTS = "it is a part of Letta's cloud"
 _TOKENS = (
     "it is a part of Letta's cloud. Sign JWTs under the setting WAKEFUL_JWT_SECRET, or ask for a ticket "
     "(POST /v1/tickets)"
-)
-_FORK = (
-    "conversations are not forked. Start another with client.conversations.create; it shares the agent's "
-    "memory"
 )
 _RUN_ROWS = "runs are kept with their agent. Stop one with client.agents.messages.cancel"
 _COMPLETIONS = "send messages with client.agents.messages.create, or stream them"
@@ -77,12 +71,6 @@ _BY_NOUN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ),
     ),
     ("/v1/tools", _BUILT_IN, ("DELETE /{id} client.tools.delete",)),
-    (
-        "/v1/tools/search",
-        "tools are found by their names. Use client.tools.list(search=...)",
-        ("POST / client.tools.search",),
-    ),
-    ("/v1/agents/{id}/tools/{name}/run", _TOOLS, ("POST / client.agents.tools.run",)),
     (
         "/v1/sandbox-config",
         _TOOLS,
@@ -235,10 +223,6 @@ _BY_NOUN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("POST /", "GET /{id}", "PATCH /{id}/cancel", "GET /{id}/messages"),
     ),
     ("/v1/runs", _TRACES, ("GET /{id}/trace client.runs.trace.retrieve",)),
-    ("/v1/steps", _TRACES, ("GET /{id}/trace client.steps.trace.retrieve",)),
-    ("/v1/telemetry", _TRACES, ("GET /{id}",)),
-    ("/v1/runs", _METRICS, ("GET /{id}/metrics",)),
-    ("/v1/steps", _FEEDBACK, ("PATCH /{id}/feedback client.steps.feedback.create",)),
     (
         "/v1/agents/{id}/schedule",
         _SCHEDULE,
@@ -281,8 +265,6 @@ _BY_NOUN: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ),
     ("/v1/runs", _RUN_ROWS, ("DELETE /{id}",)),
     ("/v1/steps", _TRACES, ("PATCH /{id}/transaction/{id}",)),
-    ("/v1/agents/messages/search", "it moved. Use client.messages.search", ("POST /",)),
-    ("/v1/conversations", _FORK, ("POST /{id}/fork client.conversations.fork",)),
     ("/v1/voice-beta", _COMPLETIONS, ("POST /{id}/chat/completions",)),
     ("/v1/agents/{id}/generate", _COMPLETIONS, ("POST /",)),
 )

@@ -100,12 +100,12 @@ class Context:
             InvalidRequestError: See `decode.body`.
             TooLargeError, UnsupportedMediaError, SlowBodyError: The body was not read to its end.
         """
-        return decode.body(await self.read(), kind)
+        return decode.body(decode.without_nul(await self.read()), kind)
 
     async def optional_body(self, kind: type[T]) -> T | None:
         """Read the body as `body` does, or return `None` when there is none, or only `null`."""
         data = await self.read()
-        return None if data.strip() in (b"", b"null") else decode.body(data, kind)
+        return None if data.strip() in (b"", b"null") else decode.body(decode.without_nul(data), kind)
 
     async def read(self) -> bytes:
         """Return the whole body, at most `route.body_bytes` of it. Call it once."""

@@ -109,6 +109,17 @@ def body(data: bytes, kind: type[T]) -> T:
     return value
 
 
+# Escapes, a pair of backslashes being one of them, so that "\\u0000" is not taken for a NUL.
+_ESCAPE = re.compile(rb"\\(?:u0000|.)", re.DOTALL)
+
+
+def without_nul(data: bytes) -> bytes:
+    """Return JSON without the NUL characters in it, which Postgres cannot store. Letta drops them, too."""
+    if b"\\u0000" not in data:
+        return data
+    return _ESCAPE.sub(lambda found: b"" if found[0] == b"\\u0000" else found[0], data)
+
+
 def convert(value: object, kind: type[T], *, param: str) -> T:
     """Check a part of a body that was decoded as plain JSON before. `param` points at it.
 

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from storage import forks
 from storage.archives import Holdings
 from storage.errors import FencedError, NotFoundError
 from storage.pending_records import PendingRequest
@@ -200,6 +201,14 @@ union all
     and position is distinct from $4
   order by position)
 """
+# What a fork begins with: rows of other conversations.
+_SHARED_WINDOW = """
+select m.id, m.position, m.role, m.content, m.tokens, m.run_id, m.step_id, m.name, m.otid, m.sender_id,
+       m.created_at, m.excluded, m.interrupted
+  from unnest($1::text[], $2::bigint[], $3::bigint[]) s (id, low, high)
+  join messages m on m.conversation_id = s.id and m.position > s.low and m.position <= s.high
+ where m.position = $6 or m.position between greatest($4, 1) and $5 - 1 and m.role <> 'summary'
+"""
 _parts = msgspec.json.Decoder(tuple[Part, ...])
 
 
@@ -208,13 +217,11 @@ async def window(conn: Conn, conversation: Conversation) -> list[Message]:
 
     Those of the window are in order, excluded ones included. Other work goes on while a long one is decoded.
     """
-    rows = await conn.fetch(
-        _WINDOW,
-        conversation.id,
-        conversation.from_position,
-        conversation.end_position,
-        conversation.summary_position,
-    )
+    bounds = (conversation.from_position, conversation.end_position, conversation.summary_position)
+    shared = await forks.ancestors(conn, conversation)
+    rows = await conn.fetch(_WINDOW, conversation.id, *bounds)
+    if shared:
+        rows += await conn.fetch(_SHARED_WINDOW, *forks.columns(shared), *bounds)
     found: list[Message] = []
     for first in range(0, len(rows), DECODED_AT_ONCE):
         if first:

@@ -1,9 +1,11 @@
 """Conversations as they are stored: one by id, an agent's list, and the messages in a window."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
+from storage import forks
 from storage.errors import NotFoundError
 from storage.keyset import Order, Page, Select
 from storage.pool import Conn, Row
@@ -30,6 +32,21 @@ async def get(conn: Conn, conversation_id: str, *, organization_id: str) -> Conv
     if row is None:
         noun = "agent" if conversation_id.startswith("agent-") else "conversation"
         raise NotFoundError(noun, conversation_id)
+    return of_row(row)
+
+
+_GET_DELETED = _READ + " where id = $1 and agent_id = $2"
+
+
+async def get_deleted(conn: Conn, conversation_id: str, *, agent_id: str) -> Conversation:
+    """Return a conversation of an agent although it was deleted: what was said there stays stored.
+
+    Raises:
+        NotFoundError: There was never one.
+    """
+    row = await conn.fetchrow(_GET_DELETED, conversation_id, agent_id)
+    if row is None:
+        raise NotFoundError("conversation", conversation_id)
     return of_row(row)
 
 
@@ -86,17 +103,53 @@ select id
  order by position > 0, role <> 'summary', position
 """
 
+_SHARED_WINDOW = """
+select m.id
+  from (select $1::text as id, -1::bigint as low, $3::bigint as high
+        union all
+        select id, low, high from unnest($5::text[], $6::bigint[], $7::bigint[]) s (id, low, high)) s
+  join messages m on m.conversation_id = s.id and m.position > s.low and m.position <= s.high
+ where not m.excluded
+   and (m.position in (0, $4) or m.position >= $2 and m.position < $3 and m.role <> 'summary')
+ order by m.position > 0, m.role <> 'summary', m.position
+"""
+
 
 async def window_ids(conn: Conn, conversation: Conversation) -> list[str]:
     """Return the ids of the messages that models see: the system prompt, the summary, then the window."""
-    rows = await conn.fetch(
-        _WINDOW,
-        conversation.id,
-        conversation.from_position,
-        conversation.end_position,
-        conversation.summary_position,
-    )
+    bounds = (conversation.from_position, conversation.end_position, conversation.summary_position)
+    shared = await forks.ancestors(conn, conversation)
+    if shared:
+        rows = await conn.fetch(_SHARED_WINDOW, conversation.id, *bounds, *forks.columns(shared))
+    else:
+        rows = await conn.fetch(_WINDOW, conversation.id, *bounds)
     return [row["id"] for row in rows]
+
+
+_WINDOWS = """
+select w.id,
+       array(select m.id
+               from messages m
+              where m.conversation_id = w.id and not m.excluded
+                and (m.position in (0, w.summary)
+                     or m.position >= w.low and m.position < w.high and m.role <> 'summary')
+              order by m.position > 0, m.role <> 'summary', m.position) as ids
+  from unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[]) w (id, low, high, summary)
+"""
+
+
+async def windows_ids(conn: Conn, found: Sequence[Conversation]) -> dict[str, list[str]]:
+    """Return what `window_ids` does of several conversations, by their ids. Each fork costs a read."""
+    own = [c for c in found if c.parent_id is None]
+    rows = await conn.fetch(
+        _WINDOWS,
+        [c.id for c in own],
+        [c.from_position for c in own],
+        [c.end_position for c in own],
+        [c.summary_position for c in own],
+    )
+    shared = {c.id: await window_ids(conn, c) for c in found if c.parent_id is not None}
+    return {row["id"]: list(row["ids"]) for row in rows} | shared
 
 
 def _literal(text: str) -> str:

@@ -1,8 +1,13 @@
 """Stored messages: one by id, a stretch of a conversation, those of a run or step, and everybody's."""
 
+from collections.abc import Sequence
+from typing import Literal
+
 import msgspec
 
+from storage import forks
 from storage.errors import NotFoundError
+from storage.forks import Stretch
 from storage.keyset import Order, Page, Select
 from storage.pool import Conn, Row
 from storage.records import Message, Part
@@ -30,6 +35,15 @@ async def get(conn: Conn, message_id: str, *, organization_id: str) -> Message:
     return _message(row)
 
 
+_BY_IDS = _READ + " where id = any ($1::text[])"
+
+
+async def by_ids(conn: Conn, message_ids: Sequence[str]) -> dict[str, Message]:
+    """Return those of these messages that are stored, by their ids."""
+    found = await conn.fetch(_BY_IDS, list(message_ids))
+    return {row["id"]: _message(row) for row in found}
+
+
 _SYSTEM = _READ + " where conversation_id = $1 and position = 0"
 
 
@@ -45,50 +59,114 @@ async def system_of(conn: Conn, conversation_id: str) -> Message:
     return _message(row)
 
 
-_POSITION = "select position from messages where id = $1 and conversation_id = $2"
 _EVERYWHERE = (-1, 2**62)
 
-_STRETCH = _READ + " where conversation_id = $1 and position > $2 and position < $3"
+_STRETCH = _READ + " where conversation_id = $1 and position > $2 and position < $3 and (not excluded or $5)"
 _OLDEST = _STRETCH + "\n order by position limit $4"
 _NEWEST = _STRETCH + "\n order by position desc limit $4"
 
+# Of a fork: each of its stretches is read along the positions until enough is found.
+_SHARED = """
+select found.*
+  from unnest($1::text[], $2::bigint[], $3::bigint[]) s (id, low, high)
+ cross join lateral (
+   /*read*/
+    where conversation_id = s.id and position > greatest(s.low, $4) and position < least(s.high + 1, $5)
+      and (not excluded or $7)
+    order by position/*direction*/
+    limit $6) found
+ order by found.position/*direction*/
+ limit $6
+"""
+_OLDEST_SHARED = _SHARED.replace("/*read*/", _READ).replace("/*direction*/", "")
+_NEWEST_SHARED = _SHARED.replace("/*read*/", _READ).replace("/*direction*/", " desc")
+
+End = Literal["oldest", "newest"]
+
 
 async def list_oldest(
-    conn: Conn, conversation_id: str, *, limit: int, after: str | None = None, before: str | None = None
+    conn: Conn,
+    conversation_id: str,
+    *,
+    limit: int,
+    after: str | None = None,
+    before: str | None = None,
+    ancestors: Sequence[Stretch] = (),
+    excluded: bool = True,
 ) -> list[Message]:
     """Return the first messages of a conversation later than `after` and earlier than `before`, oldest first.
 
+    Those of its `ancestors` (`forks.ancestors`) are its own as well. Without `excluded` only messages come
+    that models may be shown.
+
     Raises:
         NotFoundError: A cursor names no message of this conversation.
     """
-    bounds = await _bounds(conn, conversation_id, after, before)
-    return [_message(row) for row in await conn.fetch(_OLDEST, conversation_id, *bounds, limit)]
+    return await _stretch(
+        conn, conversation_id, ancestors, limit, after, before, end="oldest", excluded=excluded
+    )
 
 
 async def list_newest(
-    conn: Conn, conversation_id: str, *, limit: int, after: str | None = None, before: str | None = None
+    conn: Conn,
+    conversation_id: str,
+    *,
+    limit: int,
+    after: str | None = None,
+    before: str | None = None,
+    ancestors: Sequence[Stretch] = (),
+    excluded: bool = True,
 ) -> list[Message]:
     """Return the last messages of a conversation later than `after` and earlier than `before`, newest first.
+
+    Those of its `ancestors` (`forks.ancestors`) are its own as well. Without `excluded` only messages come
+    that models may be shown.
 
     Raises:
         NotFoundError: A cursor names no message of this conversation.
     """
-    bounds = await _bounds(conn, conversation_id, after, before)
-    return [_message(row) for row in await conn.fetch(_NEWEST, conversation_id, *bounds, limit)]
+    return await _stretch(
+        conn, conversation_id, ancestors, limit, after, before, end="newest", excluded=excluded
+    )
 
 
-async def _bounds(conn: Conn, conversation_id: str, after: str | None, before: str | None) -> tuple[int, int]:
-    """Return the positions that the messages named by the cursors have; both ends are exclusive."""
+async def _stretch(
+    conn: Conn,
+    conversation_id: str,
+    ancestors: Sequence[Stretch],
+    limit: int,
+    after: str | None,
+    before: str | None,
+    *,
+    end: End,
+    excluded: bool,
+) -> list[Message]:
+    """Return the messages between two cursors, both exclusive, from one of their ends."""
     low, high = _EVERYWHERE
     if after is not None:
-        low = await _position(conn, conversation_id, after)
+        low = await _position(conn, conversation_id, ancestors, after)
     if before is not None:
-        high = await _position(conn, conversation_id, before)
-    return low, high
+        high = await _position(conn, conversation_id, ancestors, before)
+    if not ancestors:
+        statement = _OLDEST if end == "oldest" else _NEWEST
+        rows = await conn.fetch(statement, conversation_id, low, high, limit, excluded)
+    else:
+        own = Stretch(conversation_id, *_EVERYWHERE)
+        statement = _OLDEST_SHARED if end == "oldest" else _NEWEST_SHARED
+        rows = await conn.fetch(statement, *forks.columns((own, *ancestors)), low, high, limit, excluded)
+    return [_message(row) for row in rows]
 
 
-async def _position(conn: Conn, conversation_id: str, message_id: str) -> int:
-    position = await conn.fetchval(_POSITION, message_id, conversation_id)
+_POSITION = """
+select position from messages
+ where id = $1 and (conversation_id = $2 or conversation_id = any ($3::text[]) and position > 0)
+"""
+
+
+async def _position(conn: Conn, conversation_id: str, ancestors: Sequence[Stretch], message_id: str) -> int:
+    """Return the position of a message that a cursor names, in a conversation or one that it is a fork of."""
+    ids, _, _ = forks.columns(ancestors)
+    position = await conn.fetchval(_POSITION, message_id, conversation_id, ids)
     if position is None:
         raise NotFoundError("message", message_id)
     return position
@@ -112,15 +190,45 @@ _BY_AGE = Order(
 )
 
 
-async def list_conversation(conn: Conn, page: Page, *, conversation_id: str) -> list[Message]:
+async def list_conversation(
+    conn: Conn,
+    page: Page,
+    *,
+    conversation_id: str,
+    ancestors: Sequence[Stretch] = (),
+    excluded: bool = True,
+) -> list[Message]:
     """Return a page of the messages of a conversation, in the order of the page.
 
     Raises:
         NotFoundError: A cursor names no message of this conversation.
     """
+    if ancestors:
+        return await _page_of_fork(conn, page, conversation_id, ancestors, excluded=excluded)
     select = Select(_READ).where("conversation_id = {}", conversation_id)
+    if not excluded:
+        select.where("not excluded")
     rows = await select.page(conn, page, order=_IN_CONVERSATION, scope=conversation_id)
     return [_message(row) for row in rows]
+
+
+async def _page_of_fork(
+    conn: Conn, page: Page, conversation_id: str, ancestors: Sequence[Stretch], *, excluded: bool
+) -> list[Message]:
+    later, earlier = (page.before, page.after) if page.descending else (page.after, page.before)
+    backwards = page.before is not None and page.after is None  # the rows nearest to it, as `Select.page`
+    newest = page.descending != backwards
+    read = list_newest if newest else list_oldest
+    found = await read(
+        conn,
+        conversation_id,
+        limit=page.limit,
+        after=later,
+        before=earlier,
+        ancestors=ancestors,
+        excluded=excluded,
+    )
+    return found[::-1] if backwards else found
 
 
 async def list_run(conn: Conn, page: Page, *, run_id: str, step_id: str | None = None) -> list[Message]:
@@ -135,13 +243,15 @@ async def list_run(conn: Conn, page: Page, *, run_id: str, step_id: str | None =
     return [_message(row) for row in await select.page(conn, page, order=_IN_RUN, scope=run_id)]
 
 
-async def list_all(conn: Conn, page: Page, *, organization_id: str) -> list[Message]:
+async def list_all(conn: Conn, page: Page, *, organization_id: str, excluded: bool = True) -> list[Message]:
     """Return a page of the messages of every agent of an organisation, in the order of the page.
 
     Raises:
         NotFoundError: A cursor names no message.
     """
     select = Select(_READ).where("organization_id = {}", organization_id)
+    if not excluded:
+        select.where("not excluded")
     rows = await select.page(conn, page, order=_BY_AGE, scope=organization_id)
     return [_message(row) for row in rows]
 

@@ -1,9 +1,8 @@
-"""What is at rest: one frozen Struct for each table."""
+"""What is at rest: rows as frozen Structs, one for each table that is read as a whole."""
 
 from datetime import datetime
 from typing import Literal
 
-import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from storage.parts import ApprovalPart as ApprovalPart
@@ -39,7 +38,6 @@ StopReason = Literal[
     "requires_approval",
     "context_window_overflow_in_system_prompt",
 ]
-InboxState = Literal["new", "applied", "done", "dead"]
 
 
 class Message(Struct, frozen=True, kw_only=True):
@@ -305,6 +303,8 @@ class Timing(Struct, frozen=True, omit_defaults=True, gc=False):
     until it was; `queue` until the turn began (these three of a run's first step); `prompt` until the request
     was made, `send` until it was written, `first_token`, `stream`, `tools`, `checkpoint`. `delivery` overlaps
     the stream: from when the answer began to come until whoever follows it had been handed its beginning.
+    A request that was sent while the message was being made durable has no `send`, and of the wait for its
+    answer only what came after is `first_token`.
     """
 
     queue: int = 0
@@ -320,8 +320,18 @@ class Timing(Struct, frozen=True, omit_defaults=True, gc=False):
     delivery: int = 0
 
 
+FEEDBACK_KEY = "step_feedback"  # where the metadata of a run keep the feedback on its steps, by their ids
+
+
+class StepFeedback(Struct, frozen=True, omit_defaults=True):
+    """What people think of a step."""
+
+    feedback: Literal["positive", "negative"] | None = None
+    tags: tuple[str, ...] = ()
+
+
 class Step(Struct, frozen=True, kw_only=True):
-    """One model call and the tool calls it asked for."""
+    """One model call and the tool calls it asked for. `feedback` is kept with its run."""
 
     id: str
     organization_id: str
@@ -337,6 +347,7 @@ class Step(Struct, frozen=True, kw_only=True):
     stop_reason: str | None = None
     error: RunError | None = None
     timing: Timing = Timing()
+    feedback: StepFeedback | None = None
 
 
 ToolCallState = Literal["intended", "success", "error", "interrupted", "uncertain"]
@@ -350,34 +361,3 @@ class ToolCall(Struct, frozen=True, kw_only=True):
     call_id: str
     name: str
     state: ToolCallState
-
-
-class InboxEntry(Struct, frozen=True, kw_only=True):
-    """One accepted command. `seq` orders it; `command` is the JSON of an `actors.commands` Struct."""
-
-    seq: int
-    agent_id: str
-    conversation_id: str
-    run_id: str
-    key: str
-    command: msgspec.Raw
-    state: InboxState
-    attempts: int
-    accepted_at: datetime
-
-
-class Shard(Struct, frozen=True):
-    """A unit of ownership: agents whose id hashes to `shard` commit under `fence`."""
-
-    shard: int
-    host: str | None
-    fence: int
-
-
-class HostRow(Struct, frozen=True, kw_only=True):
-    """A process that runs actors; its lease is judged by the database's clock."""
-
-    name: str
-    instance: str
-    lease_until: datetime
-    expired: bool

@@ -1,22 +1,27 @@
 """Steps as they are stored: one by id, and lists; a step under way is known to its actor only."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 
 from storage.keyset import Order, Page, Select
 from storage.pool import Conn, Row
-from storage.records import RunError, Step, Timing, Usage
+from storage.records import RunError, Step, StepFeedback, Timing, Usage
 
 _READ = """
 select id, organization_id, agent_id, run_id, position, status, model, provider, created_at,
-       context_window_tokens, usage, stop_reason, error, timing
-  from steps
+       context_window_tokens, usage, stop_reason, error, timing,
+       (select r.metadata #> array['step_feedback', s.id] from runs r where r.id = s.run_id) as feedback
+  from steps s
 """
 
 _usage = msgspec.json.Decoder(Usage)
 _timing = msgspec.json.Decoder(Timing)
+_feedback = msgspec.json.Decoder(StepFeedback)
 _error = msgspec.json.Decoder(RunError)
+
+_JUDGED = "(select r.metadata #> array['step_feedback', s.id] from runs r where r.id = s.run_id)"
 
 _GET = _READ + " where id = $1 and organization_id = $2"
 
@@ -48,8 +53,13 @@ async def list_page(
     model: str | None = None,
     start: datetime | None = None,
     end: datetime | None = None,
+    feedback: str | None = None,
+    has_feedback: bool | None = None,
+    tags: Sequence[str] | None = None,
 ) -> list[Step]:
     """Return a page of committed steps; `start` and `end` bound their creation, both inclusive.
+
+    Of `tags` a step needs one.
 
     Raises:
         NotFoundError: The cursor names no step.
@@ -64,7 +74,28 @@ async def list_page(
         select.where("created_at >= {}", start)
     if end is not None:
         select.where("created_at <= {}", end)
+    if feedback is not None:
+        select.where(f"{_JUDGED} ->> 'feedback' = {{}}", feedback)
+    if has_feedback is not None:
+        select.where(f"({_JUDGED} ->> 'feedback') is {'not ' if has_feedback else ''}null")
+    if tags:
+        select.where(f"{_JUDGED} -> 'tags' ?| {{}}::text[]", list(tags))
     return [_step(row) for row in await select.page(conn, page, order=_BY_AGE, scope=organization_id)]
+
+
+# Concurrent judgements of steps of one run wait for each other here; each keeps the others'.
+_JUDGE = """
+update runs
+   set metadata = jsonb_set(
+         metadata || jsonb_build_object('step_feedback', coalesce(metadata -> 'step_feedback', '{}')),
+         array['step_feedback', $2], $3::jsonb)
+ where id = $1
+"""
+
+
+async def judge(conn: Conn, step: Step, feedback: StepFeedback) -> None:
+    """Keep what somebody thinks of a step in place of what was thought of it before."""
+    await conn.execute(_JUDGE, step.run_id, step.id, msgspec.json.encode(feedback))
 
 
 async def list_run(conn: Conn, page: Page, *, run_id: str) -> list[Step]:
@@ -94,4 +125,5 @@ def _step(row: Row) -> Step:
         stop_reason=row["stop_reason"],
         error=None if error is None or error == b"null" else _error.decode(error),
         timing=_timing.decode(row["timing"]),
+        feedback=None if row["feedback"] is None else _feedback.decode(row["feedback"]),
     )

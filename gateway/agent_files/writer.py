@@ -1,21 +1,19 @@
 """The agent file (`.af`): an agent with its blocks, tools and visible messages, as Letta writes it. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TypeVar, assert_never
+from typing import TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gateway.letta import internal
 from gateway.letta.agents import AgentState, LettaBlock, LettaTool
 from gateway.letta.models import EmbeddingConfig, LLMConfig
 from storage.records import (
     ApprovalPart,
-    ImagePart,
     JsonObject,
     Message,
-    Part,
-    ReasoningPart,
     TextPart,
     ToolCallPart,
     ToolReturnPart,
@@ -154,42 +152,16 @@ def message(stored: Message, file_id: str) -> FileMessage:
     return FileMessage(
         id=file_id,
         role=stored.role,
-        content=tuple(_parts(stored.content)),
+        content=tuple(internal.content(stored.content)),
         created_at=stored.created_at,
         name=stored.name,
         sender_id=stored.sender_id,
         agent_id="agent-0",
-        tool_calls=tuple(_call(call) for call in calls) or None,
+        tool_calls=tuple(internal.call(call) for call in calls) or None,
         tool_call_id=returns[0].tool_call_id if returns else None,
         tool_returns=tuple(_return(part) for part in returns) or None,
         approvals=tuple(_approval(part) for part in approvals) or None,
     )
-
-
-def _parts(content: Iterable[Part]) -> Iterable[JsonObject]:
-    for part in content:
-        match part:
-            case TextPart(text):
-                yield {"type": "text", "text": text}
-            case ReasoningPart():
-                thought = {"type": "reasoning", "is_native": True, "reasoning": part.reasoning}
-                yield thought | {"signature": part.signature}
-            case ImagePart(source):
-                yield {"type": "image", "source": source}
-            case ToolReturnPart():
-                yield {"type": "text", "text": part.text}
-            case ToolCallPart() | ApprovalPart():
-                pass
-            case _:
-                assert_never(part)
-
-
-def _call(call: ToolCallPart) -> JsonObject:
-    return {
-        "id": call.id,
-        "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
-    }
 
 
 def _return(part: ToolReturnPart) -> JsonObject:

@@ -1,44 +1,15 @@
 """Shows what fills a model's window, as Letta's clients expect it. Pure."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 from msgspec import Struct
 
 from actors import summary
-from storage.records import (
-    Conversation,
-    ImagePart,
-    JsonObject,
-    Message,
-    ReasoningPart,
-    TextPart,
-    ToolCallPart,
-    ToolReturnPart,
-)
+from gateway.letta.internal import InternalMessage, internal
+from storage.records import Conversation, JsonObject, Message, TextPart
 
 Count = Callable[[str], int]
-
-
-class InternalMessage(Struct, frozen=True, kw_only=True):
-    """A stored message in the form that Letta keeps it in, with calls as OpenAI writes them."""
-
-    id: str
-    role: str
-    content: tuple[TextPart | ImagePart | ReasoningPart | ToolReturnPart, ...] | None
-    created_at: datetime
-    agent_id: str
-    conversation_id: str | None
-    name: str | None = None
-    otid: str | None = None
-    sender_id: str | None = None
-    step_id: str | None = None
-    run_id: str | None = None
-    tool_calls: tuple[JsonObject, ...] | None = None
-    tool_call_id: str | None = None
-    tool_returns: tuple[JsonObject, ...] | None = None
-    is_err: bool | None = None
 
 
 class ContextWindowOverview(Struct, frozen=True, kw_only=True):
@@ -114,48 +85,6 @@ def overview(
         functions_definitions=functions,
         messages=tuple(internal(m) for m in (system, *shown)),
     )
-
-
-def internal(message: Message) -> InternalMessage:
-    """Return a stored message in Letta's own form."""
-    calls = tuple(_call(part) for part in message.content if isinstance(part, ToolCallPart))
-    returns = [part for part in message.content if isinstance(part, ToolReturnPart)]
-    kept = tuple(
-        part
-        for part in message.content
-        if isinstance(part, TextPart | ImagePart | ReasoningPart | ToolReturnPart)
-    )
-    return InternalMessage(
-        id=message.id,
-        role=message.role,
-        content=kept or None,
-        created_at=message.created_at,
-        agent_id=message.agent_id,
-        conversation_id=None if message.conversation_id == message.agent_id else message.conversation_id,
-        name=message.name or (returns[0].name if returns else None),
-        otid=message.otid,
-        sender_id=message.sender_id,
-        step_id=message.step_id,
-        run_id=message.run_id,
-        tool_calls=calls or None,
-        tool_call_id=returns[0].tool_call_id if returns else None,
-        tool_returns=tuple(_return(part) for part in returns) or None,
-        is_err=True if message.excluded else None,
-    )
-
-
-def _call(part: ToolCallPart) -> JsonObject:
-    return {
-        "id": part.id,
-        "type": "function",
-        "function": {"name": part.name, "arguments": part.arguments},
-    }
-
-
-def _return(part: ToolReturnPart) -> JsonObject:
-    shown: dict[str, Any] = {"tool_call_id": part.tool_call_id, "status": part.status}
-    response = (TextPart(part.text), *part.shown) if part.shown else part.text
-    return {**shown, "stdout": part.stdout, "stderr": part.stderr, "func_response": response}
 
 
 def _text(message: Message) -> str:

@@ -8,7 +8,7 @@ from storage.records import Conversation, JsonObject
 
 
 class LettaConversation(Struct, frozen=True, kw_only=True):
-    """A conversation. `in_context_message_ids` is null in lists."""
+    """A conversation. `in_context_message_ids` are what its model is shown, the system prompt first."""
 
     id: str
     agent_id: str
@@ -18,7 +18,7 @@ class LettaConversation(Struct, frozen=True, kw_only=True):
     updated_at: datetime
     summary: str | None = None
     description: str | None = None
-    in_context_message_ids: list[str] | None = None
+    in_context_message_ids: list[str] = []
     isolated_block_ids: tuple[str, ...] = ()
     model: str | None = None
     model_settings: JsonObject | None = None
@@ -27,7 +27,7 @@ class LettaConversation(Struct, frozen=True, kw_only=True):
     archived_at: datetime | None = None
 
 
-def show(conversation: Conversation, window: list[str] | None) -> LettaConversation:
+def show(conversation: Conversation, window: list[str]) -> LettaConversation:
     """Return a conversation in Letta's shape."""
     return LettaConversation(
         id=conversation.id,

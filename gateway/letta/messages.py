@@ -202,13 +202,25 @@ def _summary(message: Message) -> SummaryMessage:
 
 
 def _assistant(message: Message) -> list[LettaMessage]:
-    """Adjacent parts of one kind become one message; all calls become the last one."""
+    """Adjacent parts of one kind become one message; all calls become the last one but for a late thought."""
     shown: list[LettaMessage] = []
-    for index, part in enumerate(_merged(message.content)):
+    before, late = _late_thought(message.content)
+    for index, part in enumerate(_merged(before)):
         shown.append(_spoken(message, part, index))
     if calls := _calls(message):
         shown.append(ToolCallMessage(**_envelope(message, len(shown)), tool_call=calls[0], tool_calls=calls))
+    if late is not None:
+        shown.append(_spoken(message, late, len(shown)))
     return shown
+
+
+def _late_thought(content: tuple[Part, ...]) -> tuple[tuple[Part, ...], ReasoningPart | None]:
+    """Return the content before, and the thought that a model wrote in a call when that had begun."""
+    match content[-2:]:
+        case (ToolCallPart(), ReasoningPart(source="non_reasoner_model") as thought):
+            return content[:-1], thought
+        case _:
+            return content, None
 
 
 def _spoken(

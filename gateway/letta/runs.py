@@ -7,7 +7,17 @@ from typing import Any
 from msgspec import Struct
 
 from gateway.letta.speech import DEFAULT_VOICE
-from storage.records import JsonObject, Run, RunError, RunStatus, Step, StopReason, Usage
+from storage.records import (
+    FEEDBACK_KEY,
+    JsonObject,
+    Run,
+    RunError,
+    RunStatus,
+    Step,
+    StepFeedback,
+    StopReason,
+    Usage,
+)
 
 # Settings of the request that Letta shows with a run, and what they are where a run keeps none: it keeps
 # what its request set to something else. Others that it keeps are ours.
@@ -100,6 +110,21 @@ class StepMetrics(Struct, frozen=True, kw_only=True):
     project_id: str | None = None
 
 
+class RunMetrics(Struct, frozen=True, kw_only=True):
+    """What a run took, as `GET /v1/runs/{run_id}/metrics` gives it. `tools_used` are ids of tools."""
+
+    id: str
+    organization_id: str
+    agent_id: str
+    run_start_ns: int
+    num_steps: int
+    tools_used: list[str]
+    run_ns: int | None = None
+    project_id: str | None = None
+    template_id: str | None = None
+    base_template_id: str | None = None
+
+
 class LettaUsage(Struct, frozen=True, kw_only=True):
     """What a run has used: the last chunk of a stream and the `usage` of an answer."""
 
@@ -142,7 +167,7 @@ class RunUsage(Struct, frozen=True, kw_only=True):
 def show_run(run: Run, *, running: bool = False) -> LettaRun:
     """Return a run in Letta's shape. `running` says that its first step is under way, not yet stored."""
     config = {name: run.request_config.get(name, usual) for name, usual in _REQUEST_CONFIG.items()}
-    metadata = dict(run.metadata)
+    metadata = {name: value for name, value in run.metadata.items() if name != FEEDBACK_KEY}
     if "run_type" in run.request_config:
         metadata["run_type"] = run.request_config["run_type"]
     if run.error is not None:
@@ -170,6 +195,7 @@ def show_run(run: Run, *, running: bool = False) -> LettaRun:
 
 def show_step(step: Step) -> LettaStep:
     """Return a step in Letta's shape. A handle is `provider/name`; clients see both halves."""
+    judged = step.feedback or StepFeedback()
     usage = step.usage
     _, _, name = step.model.partition("/")
     error: dict[str, Any] | None = None
@@ -193,6 +219,8 @@ def show_step(step: Step) -> LettaStep:
         completion_tokens_details={"reasoning_tokens": usage.reasoning},
         prompt_tokens_details={"cached_tokens": usage.cached, "cache_creation_tokens": usage.cache_write},
         stop_reason=step.stop_reason,
+        tags=judged.tags,
+        feedback=judged.feedback,
         error_type=None if step.error is None else step.error.type,
         error_data=error,
         status=step.status,
@@ -209,11 +237,28 @@ def metrics_of(step: Step) -> StepMetrics:
         run_id=step.run_id,
         agent_id=step.agent_id,
         organization_id=step.organization_id,
-        step_start_ns=(step.created_at - _EPOCH) // timedelta(microseconds=1) * 1000,
+        step_start_ns=_since_epoch(step.created_at),
         llm_request_ns=asked,
         tool_execution_ns=timing.tools,
         step_ns=spent,
     )
+
+
+def run_metrics_of(run: Run, *, tools_used: list[str]) -> RunMetrics:
+    """Return what a run took as of its last committed step; `run_ns` is unknown until its end."""
+    return RunMetrics(
+        id=run.id,
+        organization_id=run.organization_id,
+        agent_id=run.agent_id,
+        run_start_ns=_since_epoch(run.created_at),
+        num_steps=run.usage.steps,
+        tools_used=tools_used,
+        run_ns=run.total_duration_ns,
+    )
+
+
+def _since_epoch(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def usage_of(usage: Usage, run_id: str) -> LettaUsage:

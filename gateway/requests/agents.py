@@ -20,7 +20,7 @@ from actors.tools.registry import BASE_TOOLS
 from gateway import decode, inputs, names
 from gateway.auth import Caller
 from gateway.decode import Count
-from gateway.errors import InvalidRequestError, NotSupportedError
+from gateway.errors import InvalidRequestError, NotSupportedError, WrongStateError
 from gateway.inputs import MessageIn
 from gateway.letta.models import EmbeddingConfig
 from gateway.requests import blocks as block_requests
@@ -37,7 +37,6 @@ OTHER_AGENT_TYPES = frozenset(
         "react_agent",
         "workflow_agent",
         "split_thread_agent",
-        "sleeptime_agent",
         "voice_convo_agent",
         "voice_sleeptime_agent",
     }
@@ -181,7 +180,8 @@ def new_blocks(
     """Return the blocks to create with an agent that also gets `held`.
 
     Raises:
-        InvalidRequestError: A block is not allowed, or two of all have the same label.
+        InvalidRequestError: A block is not allowed.
+        WrongStateError: Two of all have the same label.
     """
     given = request.memory_blocks or ()
     if len(given) + len(held) > MAX_BLOCKS:
@@ -195,9 +195,8 @@ def new_blocks(
     seen: set[str] = set()
     for block in (*held, *made):
         if block.label in seen:
-            raise InvalidRequestError(
-                f"two blocks have the label {block.label!r}; labels are unique for an agent",
-                param="/memory_blocks",
+            raise WrongStateError(
+                f"two blocks have the label {block.label!r}; labels are unique for an agent"
             )
         seen.add(block.label)
     return made

@@ -7,7 +7,7 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.responses import Response
 
 from actors import clock
-from actors.commands import DeleteConversation, UpdateConversation
+from actors.commands import DeleteConversation, ForkConversation, UpdateConversation
 from gateway import decode
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
@@ -62,6 +62,13 @@ class AgentQuery(Struct, frozen=True, kw_only=True):
     agent_id: str | None = None
 
 
+class ForkQuery(AgentQuery, frozen=True, kw_only=True):
+    """Where to leave the conversation: after this message, which its model must be shown, or its last."""
+
+    message_id: str | None = None
+    hidden: bool = False
+
+
 class ListQuery(Struct, frozen=True, kw_only=True):
     """Which conversations. A conversation's last message and the end of its last run are one moment here."""
 
@@ -110,6 +117,25 @@ async def create(ctx: Context) -> Response:
             model_settings=request.model_settings,
         )
     )
+
+
+async def fork(ctx: Context) -> Response:
+    """Open a conversation that begins with the messages that another one's model is shown.
+
+    It shares them, has a system prompt of its own, and goes its own way from there.
+    """
+    query = ctx.query(ForkQuery)
+    if query.hidden:
+        raise NotSupportedError("hidden is not supported by this release", param="/hidden")
+    if query.message_id is not None:
+        decode.path_parameter("message_id", query.message_id)
+    parent = await address(ctx, query.agent_id)
+    conversation_id = clock.new_id("conv")
+    await ctx.host.ref(parent.agent_id).edit(
+        ForkConversation(conversation_id=conversation_id, parent_id=parent.id, message_id=query.message_id)
+    )
+    async with connection(ctx.host.pool) as conn:
+        return json(await new_conversations.hydrated(conn, ctx.caller, conversation_id))
 
 
 def _refuse_later(request: NewConversation) -> None:
@@ -176,7 +202,8 @@ async def list_all(ctx: Context) -> Response:
             archived=None if query.archive_status == "all" else query.archive_status == "archived",
             order_by="created_at" if query.order_by == "created_at" else "last_message_at",
         )
-    return json([letta_conversations.show(conversation, None) for conversation in found])
+        windows = await conversations.windows_ids(conn, found)
+    return json([letta_conversations.show(conversation, windows[conversation.id]) for conversation in found])
 
 
 async def delete(ctx: Context) -> Response:
@@ -277,6 +304,16 @@ ROUTES = (
         endpoint=delete,
         operation_id="delete_conversation",
         summary="Close a conversation",
+        tags=("conversations",),
+    ),
+    Route(
+        method="POST",
+        path="/v1/conversations/{conversation_id}/fork",
+        endpoint=fork,
+        operation_id="fork_conversation",
+        summary="Open a conversation that begins with the messages of another",
+        query=ForkQuery,
+        returns=LettaConversation,
         tags=("conversations",),
     ),
     Route(

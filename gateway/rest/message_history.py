@@ -16,7 +16,7 @@ from gateway.paging import page_of
 from gateway.rest import conversations
 from gateway.rest.steps import find_step
 from storage import conversations as stored_conversations
-from storage import messages, runs
+from storage import forks, messages, runs
 from storage.errors import NotFoundError
 from storage.keyset import Page
 from storage.pool import connection
@@ -27,6 +27,7 @@ class HistoryQuery(Struct, frozen=True, kw_only=True):
     """Which messages of an agent: `limit` counts stored ones, each of which may become several.
 
     `order` chooses the end that the page is taken from. `after` and `before` are later and earlier in time.
+    With `include_err=false` those are left out that no model is shown, marked `is_err`.
     """
 
     before: str | None = None
@@ -54,7 +55,10 @@ class PageQuery(Struct, frozen=True, kw_only=True):
 
 
 class ConversationQuery(Struct, frozen=True, kw_only=True):
-    """Which messages of a conversation. `agent_id` goes with the id `default`."""
+    """Which messages of a conversation. `agent_id` goes with the id `default`.
+
+    With `include_err=false` those are left out that no model is shown, marked `is_err`.
+    """
 
     agent_id: str | None = None
     before: str | None = None
@@ -97,7 +101,13 @@ async def _history(
         if conversation.agent_id != agent_id:
             raise NotFoundError("conversation", conversation_id)
         return await read(
-            conn, conversation_id, limit=query.limit or 100, after=query.after, before=query.before
+            conn,
+            conversation_id,
+            limit=query.limit or 100,
+            after=query.after,
+            before=query.before,
+            ancestors=await forks.ancestors(conn, conversation),
+            excluded=query.include_err is not False,
         )
 
 
@@ -118,7 +128,13 @@ async def list_conversation(ctx: Context) -> Response:
         return json(letta_messages.show_all(found, _types(query.include_return_message_types)))
     page = page_of(query, usual=100)
     async with connection(ctx.host.pool) as conn:
-        found = await messages.list_conversation(conn, page, conversation_id=conversation.id)
+        found = await messages.list_conversation(
+            conn,
+            page,
+            conversation_id=conversation.id,
+            ancestors=await forks.ancestors(conn, conversation),
+            excluded=query.include_err is not False,
+        )
     return json(letta_messages.show_all(found, _types(query.include_return_message_types)))
 
 
@@ -159,7 +175,10 @@ async def list_everywhere(ctx: Context) -> Response:
     else:
         async with connection(ctx.host.pool) as conn:
             found = await messages.list_all(
-                conn, _absolute(query), organization_id=ctx.caller.organization_id
+                conn,
+                _absolute(query),
+                organization_id=ctx.caller.organization_id,
+                excluded=query.include_err is not False,
             )
     if query.order == "desc":
         found.reverse()

@@ -24,6 +24,8 @@ from gateway.rest import (
     steps,
     tags,
     tickets,
+    tool_runs,
+    tool_search,
     tools,
 )
 
@@ -34,6 +36,8 @@ ROUTES: tuple[Route, ...] = (
     *agent_files.ROUTES,
     *blocks.ROUTES,
     *tools.ROUTES,
+    *tool_runs.ROUTES,
+    *tool_search.ROUTES,
     *pending_requests.ROUTES,
     *archives.ROUTES,
     *passages.ROUTES,

@@ -15,18 +15,24 @@ from gateway.decode import Limit, Order
 from gateway.errors import BadArgumentError
 from gateway.letta import runs as letta_runs
 from gateway.letta import speech as letta_speech
-from gateway.letta.runs import LettaRun, RunUsage
+from gateway.letta.runs import LettaRun, RunMetrics, RunUsage
 from gateway.letta.stream import Mode
-from storage import runs
+from storage import messages, runs, tools
 from storage.keyset import Page
 from storage.pool import connection
-from storage.records import Run, RunStatus, StopReason
+from storage.records import Run, RunStatus, StopReason, ToolReturnPart
+from storage.tools import ToolFilter
 
+MOST_ACTIVE = 1000
+MOST_TOOLS = 1000
 EXPIRY = timedelta(hours=3)  # how long after its end a run's stream can be taken up again
 
 
 class ListQuery(Struct, frozen=True, kw_only=True):
-    """Which runs; every filter that is given must hold. `active` means created or running."""
+    """Which runs; every filter that is given must hold. `active` means created or running.
+
+    The conversation `default` is that of `agent_id`.
+    """
 
     agent_id: str | None = None
     agent_ids: list[str] | None = None
@@ -41,6 +47,13 @@ class ListQuery(Struct, frozen=True, kw_only=True):
     order_by: Literal["created_at"] = "created_at"
     active: bool = False
     ascending: bool = False
+
+
+class ActiveQuery(Struct, frozen=True, kw_only=True):
+    """Which of the unfinished runs."""
+
+    agent_id: str | None = None
+    background: bool | None = None
 
 
 class StreamRequest(Struct, frozen=True, kw_only=True):
@@ -70,7 +83,7 @@ async def list_all(ctx: Context) -> Response:
             ),
             organization_id=ctx.caller.organization_id,
             agent_ids=[query.agent_id] if query.agent_id is not None else query.agent_ids,
-            conversation_id=query.conversation_id,
+            conversation_id=query.agent_id if query.conversation_id == "default" else query.conversation_id,
             statuses=_statuses(query),
             background=query.background,
             stop_reason=query.stop_reason,
@@ -87,6 +100,32 @@ def _statuses(query: ListQuery) -> list[str] | None:
 async def retrieve(ctx: Context) -> Response:
     """Return one run."""
     return json(_show(ctx, await _get(ctx, ctx.params["run_id"])))
+
+
+async def list_active(ctx: Context) -> Response:
+    """List unfinished runs, newest first."""
+    query = ctx.query(ActiveQuery)
+    async with connection(ctx.host.pool) as conn:
+        found = await runs.list_page(
+            conn,
+            Page(limit=MOST_ACTIVE),
+            organization_id=ctx.caller.organization_id,
+            agent_ids=None if query.agent_id is None else [query.agent_id],
+            statuses=runs.ACTIVE,
+            background=query.background,
+        )
+    return json([_show(ctx, run) for run in found])
+
+
+async def retrieve_metrics(ctx: Context) -> Response:
+    """Return how long a run took, how many steps it had, and which of the agent's tools it used."""
+    run = await _get(ctx, ctx.params["run_id"])
+    async with connection(ctx.host.pool) as conn:
+        said = await messages.whole_run(conn, run.id)
+        used = {part.name for m in said for part in m.content if isinstance(part, ToolReturnPart)}
+        where = ToolFilter(organization_id=run.organization_id, names=sorted(used))
+        held = await tools.list_page(conn, Page(limit=MOST_TOOLS), where=where)
+    return json(letta_runs.run_metrics_of(run, tools_used=[tool.id for tool in held]))
 
 
 async def retrieve_usage(ctx: Context) -> Response:
@@ -149,6 +188,25 @@ ROUTES = (
         summary="List runs",
         query=ListQuery,
         returns=list[LettaRun],
+        tags=("runs",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/runs/active",
+        endpoint=list_active,
+        operation_id="list_active_runs",
+        summary="List unfinished runs",
+        query=ActiveQuery,
+        returns=list[LettaRun],
+        tags=("runs",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/runs/{run_id}/metrics",
+        endpoint=retrieve_metrics,
+        operation_id="retrieve_metrics_for_run",
+        summary="What a run took and used",
+        returns=RunMetrics,
         tags=("runs",),
     ),
     Route(

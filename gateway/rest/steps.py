@@ -3,24 +3,26 @@
 from datetime import datetime
 from typing import Literal
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import replace
 from starlette.responses import Response
 
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
 from gateway.letta.runs import LettaStep, StepMetrics, metrics_of, show_step
 from gateway.paging import page_of
+from gateway.requests import blocks as block_requests
 from storage import runs, steps
 from storage.errors import NotFoundError
 from storage.keyset import Page
 from storage.pool import Conn, connection
-from storage.records import Step
+from storage.records import Step, StepFeedback
 
 MAX_RUNNING = 1000  # runs that are asked for a step which is not stored; a host runs fewer at once
 
 
 class ListQuery(Struct, frozen=True, kw_only=True):
-    """Which steps; every filter that is given must hold. No step has feedback, tags or a trace here."""
+    """Which steps; every filter that is given must hold, of `tags` one. No step has a trace here."""
 
     before: str | None = None
     after: str | None = None
@@ -38,6 +40,13 @@ class ListQuery(Struct, frozen=True, kw_only=True):
     project_id: str | None = None
 
 
+class FeedbackRequest(Struct, frozen=True, kw_only=True):
+    """What somebody thinks of a step: what is left out stays, null takes it away. Tags replace the tags."""
+
+    feedback: Literal["positive", "negative"] | UnsetType | None = UNSET
+    tags: tuple[str, ...] | UnsetType | None = UNSET
+
+
 class RunStepsQuery(Struct, frozen=True, kw_only=True):
     """Which steps of a run."""
 
@@ -51,7 +60,7 @@ class RunStepsQuery(Struct, frozen=True, kw_only=True):
 async def list_all(ctx: Context) -> Response:
     """List committed steps."""
     query = ctx.query(ListQuery)
-    if query.feedback or query.has_feedback or query.tags or query.trace_ids or query.project_id:
+    if query.trace_ids or query.project_id:
         return json(())
     page = page_of(query, usual=50)
     async with connection(ctx.host.pool) as conn:
@@ -63,6 +72,9 @@ async def list_all(ctx: Context) -> Response:
             model=query.model,
             start=query.start_date,
             end=query.end_date,
+            feedback=query.feedback,
+            has_feedback=query.has_feedback,
+            tags=query.tags,
         )
     return json([show_step(step) for step in found])
 
@@ -101,6 +113,29 @@ async def metrics(ctx: Context) -> Response:
     async with connection(ctx.host.pool) as conn:
         step = await find_step(ctx, conn, ctx.params["step_id"])
     return json(metrics_of(step))
+
+
+async def trace(ctx: Context) -> Response:
+    """Return that there is no trace of a step: what was sent and answered is not kept a second time."""
+    async with connection(ctx.host.pool) as conn:
+        await find_step(ctx, conn, ctx.params["step_id"])
+    return json(None)
+
+
+async def judge(ctx: Context) -> Response:
+    """Keep what somebody thinks of a step that is committed."""
+    request = await ctx.body(FeedbackRequest)
+    async with connection(ctx.host.pool) as conn:
+        step = await steps.find(conn, ctx.params["step_id"], organization_id=ctx.caller.organization_id)
+        if step is None:
+            raise NotFoundError("step", ctx.params["step_id"])
+        before = step.feedback or StepFeedback()
+        after = StepFeedback(
+            before.feedback if request.feedback is UNSET else request.feedback,
+            before.tags if request.tags is UNSET else block_requests.tags(request.tags or (), param="/tags"),
+        )
+        await steps.judge(conn, step, after)
+    return json(show_step(replace(step, feedback=after)))
 
 
 async def find_step(ctx: Context, conn: Conn, step_id: str) -> Step:
@@ -150,6 +185,32 @@ ROUTES = (
         operation_id="retrieve_metrics_for_step",
         summary="Where a step's time went",
         returns=StepMetrics,
+        tags=("steps",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/steps/{step_id}/trace",
+        endpoint=trace,
+        operation_id="retrieve_trace_for_step",
+        summary="A step's trace: there is none",
+        tags=("steps",),
+    ),
+    Route(
+        method="GET",
+        path="/v1/telemetry/{step_id}",
+        endpoint=trace,
+        operation_id="retrieve_provider_trace",
+        summary="A step's trace: there is none",
+        tags=("steps",),
+    ),
+    Route(
+        method="PATCH",
+        path="/v1/steps/{step_id}/feedback",
+        endpoint=judge,
+        operation_id="modify_feedback_for_step",
+        summary="Say what is thought of a step",
+        body=FeedbackRequest,
+        returns=LettaStep,
         tags=("steps",),
     ),
     Route(

@@ -3,11 +3,13 @@
 from typing import Literal
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import asdict
 from starlette.responses import Response
 
 from actors.commands import AttachTool, DetachTool, Edit
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
+from gateway.errors import NotSupportedError
 from gateway.letta import agents as letta_agents
 from gateway.letta.agents import AgentState, LettaTool
 from gateway.paging import page_of
@@ -15,7 +17,7 @@ from gateway.rest import agents as agent_routes
 from storage import tools
 from storage.keyset import Page
 from storage.pool import connection
-from storage.records import Tool
+from storage.records import JsonObject, Tool
 from storage.tools import ToolFilter
 
 EVERY = 1000  # tools of the server's own: there are some ten
@@ -53,14 +55,26 @@ class ListQuery(CountQuery, frozen=True, kw_only=True):
     order_by: Literal["created_at"] = "created_at"
 
 
-class UpdateTool(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What may be changed of a built-in tool: its definition is the server's own.
+class UpdateTool(Struct, frozen=True, kw_only=True):
+    """What may be changed of a built-in tool: its definition is the server's own, and refused (501).
 
     `default_requires_approval`: agents that are given the tool from now on ask before they call it, unless
     a rule of theirs is removed again.
     """
 
     default_requires_approval: bool | UnsetType | None = UNSET
+    description: str | None = None
+    tags: tuple[str, ...] | None = None
+    source_code: str | None = None
+    source_type: str | None = None
+    json_schema: JsonObject | None = None
+    args_json_schema: JsonObject | None = None
+    return_char_limit: int | None = None
+    pip_requirements: tuple[JsonObject, ...] | None = None
+    npm_requirements: tuple[JsonObject, ...] | None = None
+    enable_parallel_execution: bool | None = None
+    metadata: JsonObject | None = None
+    metadata_: JsonObject | None = None
 
 
 async def list_held(ctx: Context) -> Response:
@@ -100,6 +114,9 @@ async def retrieve(ctx: Context) -> Response:
 async def modify(ctx: Context) -> Response:
     """Change a tool's default. Agents that hold it already keep what they have."""
     change = await ctx.body(UpdateTool)
+    for name, value in asdict(change).items():
+        if name != "default_requires_approval" and value is not None:
+            raise NotSupportedError(f"{name} of a tool of the server's own is not changed", param=f"/{name}")
     organization_id, tool_id = ctx.caller.organization_id, ctx.params["tool_id"]
     async with connection(ctx.host.pool) as conn:
         if change.default_requires_approval is UNSET:

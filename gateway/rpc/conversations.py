@@ -9,7 +9,7 @@ from gateway.letta.conversations import LettaConversation
 from gateway.letta.shapes import LettaMessage
 from gateway.requests import new_conversations
 from gateway.rpc.method import Call, Method, agent_id, conversation, encode
-from storage import messages
+from storage import forks, messages
 from storage.pool import connection
 from storage.records import JsonObject, Message
 
@@ -68,7 +68,14 @@ async def history(call: Call, data: HistoryData) -> HistoryPage:
     newest = data.order == "desc"
     read = messages.list_newest if newest else messages.list_oldest
     async with connection(call.host.pool) as conn:
-        found = await read(conn, where.id, limit=data.limit + 1, after=data.after, before=data.before)
+        found = await read(
+            conn,
+            where.id,
+            limit=data.limit + 1,
+            after=data.after,
+            before=data.before,
+            ancestors=await forks.ancestors(conn, where),
+        )
     page, more = found[: data.limit], len(found) > data.limit
     shown = _shown(call, page, newest=newest)
     while len(page) > 1 and len(encode(shown)) > PAGE_BYTES:

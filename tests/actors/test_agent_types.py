@@ -1,7 +1,7 @@
 import pytest
 
 from actors import agent_types
-from actors.agent_types import AGENT_TYPES, LETTA_V1, MEMGPT, MEMGPT_V2
+from actors.agent_types import AGENT_TYPES, LETTA_V1, MEMGPT, MEMGPT_V2, SLEEPTIME
 from actors.rules import ContinueLoop, ExitLoop
 from actors.tools.registry import BASE_TOOLS
 
@@ -34,7 +34,15 @@ def test_base_rules_end_the_turn_by_speaking_and_continue_it_by_everything_else(
 def test_models_that_need_no_rules_get_none(model: str, wants: bool) -> None:
     assert agent_types.wants_base_rules(MEMGPT_V2, model) == wants
     assert agent_types.wants_base_rules(MEMGPT, model) == wants
+    assert agent_types.wants_base_rules(SLEEPTIME, model) == wants
     assert not agent_types.wants_base_rules(LETTA_V1, model)
+
+
+def test_a_sleeptime_agent_is_told_of_the_tools_that_it_has_and_ends_with_the_last() -> None:
+    tools = BASE_TOOLS[SLEEPTIME.name]
+    assert all(name in SLEEPTIME.system for name in tools)
+    ends = [rule.tool_name for rule in agent_types.base_rules(tools) if isinstance(rule, ExitLoop)]
+    assert ends == ["memory_finish_edits"]
 
 
 def test_an_unknown_type_answers_like_the_default_one() -> None:

@@ -120,8 +120,8 @@ async def test_what_is_not_here_says_what_to_do_instead(pool: Pool) -> None:
             assert f"`{field}`" in PAGE
             body = await served.json("POST", "/v1/agents/", json={field: value}, status=501)
             assert field in body["error"]["message"]
-        await served.json("POST", "/v1/agents/", json={"agent_type": "sleeptime_agent"}, status=501)
-        for kind in ("letta_v1_agent", "memgpt_v2_agent", "memgpt_agent"):
+        await served.json("POST", "/v1/agents/", json={"agent_type": "react_agent"}, status=501)
+        for kind in ("letta_v1_agent", "memgpt_v2_agent", "memgpt_agent", "sleeptime_agent"):
             assert f"`{kind}`" in PAGE
             assert (await served.agent(model="demo/scripted", agent_type=kind))["agent_type"] == kind
 

@@ -32,8 +32,6 @@ REFUSED: dict[str, Call] = {
     "client.tools.create": lambda c, _: c.tools.create(source_code="def f(): pass"),
     "client.tools.upsert": lambda c, _: c.tools.upsert(source_code="def f(): pass"),
     "client.tools.delete": lambda c, _: c.tools.delete(f"tool-{UUID}"),
-    "client.tools.search": lambda c, _: c.tools.search(query="x"),
-    "client.agents.tools.run": lambda c, agent: c.agents.tools.run("memory", agent_id=agent),
     "client.folders.create": lambda c, _: c.folders.create(name="x"),
     "client.folders.retrieve": lambda c, _: c.folders.retrieve(f"source-{UUID}"),
     "client.agents.folders.attach": lambda c, agent: c.agents.folders.attach(
@@ -45,8 +43,6 @@ REFUSED: dict[str, Call] = {
     ),
     "client.mcp_servers.tools.list": lambda c, _: c.mcp_servers.tools.list("x"),
     "client.runs.trace.retrieve": lambda c, _: c.runs.trace.retrieve(f"run-{UUID}"),
-    "client.steps.feedback.create": lambda c, _: c.steps.feedback.create(f"step-{UUID}", feedback="positive"),
-    "client.conversations.fork": lambda c, _: c.conversations.fork(f"conv-{UUID}"),
     "client.templates.create": lambda c, agent: c.templates.create(agent_id=agent, type="agent"),
     "client.agents.schedule.list": lambda c, agent: c.agents.schedule.list(agent),
     "client.access_tokens.list": lambda c, _: c.access_tokens.list(),

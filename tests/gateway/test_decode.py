@@ -120,6 +120,20 @@ def test_text_that_postgres_cannot_hold_is_refused_by_its_field(data: bytes, par
     assert word in str(error)
 
 
+@pytest.mark.parametrize(
+    ("sent", "kept"),
+    [
+        (rb'{"name":"a\u0000b"}', rb'{"name":"ab"}'),
+        (rb'{"name":"\\u0000"}', rb'{"name":"\\u0000"}'),
+        (rb'{"name":"\\\u0000"}', rb'{"name":"\\"}'),
+        (rb'{"a\u0000":["\"\u0000\n"]}', rb'{"a":["\"\n"]}'),
+        (b'{"name":"x"}', b'{"name":"x"}'),
+    ],
+)
+def test_nul_characters_are_taken_out_and_nothing_else(sent: bytes, kept: bytes) -> None:
+    assert decode.without_nul(sent) == kept
+
+
 def test_an_escaped_backslash_before_u0000_is_ordinary_text() -> None:
     assert decode.body(rb'{"name":"\\u0000"}', Thing).name == r"\u0000"
     assert decode.body(rb'{"name":"\ud83d\ude00"}', Thing).name == "\U0001f600"

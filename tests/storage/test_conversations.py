@@ -39,6 +39,16 @@ async def test_what_is_missing_is_named_by_its_noun(pool: Pool) -> None:
             await conversations.get(conn, agent_id, organization_id="org-other")
 
 
+async def test_a_closed_conversation_is_found_by_who_has_to_end_something_in_it(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id, other = await seeds.agent(conn), await seeds.agent(conn)
+        closed = await histories.conversation(conn, agent_id, deleted_at=histories.BEGAN)
+        found = await conversations.get_deleted(conn, closed, agent_id=agent_id)
+        assert (found.id, found.agent_id) == (closed, agent_id)
+        with pytest.raises(NotFoundError):
+            await conversations.get_deleted(conn, closed, agent_id=other)
+
+
 async def test_lists_hold_neither_default_nor_closed_conversations(pool: Pool) -> None:
     async with connection(pool) as conn:
         agent_id, other = await seeds.agent(conn), await seeds.agent(conn)

@@ -21,5 +21,5 @@ def test_what_clients_need_is_shown_and_the_organisation_is_not() -> None:
 
 
 def test_an_archived_conversation_says_since_when() -> None:
-    shown = letta_conversations.show(replace(CONVERSATION, archived_at=AT), None)
-    assert (shown.archived, shown.archived_at, shown.in_context_message_ids) == (True, AT, None)
+    shown = letta_conversations.show(replace(CONVERSATION, archived_at=AT), [])
+    assert (shown.archived, shown.archived_at, shown.in_context_message_ids) == (True, AT, [])

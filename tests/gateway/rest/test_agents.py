@@ -138,7 +138,7 @@ REFUSED: list[tuple[dict[str, Any], int, str | None]] = [
     ({"tools": ["no_such_tool"]}, 400, "/tools"),
     ({"tool_ids": ["tool-1"]}, 422, "/tool_ids/0"),
     ({"block_ids": ["block-00000000-0000-4000-8000-000000000000"]}, 404, None),
-    ({"memory_blocks": [{"label": "a", "value": ""}] * 2}, 422, "/memory_blocks"),
+    ({"memory_blocks": [{"label": "a", "value": ""}] * 2}, 409, None),
     ({"memory_blocks": [{"label": "a b", "value": ""}]}, 422, "/memory_blocks/0/label"),
     ({"memory_blocks": [{"label": "a", "value": "x" * 200_001}]}, 422, "/memory_blocks/0/value"),
     ({"memory_blocks": [{"label": "a"}]}, 422, "/memory_blocks/0"),
