@@ -12,7 +12,7 @@ from actors.llm.dialects import Dialect
 from actors.loop import Turn
 from actors.rules import Ran
 from actors.thread import Thread
-from storage import activation
+from storage import activation, conversations
 from storage import messages as stored_messages
 from storage.pool import connection
 from storage.records import Message
@@ -47,6 +47,19 @@ async def load(actor: "Actor", thread: Thread, *, ending: bool = False) -> None:
             if waiting.command.approvals:
                 before = offers.asked_by(messages, waiting.run_id)
                 thread.ran = await _ran(actor, before, thread, messages)
+
+
+async def deleted(actor: "Actor", conversation_id: str) -> Thread:
+    """Return a conversation that was deleted, for what came to it too late: as one, whoever asks.
+
+    Raises:
+        NotFoundError: The agent never had it.
+    """
+    if (thread := actor.deleted.get(conversation_id)) is not None:
+        return thread
+    async with connection(actor.commons.commit_pool) as conn:
+        found = await conversations.get_deleted(conn, conversation_id, agent_id=actor.agent.id)
+    return actor.deleted.setdefault(conversation_id, Thread(found))
 
 
 async def _ran(actor: "Actor", run_id: str | None, thread: Thread, window: list[Message]) -> Ran:

@@ -244,12 +244,16 @@ class Thread:
         return [*opened.messages, *(m for m in messages if not opened.holds(m))]
 
     def window_until(self, end_position: int) -> WindowUpdate:
-        """Return the window as a commit writes it that ends the conversation at `end_position`."""
+        """Return the window as a commit writes it that ends the conversation at `end_position`.
+
+        Nobody has read the summary of a conversation that is not loaded: it stays the one that is stored.
+        """
+        held = 0 if self.summary is None else self.summary.position
         return WindowUpdate(
             id=self.id,
             from_position=self.from_position,
             end_position=end_position,
-            summary_position=0 if self.summary is None else self.summary.position,
+            summary_position=held if self.loaded else None,
         )
 
     def evict(self, from_position: int) -> None:

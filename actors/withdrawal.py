@@ -177,38 +177,3 @@ async def end(
     finished = RunFinished(waiting.run_id, status, stop_reason, waiting.usage, error)
     channel = actor.commons.logs.channel(thread.id, actor.agent.id)
     channel.publish(*queueing.left(thread, waiting.run_id, "withdrawn"), finished)
-
-
-async def end_without_conversation(actor: "Actor", waiting: Waiting) -> None:
-    """Commit the cancellation of a command whose conversation was deleted, and say so.
-
-    Nobody can list what the conversation held, so its input is not stored.
-
-    Raises:
-        StorageError, DrainingError
-    """
-    async with actor.commit_turn:
-        if actor.dead:
-            raise DrainingError("the agent is being restarted")
-        run = RunUpdate(
-            id=waiting.run_id,
-            status="cancelled",
-            usage=waiting.usage,
-            stop_reason="cancelled",
-            completed_at=clock.now(),
-        )
-        await actor.commons.checkpoints.submit(
-            Checkpoint(
-                id=clock.new_id("ckpt"),
-                agent_id=actor.agent.id,
-                fence=actor.agent.fence,
-                version=actor.version,
-                runs=(run,),
-                inbox=(InboxUpdate(seq=waiting.seq, state="done"),),
-            )
-        )
-        actor.version += 1
-    actor.known.discard(waiting.seq)
-    actor.commons.finished_run(waiting, "cancelled")
-    channel = actor.commons.logs.channel(waiting.command.conversation_id, actor.agent.id)
-    channel.publish(RunFinished(waiting.run_id, "cancelled", "cancelled", waiting.usage))

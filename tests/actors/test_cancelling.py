@@ -4,16 +4,19 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from actors import committer
-from actors.errors import NotRunningError
+from actors import cancelling, committer
+from actors.commons import HostSettings
+from actors.errors import NothingToCancelError, NotRunningError
 from actors.events import RunFinished, TextDelta
 from bench.provider import Provider
-from storage import checkpoints
+from storage import checkpoints, inbox
 from storage.checkpoints import Checkpoint
 from storage.errors import UnavailableError
 from storage.pool import Conn, Pool, connection
 from tests.actors.worlds import finish, world
 from tests.laws.watching import until
+
+NO_DRAIN = HostSettings(drain_seconds=0)
 
 
 async def test_one_run_is_cancelled_and_says_no_more(pool: Pool, provider: Provider) -> None:
@@ -106,3 +109,102 @@ async def test_a_cancelled_run_that_waited_in_an_activation_that_ends_does_not_b
         async with connection(pool) as conn:
             rows = await conn.fetch("select status from runs order by created_at")
         assert [row["status"] for row in rows] == ["completed", "cancelled"]
+
+
+async def away(_: Conn, __: list[Checkpoint]) -> object:
+    """Commit nothing: what a process that dies before the end of its runs leaves behind."""
+    raise UnavailableError("away")
+
+
+async def statuses(pool: Pool) -> list[str]:
+    """Return how the runs stand, in the order of their commands."""
+    async with connection(pool) as conn:
+        rows = await conn.fetch("select r.status from inbox i join runs r on r.id = i.run_id order by i.seq")
+    return [row["status"] for row in rows]
+
+
+async def test_what_was_acknowledged_as_cancelled_ends_so_in_the_next_process(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One runs and one waits; this process ends before it could commit the end of either."""
+    await provider.script([{"text": "one two three", "gate": "never", "gate_after": 1}])
+    monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0)
+    async with world(pool, provider, settings=NO_DRAIN) as w:
+        agent_id = await w.agent()
+        runs = [(await w.tell(agent_id, text)).run_id for text in ("runs", "waits")]
+        await provider.log(requests=1, keep=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "commit", away)
+            assert await w.host.ref(agent_id).cancel() == dict.fromkeys(runs, "cancelled")
+            w.host._population.closed = True  # or a next activation would end them here
+            assert await statuses(pool) == ["created", "created"]
+            await w.host._population.suspend()
+    async with world(pool, provider) as w:
+        await until(lambda: not w.host.health().unfinished_runs)
+        assert await statuses(pool) == ["cancelled", "cancelled"]
+        assert len(await provider.log()) == 1
+        assert await w.history(agent_id) == [("user", "runs"), ("user", "waits")]
+        assert finish(await w.ask(agent_id, "go on")).status == "completed"
+
+
+async def test_a_cancel_that_cannot_be_made_durable_is_not_acknowledged(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lost(*_: object) -> None:
+        raise UnavailableError("away")
+
+    await provider.script([{"text": "one two three", "gate": "never", "gate_after": 1}])
+    monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0)
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        await w.tell(agent_id, "hi")
+        await provider.log(requests=1, keep=True)
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "commit", away)
+            patch.setattr(inbox, "mark_cancelled", lost)
+            with pytest.raises(UnavailableError):
+                await w.host.ref(agent_id).cancel()
+        await until(lambda: not w.host.health().unfinished_runs)
+    assert await statuses(pool) == ["cancelled"]
+
+
+async def test_a_cancel_waits_for_a_mark_only_where_the_end_is_late(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that is over is never written again."""
+    marked: list[list[str]] = []
+
+    async def mark(_: Conn, __: str, run_ids: list[str]) -> None:
+        marked.append(run_ids)
+
+    await provider.script([{"text": "one two three", "gate": "never", "gate_after": 1}])
+    monkeypatch.setattr(cancelling, "CANCEL_ACK", 10.0)
+    monkeypatch.setattr(inbox, "mark_cancelled", mark)
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        await w.tell(agent_id, "runs")
+        await w.tell(agent_id, "waits")
+        await provider.log(requests=1, keep=True)
+        await w.host.ref(agent_id).cancel()
+        assert not w.host.health().unfinished_runs
+    assert marked == []
+
+
+async def test_a_denial_that_cannot_be_committed_is_not_acknowledged(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rule = {"type": "requires_approval", "tool_name": "memory_insert"}
+    call = {"name": "memory_insert", "arguments": {"label": "human", "new_string": "tea"}}
+    await provider.script([{"tool_calls": [call]}])
+    monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0)
+    async with world(pool, provider) as w:
+        agent_id = await w.agent(tool_rules=(rule,))
+        asking = finish(await w.ask(agent_id, "insert"))
+        assert asking.stop_reason == "requires_approval"
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "commit", away)
+            with pytest.raises(UnavailableError):
+                await w.host.ref(agent_id).cancel()
+        assert await w.host.ref(agent_id).cancel() == {asking.run_id: "cancelled"}
+        with pytest.raises(NothingToCancelError):
+            await w.host.ref(agent_id).cancel()

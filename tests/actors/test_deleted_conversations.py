@@ -13,6 +13,7 @@ from storage.checkpoints import Checkpoint
 from storage.errors import NotFoundError
 from storage.pool import Conn, Pool, connection
 from tests.actors.worlds import World, finish, world
+from tests.laws import checks
 from tests.laws.watching import until
 
 NO_DRAIN = HostSettings(drain_seconds=0)
@@ -32,6 +33,17 @@ async def ends(pool: Pool) -> list[tuple[str, str]]:
             "select i.state, r.status from inbox i join runs r on r.id = i.run_id order by i.seq"
         )
     return [(row["state"], row["status"]) for row in rows]
+
+
+async def inputs(pool: Pool, conversation_id: str) -> list[tuple[str, bool]]:
+    """Return what was said to a conversation, and whether models are never shown it."""
+    async with connection(pool) as conn:
+        rows = await conn.fetch(
+            "select content -> 0 ->> 'text' as text, excluded from messages"
+            " where conversation_id = $1 and role = 'user' order by position",
+            conversation_id,
+        )
+    return [(row["text"], row["excluded"]) for row in rows]
 
 
 async def nothing_left(w: World) -> None:
@@ -67,6 +79,8 @@ async def test_what_runs_and_what_waits_is_cancelled_and_nothing_begins(
             await w.tell(agent_id, "later", conversation_id=conversation_id)
         assert len(await provider.log()) == 1
     assert await ends(pool) == [("done", "cancelled")] * 3
+    assert await checks.steps_are_whole(pool) == []
+    assert await inputs(pool, conversation_id) == [("runs", False), ("waits", True), ("late", True)]
 
 
 async def test_a_message_that_is_accepted_beside_the_deletion_is_cancelled(
@@ -86,6 +100,8 @@ async def test_a_message_that_is_accepted_beside_the_deletion_is_cancelled(
         await w.host.ref(agent_id).edit(DeleteConversation(conversation_id))
         await nothing_left(w)
     assert await ends(pool) == [("done", "cancelled")]
+    assert await checks.steps_are_whole(pool) == []
+    assert await inputs(pool, conversation_id) == [("late", True)]
 
 
 async def test_what_a_crash_left_in_a_deleted_conversation_is_cancelled_by_the_next_life(
@@ -104,3 +120,5 @@ async def test_what_a_crash_left_in_a_deleted_conversation_is_cancelled_by_the_n
         await nothing_left(w)
         assert finish(await w.ask(agent_id, "still there?")).status == "completed"
     assert await ends(pool) == [("done", "cancelled")] * 2 + [("done", "completed")]
+    assert await checks.steps_are_whole(pool) == []
+    assert sorted(await inputs(pool, conversation_id)) == [("runs", True), ("waits", True)]

@@ -218,13 +218,14 @@ async def edits_are_kept(pool: Pool, agent_id: str, written: list[str]) -> list[
 # --- nothing accepted is lost ------------------------------------------------------------------------
 
 
-async def all_is_handled(pool: Pool) -> list[str]:
-    """Return the commands that are not done, and the runs that did not complete."""
+async def all_is_handled(pool: Pool, *, as_: str = "completed") -> list[str]:
+    """Return the commands that are not done, and the runs that did not end as wanted."""
     async with connection(pool) as conn:
         rows = await conn.fetch(
             "select i.run_id, i.state, i.attempts, r.status, r.stop_reason, r.error"
             "  from inbox i join runs r on r.id = i.run_id"
-            " where i.state <> 'done' or r.status <> 'completed' order by i.seq"
+            " where i.state <> 'done' or r.status <> $1 order by i.seq",
+            as_,
         )
     return [
         f"run {row['run_id']} is {row['status']} ({row['stop_reason']}, {row['error']}),"

@@ -1,6 +1,8 @@
 """Which scenarios come by which failpoint."""
 
+from tests.laws.cancel_scenarios import CancelRun, Late
 from tests.laws.edit_scenario import Edits
+from tests.laws.hurried_scenario import Hurried
 from tests.laws.scenarios import (
     Approve,
     Compact,
@@ -31,12 +33,15 @@ _CROSSED: dict[str, tuple[type[Scenario], ...]] = {
     "archives.holdings": (Edits,),
     "blocks.create": (Remember,),
     "checkpoints.landed": (LostAnswer,),
+    "conversations.get_deleted": (Late,),
     "edits.attach_block": (Edits, Remember),
     "edits.detach_block": (Edits, Remember),
     "extras.write": (Remember, Approve),
     "inbox.get": (LostWakeups,),
+    "inbox.mark_cancelled": (CancelRun,),
     "messages.list_newest": (Approve,),
     "messages.whole_run": (UnheardEnd,),
+    "model.open": (Hurried,),
     "ownership.release": (Drain,),
     "ownership.renew": (LostWakeups,),
     "passages.delete_of_agent": (Edits,),
@@ -54,7 +59,7 @@ _CROSSED: dict[str, tuple[type[Scenario], ...]] = {
 
 SCENARIOS: tuple[type[Scenario], ...] = (
     Talk, Edits, Remember, Compact, Approve, LostAnswer, UnheardEnd, LostWakeups, Drain, Crash, Reject,
-    Embed,
+    Embed, CancelRun, Late, Hurried,
 )  # fmt: skip
 
 

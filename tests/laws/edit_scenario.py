@@ -55,6 +55,7 @@ class Edits:
 
     planted: tuple[str, ...] = ()
     settings: ClassVar[dict[str, float]] = {}
+    ENDS_AS = "completed"
     STATES: ClassVar[list[State | None]] = []  # by version; see `learn_states`
 
     def __init__(self, pool: Pool, _: Provider) -> None:

@@ -29,6 +29,7 @@ from actors.llm.http import OpenAIChat
 from storage import edits, pool
 
 STREAM = "model.stream"
+OPEN = "model.open"  # of a head start, while its command is being accepted
 TRANSACTION = "edits.commit"
 
 # Who calls storage inside a step or an edit: the actors, and the parts of storage that write a step.
@@ -76,6 +77,7 @@ def arm(failpoint: Failpoint | None, on_stray: Callable[[str], None]) -> None:
         function = getattr(module, name)
         setattr(module, name, _wrapped(name_of(module, name), function))
     edits.commit = _wrapped_transaction(edits.commit)
+    OpenAIChat.open = _wrapped(OPEN, OpenAIChat.open)
     OpenAIChat.stream = _wrapped_stream(OpenAIChat.stream)
     _watch_statements(on_stray)
 
@@ -83,7 +85,7 @@ def arm(failpoint: Failpoint | None, on_stray: Callable[[str], None]) -> None:
 def points() -> list[str]:
     """Return every point there is: a crossing that somebody adds to the actors is in it at once."""
     names = [name for name in (name_of(*crossing) for crossing in crossings()) if name not in BESIDE]
-    found = [f"{name}:{moment}" for name in names for moment in ("before", "sent", "after")]
+    found = [f"{name}:{moment}" for name in (*names, OPEN) for moment in ("before", "sent", "after")]
     found += [f"{TRANSACTION}:{moment}" for moment in ("before", "inside", "closing", "after")]
     return sorted(found + [f"{STREAM}:{moment}" for moment in ("before", "piece", "after")])
 
@@ -164,7 +166,7 @@ def _wrapped_transaction(transaction: Callable[..., Any]) -> Callable[..., Any]:
 
 def _wrapped_stream(stream: Callable[..., AsyncGenerator[Any, None]]) -> Callable[..., Any]:
     async def watched(
-        self: OpenAIChat, request: object, take: Callable[[Any], None] | None = None
+        self: OpenAIChat, request: object, take: Callable[[Any], None] | None = None, *opened: object
     ) -> AsyncGenerator[Any, None]:
         def taken(pieces: object) -> None:
             assert take is not None
@@ -172,7 +174,7 @@ def _wrapped_stream(stream: Callable[..., AsyncGenerator[Any, None]]) -> Callabl
             reach(f"{STREAM}:piece")
 
         reach(f"{STREAM}:before")
-        async with aclosing(stream(self, request, None if take is None else taken)) as batches:
+        async with aclosing(stream(self, request, None if take is None else taken, *opened)) as batches:
             async for pieces in batches:
                 yield pieces
                 reach(f"{STREAM}:piece")

@@ -37,6 +37,7 @@ from tests.laws.host_process import (
 
 ROOT = Path(__file__).parents[2]
 BIRTH_SECONDS = 30.0
+DEATH_SECONDS = 15.0  # in which a host that hung up is gone, its drain included
 LINE_BYTES = 16 << 20
 
 
@@ -160,6 +161,12 @@ class HostProcess:
         while self.status is None:
             await self._news.wait()
         return self.status
+
+    async def obituary(self) -> str:
+        """Return how a host ended that hung up; one that is killed at once never says why it did."""
+        with anyio.move_on_after(DEATH_SECONDS):
+            await self.gone()
+        return f"status {self.status}, crashes {self.crashes}"
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal, unless the process is gone."""

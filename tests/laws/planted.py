@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from actors import clock, committer, directory, host, intake
+from actors import cancelling, clock, committer, directory, host, intake
 from actors.agent import Actor
 from actors.batch import Batcher
 from actors.commands import Envelope, Receipt
@@ -26,7 +26,7 @@ from actors.intake import Intake
 from actors.mailbox import Waiting
 from actors.population import Population
 from actors.turn import TurnRunner
-from storage import checkpoints
+from storage import checkpoints, inbox
 from storage.checkpoints import Checkpoint, Outcome
 from storage.errors import UnavailableError
 from storage.inbox import Accepted, Submission
@@ -158,6 +158,15 @@ def statement_beside() -> None:
     Intake.poll_once = curious
 
 
+def cancel_in_memory() -> None:
+    """A cancel is acknowledged although nothing but this process knows of it."""
+
+    async def forget(conn: Conn, agent_id: str, run_ids: Sequence[str]) -> None:
+        pass
+
+    inbox.mark_cancelled = forget
+
+
 # --- faults of the surroundings -------------------------------------------------------------------
 
 
@@ -226,6 +235,28 @@ def no_patience() -> None:
     committer.OUTAGE_DEADLINE = 0.0
 
 
+def late_ends() -> None:
+    """A cancelled run ends only once its cancellation was noted: so it is acknowledged before."""
+    mark, checkpoint = inbox.mark_cancelled, Committer.checkpoint
+    noted = anyio.Event()
+
+    @wraps(mark)
+    async def note(conn: Conn, agent_id: str, run_ids: Sequence[str]) -> None:
+        await mark(conn, agent_id, run_ids)
+        noted.set()
+
+    async def late(self: Committer, batch: list[Checkpoint]) -> Sequence[Exception | None]:
+        if any(run.status == "cancelled" for item in batch for run in item.runs):
+            with anyio.move_on_after(1.0):  # the next life ends it without a note of its own
+                await noted.wait()
+            await anyio.sleep(0.2)
+        return await checkpoint(self, batch)
+
+    cancelling.CANCEL_ACK = 0.05
+    inbox.mark_cancelled = note
+    Committer.checkpoint = late
+
+
 _ALL: dict[str, Callable[[], None]] = {
     function.__name__: function
     for function in (
@@ -236,10 +267,12 @@ _ALL: dict[str, Callable[[], None]] = {
         two_versions_in_a_batch,
         blind_retry,
         statement_beside,
+        cancel_in_memory,
         haste,
         crashing_turn,
         lost_wakeups,
         lost_commit_answers,
         no_patience,
+        late_ends,
     )
 }

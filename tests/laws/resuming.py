@@ -1,7 +1,7 @@
 """Clients that lose their connection and come back, a log that goes on meanwhile, and what each must have."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
@@ -91,6 +91,9 @@ class _Session:
             self.early.append(frame)
         else:
             self._follower.heard(self, frame)
+
+    def way(self, changed: Callable[[], None]) -> None:
+        """There is no shorter way."""
 
     def ended(self, channel: str, code: int, reason: str) -> None:
         raise AssertionError(f"{channel} ended: {reason}")

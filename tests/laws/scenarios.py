@@ -28,6 +28,7 @@ class Talk:
 
     planted: tuple[str, ...] = ()
     settings: ClassVar[dict[str, float]] = {}
+    ENDS_AS = "completed"  # what becomes of its runs
     REPLIES: tuple[dict[str, Any], ...] = (
         {"tool_calls": [{"name": "memory_insert", "arguments": {"label": "human", "new_string": "tea"}}]},
         {"tool_calls": [{"name": "conversation_search", "arguments": {"query": "coffee"}}]},

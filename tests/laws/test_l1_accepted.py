@@ -47,7 +47,13 @@ class Kills:
         self._random = Random(len(points))
         self._points = deque(Failpoint(point) for point in points)
         self._longest = LONGEST_LIFE
+        self._lives: list[float] = []
         self.at: Counter[str] = Counter()
+
+    @property
+    def slowness(self) -> float:
+        """How many times as long hosts have to live here as where nothing else runs: 1 or more."""
+        return sum(self._lives) / len(self._lives) / LONGEST_LIFE if self._lives else 1.0
 
     async def kill(self, number: int) -> None:
         """Start one more host and let it die: at a point, at random, or after some progress.
@@ -55,6 +61,7 @@ class Kills:
         The rule of dead letters gives a command three lives. What two lives could not finish must be
         finished in the third, so that only a bug of the host ever parks a command here.
         """
+        self._lives.append(self._longest)
         tired = await self._watcher.most_lives() >= 2
         failpoint = self._points.popleft() if number % 2 and not tired else None
         host = await self.start(failpoint)
@@ -142,10 +149,12 @@ async def violations(
         found += await checks.all_is_handled(pool)
         found += await checks.steps_are_whole(pool)
         found += await checks.versions_are_counted(pool)
-    if (slow := crowd.slowest(0.99)) > ACK_P99:
+    # An acknowledgement waits for a host that comes to be ready, which takes as long as the machine is slow.
+    if (slow := crowd.slowest(0.99)) > ACK_P99 * killer.slowness:
         found.append(f"acknowledgements took {slow:.1f} s at the 99th percentile")
     if figures is not None:
         figures |= {"kills": dict(killer.at), "messages": crowd.messages, "ack p99": f"{slow:.2f} s"}
+        figures["slowness"] = f"{killer.slowness:.2f}"
         print(figures)
     return found
 

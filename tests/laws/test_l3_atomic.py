@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from bench.provider import Provider
 from tests.laws import checks, failpoints
+from tests.laws.cancel_scenarios import CancelRun, Late
 from tests.laws.conftest import Databases
 from tests.laws.crossed import SCENARIOS, Scenario, scenarios_for
 from tests.laws.crowd import opened
@@ -22,9 +23,8 @@ from tests.laws.watcher import Watcher, watching
 pytestmark = pytest.mark.law
 
 AT_ONCE = 2
-DIES_WITHIN = 30.0  # for a machine with other work; it costs nothing where the point is reached
+STANDS_STILL = 30.0  # seconds in which nothing gets on: a host neither dies nor ends what it has to do
 LINGERS = 2.0  # once its scenario is over, a host comes by no point but those that it passes by the clock
-ENDS_WITHIN = 30.0
 
 # The second wait of a statement's first use is for its result; the first is for its plan.
 EXECUTED = 2
@@ -52,6 +52,9 @@ SHORT: dict[type[Scenario], list[Failpoint]] = {
     Compact: deaths_at(*EDGES, nth=(4, 5, 6)) + deaths_at("checkpoints.commit:sent", nth=(6, 7)),
     # The commits are those of the request, of the results, and of the answer.
     Approve: deaths_at(*EDGES, nth=STEPS) + deaths_at("checkpoints.commit:sent", nth=(6, 10)),
+    # Its commit comes when the cancellation was acknowledged.
+    CancelRun: deaths_at("inbox.mark_cancelled:before", "inbox.mark_cancelled:after", *EDGES),
+    Late: deaths_at(*EDGES, nth=(1, 2)),
 }
 
 # What the long form kills at besides every moment of each crossing.
@@ -133,11 +136,13 @@ async def _die_once(
         spec = replace(spec, settings=scenario.settings, planted=(*spec.planted, *scenario.planted))
         mortal = await home.start(replace(spec, failpoint=death))
         wrong: list[str] = []
-        with anyio.move_on_after(DIES_WITHIN) as patience:
-            async with anyio.create_task_group() as group:
-                group.start_soon(_act, scenario, mortal, patience)
-                await mortal.gone()
-                group.cancel_scope.cancel()
+        async with (
+            watcher.patience(mortal, STANDS_STILL) as patience,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(_act, scenario, mortal, patience)
+            await mortal.gone()
+            group.cancel_scope.cancel()
         if not mortal.failed_by_itself:
             wrong.append(f"no host died there (status {mortal.status})")
         mortal.kill()
@@ -146,18 +151,28 @@ async def _die_once(
         wrong += await scenario.between()
         wrong += await checks.steps_are_whole(pool)
         heir = await home.start(spec)
-        try:
-            with anyio.fail_after(ENDS_WITHIN):
-                await scenario.act(heir)
-        except (TimeoutError, GoneError, RefusedError) as error:
-            wrong.append(f"the next host did not go on: {error!r}")
+        wrong += await _inherit(scenario, heir, watcher)
         heir.kill()
         await heir.gone()
         await watcher.forgotten(heir)
         wrong += await scenario.end()
-        wrong += await checks.all_is_handled(pool)
+        wrong += await checks.all_is_handled(pool, as_=scenario.ENDS_AS)
         wrong += await checks.steps_are_whole(pool)
         return wrong
+
+
+async def _inherit(scenario: Scenario, heir: HostProcess, watcher: Watcher) -> list[str]:
+    """Let a host end what the dead one began; return why it does not."""
+    try:
+        async with watcher.patience(heir, STANDS_STILL) as patience:
+            await scenario.act(heir)
+    except GoneError:
+        return [f"the next host hung up: {await heir.obituary()}"]
+    except RefusedError as error:
+        return [f"the next host did not go on: {error!r}"]
+    if patience.cancelled_caught:
+        return [f"the next host got on with nothing for {STANDS_STILL:g} s"]
+    return []
 
 
 async def _act(scenario: Scenario, mortal: HostProcess, patience: anyio.CancelScope) -> None:
@@ -185,7 +200,7 @@ async def test_every_step_and_edit_is_whole_wherever_its_host_dies(
 
 
 @pytest.mark.full
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scenario", SCENARIOS)
 async def test_every_step_and_edit_is_whole_at_every_moment_its_host_may_die_in(
     nursery: Nursery, database: Databases, provider: Provider, dsn: str, scenario: type[Scenario]
@@ -219,6 +234,16 @@ async def test_the_law_catches_a_statement_that_no_failpoint_knows_of(
     planted = ("statement_beside",)
     found = await violations(nursery, database, provider, deaths=deaths, scenario=Talk, planted=planted)
     assert any("no failpoint knows of" in breach for breach in found)
+
+
+@pytest.mark.timeout(60)
+async def test_the_law_catches_a_cancel_that_only_this_process_knows_of(
+    nursery: Nursery, database: Databases, provider: Provider
+) -> None:
+    deaths = deaths_at("checkpoints.commit:before")
+    planted = ("cancel_in_memory",)
+    found = await violations(nursery, database, provider, deaths=deaths, scenario=CancelRun, planted=planted)
+    assert any("acknowledged and is lost" in breach for breach in found)
 
 
 @pytest.mark.timeout(60)

@@ -10,11 +10,20 @@ from tests.laws.host_process import session_name
 from tests.laws.nursery import HostProcess
 
 LOOK = 0.01
+PROGRESS_LOOK = 0.25
 FORGETS_WITHIN = 30.0
 
 _SESSIONS = """
 select count(*) from pg_stat_activity
  where datname = current_database() and backend_type = 'client backend' and application_name = $1
+"""
+
+
+# What a host that gets on changes, and one that only lives, or dies again and again, does not.
+_PROGRESS = """
+select (select coalesce(sum(version), 0) from agents), (select count(*) from messages),
+       (select count(*) from inbox), (select count(*) from inbox where done_at is not null),
+       (select count(*) from passages where dimensions is not null)
 """
 
 
@@ -42,6 +51,34 @@ class Watcher:
         query = "select exists (select from inbox where state in ('new', 'applied'))"
         while await self._conn.fetchval(query):
             await anyio.sleep(LOOK)
+
+    @asynccontextmanager
+    async def patience(self, host: HostProcess, seconds: float) -> AsyncGenerator[anyio.CancelScope]:
+        """Cancel the block once the host has not got on for so long, however slow the machine is.
+
+        Whoever sets the scope's deadline nearer ends the watch: it is kept from there on.
+        """
+        failure: Exception | None = None
+        async with anyio.create_task_group() as group:
+            with anyio.CancelScope(deadline=anyio.current_time() + seconds) as scope:
+                group.start_soon(self._prolong, scope, host, seconds)
+                try:
+                    yield scope
+                except Exception as error:  # noqa: BLE001 - the block's own, raised below outside of the group
+                    failure = error
+            group.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+
+    async def _prolong(self, scope: anyio.CancelScope, host: HostProcess, seconds: float) -> None:
+        seen, given = None, scope.deadline
+        while scope.deadline >= given:
+            row = await self._conn.fetchrow(_PROGRESS)
+            assert row is not None
+            if (now := (host.port, *row)) != seen and scope.deadline >= given:
+                seen = now
+                scope.deadline = given = anyio.current_time() + seconds
+            await anyio.sleep(PROGRESS_LOOK)
 
     async def forgotten(self, host: HostProcess) -> None:
         """Wait until the server has executed what a dead host had sent, and closed its sessions."""
