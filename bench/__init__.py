@@ -1,6 +1,6 @@
 """Measures the server beside a minimal relay: how much it adds to the model's own time, and what that costs.
 
-    python -m bench                 every row of the table, median of alternating runs, under 10 minutes
+    python -m bench                 every row of the table, median of 5 alternating runs, in about 9 minutes
     python -m bench --only ws_tokens --runs 1 --quick        a look at one case
     python -m bench --html page.html                         a page with plots beside the table and the JSON
     python -m bench --read bench/out/….json --html page.html the page of an earlier run
@@ -17,14 +17,15 @@
     python -m bench.provider        the scripted model provider alone
     python -m bench.relay           the relay alone
 
-Parts. `replies` says what the scripted provider can be told to answer, `wire` writes it in OpenAI's
-format, `serving` and `provider` serve it in a process of its own, and `recording` keeps when it was asked
-and when it wrote. `relay` is the honest lower bound: the same HTTP client and database, no tools, no runs,
-no checks. `targets` starts and speaks to what is measured, `load` is the client, in a process of its own,
+Parts. `replies` says what the scripted provider can be told to answer, `wire` writes it in OpenAI's format,
+`serving` and `provider` serve it in a process of its own, and `recording` keeps when it was asked and when
+it wrote. `relay` is the honest lower bound: the same HTTP client and database, no tools, no runs, no
+checks. `targets` starts and speaks to what is measured, `load` is the client, in a process of its own,
 `readers` is the client of the websocket, whose connections are `peers` and speak in `frames`; `bare` is
 what sending costs without a server behind it. `measure` reads the operating system's accounting, `cases/`
-holds one small file per measurement, and `report` judges and prints; `html` draws. `explain` asks a running
-server where the time of one run went. `profiling` has py-spy record the server while a case runs.
+holds one small file per measurement, `sitting` runs them, `budget` plans how long that takes and says what
+it took, `report` judges and prints; `html` draws. `explain` asks a running server where the time of one run
+went. `profiling` has py-spy record the server while a case runs.
 
 Load. `generator` sends at the times of `arrivals`, whatever is still under way, through `lines` to `doors`
 (the ways into a server) of `loaded` targets, ours and anyone's (`foreign`, which makes agents and histories
@@ -36,15 +37,17 @@ phases that hold the rest where a row fails; `seeding` writes rows straight into
 
 Scaling on paper. `scaling` is the model, pure: sums of measured costs times rates, and what a host has only
 so much of. `costs` fits it to the JSON of a sitting, `scale` is the command, and `scale_check` runs a small
-load and sets what it took beside the model's answer. The model knows what was measured and says what was not.
+load, sets what it took beside the model's answer, and judges. The model knows what was measured and says
+what was not.
 
 The guard. `probes` are measurements of seconds, each a ratio in pairs: this server beside the relay, or a
 frame beside a bare uvicorn's, at once where the load is paced and in turns where it is not. `baselines` has
 the ratios of each class of machine under `baselines/` and judges; `guard` is the command, the last step of
 .ci/run. The figures are CPU by the kernel's accounting, the highest and the lowest pair of each count for
-nothing, and what is too high is measured up to twice again: a loss is there each time. On 2 cores at a load
-average of 5 to 8 from other work a ratio lay up to a fifth beside its median; six runs of six passed, one of
-them by its third try. Record a baseline when nothing else runs, and commit it with the change it belongs to.
+nothing, and what is too high is measured up to four times again: a loss is there each time. On 2 cores at a
+load average of 5 to 8 from other work a ratio lay up to a fifth beside its median; six runs of six passed,
+one of them by its third try. Record a baseline when nothing else runs, and commit it with the change it
+belongs to.
 
 Rules of measuring. A figure counts only beside the relay's in the same sitting, because the machine
 drifts. CPU is what the kernel accounted to the processes, never wall time. All clocks are

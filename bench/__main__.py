@@ -2,51 +2,28 @@
 
 import argparse
 import os
-import shutil
 import signal
 import sys
-import tempfile
 import time
-import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bench import (
-    guard,
-    html,
-    level_report,
-    measure,
-    phases,
-    profiling,
-    report,
-    scale,
-    shortfall,
-    targets,
-)
-from bench.case import Bench, Case, Effort, Figures
+from bench import budget, guard, html, level_report, measure, profiling, report, scale, shortfall, sitting
+from bench.case import Effort
 from bench.cases import CASES
-from bench.foreign import SYNTAX, Address, Foreign, RefusedError, address
-from bench.levels import Level, unanswered
-from bench.loaded import Floor, Loaded
-from bench.provider import Provider
+from bench.foreign import SYNTAX, Address, Foreign, address
+from bench.levels import unanswered
 from bench.report import Report
-from bench.targets import Relay, Target, Wakeful
+from bench.sitting import KINDS, Found, Plan
 
-OWN = {"relay": Relay, "ours": Wakeful}
-KINDS = (Floor.name, *OWN)
 COMMANDS = {"explain": shortfall.main, "guard": guard.main, "scale": scale.main}
 OUT = Path(__file__).parent / "out"
 
 QUIET_LOAD = 0.5  # a load average above this before the start means that figures are too high
-
-Splits = dict[str, dict[str, list[phases.Split]]]  # by target and case
-Measured = dict[str, dict[str, list[Figures]]]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,51 +45,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.profile and not args.only:
         parser.error("--profile records single cases: say which with --only")
     signal.signal(signal.SIGTERM, _end)
-    effort = Effort(runs=1 if args.profile else args.runs, quick=args.quick)
     names = ["ours"] if args.profile else [name for name in KINDS if name in args.targets]
-    names = [name for name in names if any(name in case.on for case in cases)]
-    foreign = [Foreign(at) for at in args.target]
-    levels: list[Level] = []
-    splits: Splits = {"ours": {}, "relay": {}}
-    notes: list[str] = []
-    load_before = os.getloadavg()[0]
-    began, started_at = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    started_at = datetime.now(UTC).isoformat(timespec="seconds")
     path = args.out / f"bench-{started_at.replace(':', '')}.json"
-    profiles = {case.name: path.with_name(f"{path.stem}-{case.name}.svg") for case in cases if args.profile}
-    measured, calibration, errors = _run(
-        cases,
-        names,
-        effort,
-        profiles,
-        foreign=foreign,
-        port=args.provider_port,
-        levels=levels,
-        splits=splits,
-        notes=notes,
+    plan = Plan(
+        cases=cases,
+        names=[name for name in names if any(name in case.on for case in cases)],
+        effort=Effort(runs=1 if args.profile else args.runs, quick=args.quick),
+        profiles={c.name: path.with_name(f"{path.stem}-{c.name}.svg") for c in cases if args.profile},
+        foreign=[Foreign(at) for at in args.target],
+        provider_port=args.provider_port,
     )
-    errors += unanswered(levels)
-    rows = [row for case in cases for row in report.judge(case, measured[case.name])]
-    whole = Report(
-        machine=measure.machine(),
-        settings={"runs": effort.runs, "quick": effort.quick, "targets": names, "profile": args.profile},
-        started_at=started_at,
-        seconds=time.monotonic() - began,
-        load_before=load_before,
-        calibration_ms=calibration,
-        rows=rows,
-        figures=measured,
-        errors=errors,
-        levels=levels,
-        phases=splits["ours"],
-        relay_phases=splits["relay"],
-        notes=notes,
-    )
+    if said := budget.words(cases, plan.effort, plan.names):
+        Console(stderr=True).print(said, style="dim", highlight=False)
+    load_before, began = os.getloadavg()[0], time.monotonic()
+    found = sitting.run(plan)
+    whole = _report(plan, found, started_at, seconds=time.monotonic() - began, load_before=load_before)
     _show(whole, path)
-    for recorded in profiles.values():
+    for recorded in plan.profiles.values():
         profiling.show(recorded)
     if args.html is not None:
         args.html.write_text(html.page(path.read_bytes()), encoding="utf-8")
-    return int(bool(errors) or any(row.passed is False for row in rows))
+    return int(bool(whole.errors) or any(row.passed is False for row in whole.rows))
+
+
+def _report(plan: Plan, found: Found, started_at: str, *, seconds: float, load_before: float) -> Report:
+    effort = plan.effort
+    return Report(
+        machine=measure.machine(),
+        settings={
+            "runs": effort.runs,
+            "quick": effort.quick,
+            "targets": plan.names,
+            "profile": bool(plan.profiles),
+        },
+        started_at=started_at,
+        seconds=seconds,
+        load_before=load_before,
+        calibration_ms=found.calibration_ms,
+        rows=[row for case in plan.cases for row in report.judge(case, found.measured[case.name])],
+        figures=found.measured,
+        errors=found.errors + unanswered(found.levels),
+        levels=found.levels,
+        phases=found.splits["ours"],
+        relay_phases=found.splits["relay"],
+        notes=found.notes,
+        taken=found.taken,
+    )
 
 
 def _end(signum: int, frame: object) -> None:  # noqa: ARG001 - the signature of a signal handler
@@ -130,7 +109,7 @@ def _address(text: str) -> Address:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--runs", type=int, default=2, help="alternating runs of each case (2)")
+    parser.add_argument("--runs", type=int, default=5, help="alternating runs of each case (5)")
     parser.add_argument("--quick", action="store_true", help="measure for a shorter time: a look, no verdict")
     names = ", ".join(case.name for case in CASES)
     parser.add_argument("--only", action="append", default=[], metavar="CASE", help=f"one of: {names}")
@@ -156,117 +135,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(
-    cases: Sequence[Case],
-    names: Sequence[str],
-    effort: Effort,
-    profiles: Mapping[str, Path],
-    *,
-    foreign: Sequence[Foreign],
-    port: int,
-    levels: list[Level],
-    splits: Splits,
-    notes: list[str],
-) -> tuple[Measured, list[float], list[str]]:
-    """Start everything, run each case as often as asked with the targets taking turns, stop everything.
-
-    A case of `profiles` is recorded there. What the load suite finds is appended to `levels`, to `splits`
-    where the time of the messages to this server and to the relay went, and to `notes` what could not be
-    measured.
-    """
-    measured: Measured = {case.name: {} for case in cases}
-    calibration: list[float] = []
-    errors: list[str] = []
-    with ExitStack() as stack:
-        home = Path(tempfile.mkdtemp(prefix="wakeful-bench-"))
-        stack.callback(shutil.rmtree, home, ignore_errors=True)
-        targets.make_home(home)
-        provider = stack.enter_context(Provider(bodies=False, port=port))
-        progress = stack.enter_context(_progress())
-        task = progress.add_task("starting", total=sum(_runs(case, effort) for case in cases))
-        ready: list[Target | Loaded] = []
-        for name in names:
-            if name == Floor.name:
-                ready.append(Floor(provider))
-                continue
-            target = OWN[name](home / name, provider)
-            stack.callback(target.stop)
-            target.start()
-            targets.warm(target)
-            ready.append(target)
-        for server in foreign:
-            stack.callback(_leave, server, errors)
-            ready.append(server)
-        bench = Bench(provider, home, effort)
-        bench.levels, bench.notes = levels, notes
-        bench.tell = lambda text: progress.update(task, description=text)
-        for case in cases:
-            broken: set[str] = set()
-            for run in range(_runs(case, effort)):
-                for target in ready:
-                    if not _takes(case, target) or target.name in broken:
-                        continue
-                    progress.update(task, description=f"{case.name} {run + 1}, {target.name}")
-                    calibration.append(measure.calibration_ms())
-                    since = phases.now()
-                    try:
-                        if isinstance(target, Relay):
-                            phases.of_relay(target)  # those of other cases are forgotten
-                        if case.name in profiles and target.name == Wakeful.name:
-                            figures = profiling.measure(case, target, bench, path=profiles[case.name])
-                        else:
-                            figures = case.measure(target, bench)
-                    except profiling.ProfileError as error:
-                        errors.append(f"{case.name} was not recorded: {error}")
-                    except Exception:  # noqa: BLE001 - a case that fails must not take the others' figures along
-                        broken.add(target.name)
-                        errors.append(f"{case.name} on {target.name}:\n{traceback.format_exc()}")
-                    else:
-                        measured[case.name].setdefault(target.name, []).append(figures)
-                        _split(target, since, splits, case.name, errors)
-                progress.advance(task)
-    return measured, calibration, errors
-
-
-def _leave(server: Foreign, errors: list[str]) -> None:
-    """Delete what was made on anyone's server; one that is gone takes no figures along."""
-    try:
-        server.stop()
-    except RefusedError as error:
-        errors.append(f"agents may be left on {server.name}: {error}")
-
-
-def _split(target: Target | Loaded, since: datetime, splits: Splits, case: str, errors: list[str]) -> None:
-    """Note where the time of the messages went that were sent since, if there were any."""
-    try:
-        match target:
-            case Wakeful():
-                split = phases.split(target, since)
-            case Relay():
-                split = phases.of_relay(target)
-            case _:
-                return
-    except RuntimeError as error:
-        errors.append(str(error))
-        return
-    if split:
-        splits[target.name].setdefault(case, []).append(split)
-
-
-def _takes(case: Case, target: Target | Loaded) -> bool:
-    """Whether a case is measured on a target. The load suite is, on anyone's server."""
-    return case.suite == "load" if isinstance(target, Foreign) else target.name in case.on
-
-
-def _runs(case: Case, effort: Effort) -> int:
-    return effort.runs if case.most_runs is None else min(effort.runs, case.most_runs)
-
-
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True))
-
-
 def _show(whole: Report, path: Path) -> None:
     """Print the table and what went wrong, and write the JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -280,6 +148,7 @@ def _show(whole: Report, path: Path) -> None:
         console.print(line, style="dim", markup=False, highlight=False)
     for table in level_report.tables(whole.levels):
         console.print(table)
+    console.print(budget.table(whole.taken))
     slow, fast = max(whole.calibration_ms, default=0), min(whole.calibration_ms, default=0)
     console.print(f"{whole.seconds:.0f} s; a fixed piece of work took {fast:.1f} to {slow:.1f} ms meanwhile")
     if whole.load_before > QUIET_LOAD:

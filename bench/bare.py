@@ -3,8 +3,9 @@
     python -m bench.bare --port … --text …              an application under uvicorn
     python -m bench.bare --port … --text … --raw        frames written to transports: no server
 
-It has groups of connections, by path (`/0`, `/1` and so on); every 20 ms each group is sent one frame. Under
-uvicorn a client that says a number gets as many frames, one after another.
+It has groups of connections, by path (`/0`, `/1` and so on); every 20 ms, or `--gap` seconds, each group is
+sent one frame, or none by itself where that is 0. Under uvicorn a client that says a number gets as many
+frames, one after another.
 """
 
 import argparse
@@ -20,14 +21,15 @@ from bench import frames
 
 GAP_S = 0.02
 GROUPS = 32
-SUMMARY = "Sends a frame to every websocket of a group, every 20 ms."
+SUMMARY = "Sends a frame to every websocket of a group, again and again."
 
 
 class Bare:
     """The application."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, gap_s: float) -> None:
         self._message = {"type": "websocket.send", "text": text}
+        self._gap_s = gap_s
         self._groups: list[list[Send]] = [[] for _ in range(GROUPS)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +44,8 @@ class Bare:
     async def _live(self, receive: Receive, send: Send) -> None:
         async with asyncio.TaskGroup() as tasks:
             await receive()
-            ticking = [tasks.create_task(self._tick(index)) for index in range(GROUPS)]
+            groups = range(GROUPS if self._gap_s else 0)
+            ticking = [tasks.create_task(self._tick(index)) for index in groups]
             await send({"type": "lifespan.startup.complete"})
             await receive()
             for task in ticking:
@@ -62,10 +65,10 @@ class Bare:
             group.remove(send)
 
     async def _tick(self, index: int) -> None:
-        await asyncio.sleep(GAP_S * index / GROUPS)
+        await asyncio.sleep(self._gap_s * index / GROUPS)
         group = self._groups[index]
         while True:
-            await asyncio.sleep(GAP_S)
+            await asyncio.sleep(self._gap_s)
             for send in tuple(group):
                 with contextlib.suppress(OSError):  # it went away in the middle of this tick
                     await send(cast("Any", self._message))
@@ -102,21 +105,21 @@ class Raw(asyncio.Protocol):
             self._group.remove(self._transport)
 
 
-async def serve_raw(port: int, text: str) -> None:
+async def serve_raw(port: int, text: str, gap_s: float) -> None:
     """Serve until the process is ended."""
     groups: list[list[asyncio.Transport]] = [[] for _ in range(GROUPS)]
     framed = frames.served(text.encode())
 
     async def tick(index: int) -> None:
-        await asyncio.sleep(GAP_S * index / GROUPS)
+        await asyncio.sleep(gap_s * index / GROUPS)
         while True:
-            await asyncio.sleep(GAP_S)
+            await asyncio.sleep(gap_s)
             for transport in groups[index]:
                 transport.write(framed)
 
     await asyncio.get_running_loop().create_server(lambda: Raw(groups), "127.0.0.1", port)
     async with asyncio.TaskGroup() as tasks:
-        for index in range(GROUPS):
+        for index in range(GROUPS if gap_s else 0):
             tasks.create_task(tick(index))
 
 
@@ -125,13 +128,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.bare", description=SUMMARY)
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--text", required=True, help="the frame")
+    parser.add_argument("--gap", type=float, default=GAP_S, help="seconds between two frames (0.02)")
     parser.add_argument("--raw", action="store_true", help="without uvicorn")
     args = parser.parse_args()
     if args.raw:
-        uvloop.run(serve_raw(args.port, args.text))
+        uvloop.run(serve_raw(args.port, args.text, args.gap))
         return
     options: dict[str, Any] = {"loop": "uvloop", "ws": "websockets-sansio", "lifespan": "on"}
-    uvicorn.run(Bare(args.text), port=args.port, access_log=False, log_level="error", **options)
+    uvicorn.run(Bare(args.text, args.gap), port=args.port, access_log=False, log_level="error", **options)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,16 @@ class Pair(Struct, frozen=True):
 
 
 class Baseline(Struct, frozen=True, kw_only=True):
-    """What a class of machine measured. `rounds` are the ratios that `ratios` has the medians of."""
+    """What a class of machine measured. `rounds` are the ratios that `ratios` has the medians of.
+
+    `own_servers` says that each of them was measured on servers that were started for it, as the guard does.
+    """
 
     machine_class: str
     machine: dict[str, Any]
     recorded_at: str
     load_before: float
+    own_servers: bool = False
     ratios: dict[str, float]
     rounds: dict[str, list[float]]
 

@@ -1,7 +1,9 @@
 """What a measurement is: a case measures one target and names figures; rows say what is asked of them."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
@@ -14,6 +16,10 @@ from bench.provider import Provider
 T = TypeVar("T")
 Figures = Mapping[str, float]
 Suite = Literal["table", "load", "parts"]
+Done = Callable[[float], None]  # is told of each piece of work that is done, and how large it was
+Bar = Callable[[str, float], AbstractContextManager[Done]]
+
+TICK_S = 0.25
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -24,7 +30,9 @@ class Row(Struct, frozen=True, kw_only=True):
     figure stands as it is; without `figure` the row only informs. `drifts` says whether the machine's
     speed bears on it: where it does not, as with memory, the figure stands beside the relay's, unscaled.
     Where no relay does what is measured, `limit` names the figure of the same run that no server could be
-    below, or the least that was measured of its kind: it is shown in the relay's place.
+    below, or the least that was measured of its kind: it is shown in the relay's place. With `limit_then`,
+    what that limit was where `figure` was asked, it scales the figure as the relay does. A row that is itself
+    such a limit is a `reference`: it is shown there, and has nothing beside it.
     """
 
     key: str
@@ -35,12 +43,14 @@ class Row(Struct, frozen=True, kw_only=True):
     at_least: bool = False
     drifts: bool = True
     limit: str | None = None
+    limit_then: float | None = None
+    reference: bool = False
 
 
 class Effort(Struct, frozen=True):
     """How long to measure. `quick` is for a look, not for a verdict."""
 
-    runs: int = 2
+    runs: int = 5
     quick: bool = False
 
     def of(self, full: int, quick: int) -> int:
@@ -63,8 +73,8 @@ class FirstTokens(Struct, frozen=True):
 class Bench:
     """What the cases share: the provider, a directory, and what was prepared once for all runs.
 
-    Cases of load append to `levels`, and say by `tell` what they are at. `notes` are for what could not be
-    measured, in words.
+    Cases of load append to `levels`. By `tell` a case says what it is at, by `bar` how far it is with what
+    takes long. `notes` are for what could not be measured, in words.
     """
 
     def __init__(self, provider: Provider, home: Path, effort: Effort) -> None:
@@ -74,6 +84,7 @@ class Bench:
         self.levels: list[Level] = []
         self.notes: list[str] = []
         self.tell: Callable[[str], None] = _unheard
+        self.bar: Bar = unseen
         self._kept: dict[tuple[str, ...], Any] = {}
 
     def once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
@@ -85,6 +96,14 @@ class Bench:
     def keep(self, key: tuple[str, ...], value: object) -> None:
         """Leave a value for later runs."""
         self._kept[key] = value
+
+    def wait(self, words: str, seconds: float) -> None:
+        """Let so much time pass, and show it."""
+        until = time.monotonic() + seconds
+        with self.bar(words, seconds) as done:
+            while (left := until - time.monotonic()) > 0:
+                time.sleep(min(TICK_S, left))
+                done(min(TICK_S, left))
 
     def forget_requests(self) -> None:
         """Clear the provider's records before a measurement that reads them."""
@@ -105,8 +124,14 @@ class Bench:
         return FirstTokens(added, back)
 
 
-def _unheard(_: str) -> None:
+def _unheard(_: object) -> None:
     pass
+
+
+@contextmanager
+def unseen(_words: str, _total: float) -> Generator[Done]:
+    """Stand where nothing is shown."""
+    yield _unheard
 
 
 def _number(user_text: str) -> int:
@@ -117,6 +142,8 @@ class Case(Struct, frozen=True, kw_only=True):
     """A measurement and its rows. `on` names the targets it makes sense on; `most_runs` bounds its runs.
 
     What it measures is a `Target`; of the load suite also what `bench.loaded` has: floor and foreign servers.
+    `run_s` is what one run is planned to take on each target, on two quiet cores, at full effort;
+    `once_s` is for what is made before the first run.
     """
 
     name: str
@@ -125,3 +152,9 @@ class Case(Struct, frozen=True, kw_only=True):
     on: tuple[str, ...] = ("relay", "ours")
     most_runs: int | None = None
     suite: Suite = "table"
+    run_s: Mapping[str, float] = {}
+    once_s: Mapping[str, float] = {}
+
+    def runs(self, effort: Effort) -> int:
+        """How many runs it gets."""
+        return effort.runs if self.most_runs is None else min(effort.runs, self.most_runs)

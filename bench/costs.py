@@ -30,6 +30,12 @@ class FitError(Exception):
     """The JSON lacks figures; the message names them and says how to measure them."""
 
 
+class Settings(Struct, frozen=True):
+    """How it was measured, as far as it is read."""
+
+    quick: bool = False
+
+
 class Measured(Struct, frozen=True):
     """A bench JSON, as far as it is read."""
 
@@ -37,6 +43,8 @@ class Measured(Struct, frozen=True):
     started_at: str
     calibration_ms: list[float]
     figures: dict[str, dict[str, list[dict[str, float | None]]]]
+    settings: Settings = Settings()
+    load_before: float = 0.0
 
 
 def read(report: bytes) -> Measured:

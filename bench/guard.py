@@ -1,13 +1,14 @@
 """Guards the CPU per message: fails where it has grown by more than a fifth beside a bare server's.
 
-    python -m bench guard               compare with the baseline of this class of machine; under 90 s
-    python -m bench guard --update      record that baseline: three rounds, their medians
+    python -m bench guard               compare with the baseline of this class of machine; about a minute
+    python -m bench guard --update      record that baseline: three rounds, their medians; about three
 
 What is compared are ratios to the relay, or to a bare uvicorn send, measured in pairs in the same run, so
-that the machine's own drift is in both. Servers that were started another time differ by some per cent, so
-each round of a baseline has its own, and so has each try: a ratio that is too high is measured again until it
-is not, and is a loss only when no try was within what is allowed. Record baselines when nothing else runs:
-on a busy machine ratios are lower.
+that the machine's own drift is in both. Servers that were started another time differ by some per cent, and
+one that has done other work before is dearer, so each measurement has servers of its own: in each round of a
+baseline and in each try alike. A ratio that is too high is measured again until it is not, and is a loss only
+when no try was within what is allowed. Record baselines when nothing else runs: on a busy machine ratios are
+lower.
 """
 
 import argparse
@@ -120,7 +121,7 @@ def compare(staging: Staging, baseline: Baseline, probes: Sequence[Probe] = PROB
 
 
 def record(staging: Staging, *, name: str, load_before: float, probes: Sequence[Probe] = PROBES) -> Baseline:
-    """Measure every probe `ROUNDS` times, each time on servers of its own; the baseline has the medians."""
+    """Measure every probe `ROUNDS` times, as `compare` does each; the baseline has the medians."""
     tries: Tries = {}
     for _ in range(ROUNDS):
         _measure(staging, probes, tries, "measuring")
@@ -129,14 +130,16 @@ def record(staging: Staging, *, name: str, load_before: float, probes: Sequence[
         machine=measure.machine(),
         recorded_at=datetime.now(UTC).isoformat(timespec="seconds"),
         load_before=load_before,
+        own_servers=True,
         ratios={key: round(median(values), 3) for key, values in tries.items()},
         rounds={key: [round(value, 3) for value in values] for key, values in tries.items()},
     )
 
 
 def _measure(staging: Staging, probes: Sequence[Probe], tries: Tries, words: str) -> None:
-    with staging() as stage:
-        for probe in _shown(probes, words):
+    """Measure each probe once, on servers of its own."""
+    for probe in _shown(probes, words):
+        with staging() as stage:
             for key, pairs in probe.measure(stage).items():
                 tries.setdefault(key, []).append(baselines.ratio(pairs))
 
@@ -172,6 +175,11 @@ def _note(console: Console, baseline: Baseline, verdicts: Sequence[Verdict]) -> 
         console.print(
             f"[yellow]the baseline was recorded at a load of {baseline.load_before:.1f}, "
             "where ratios are lower: record it anew[/]"
+        )
+    if not baseline.own_servers:
+        console.print(
+            "[yellow]the baseline was recorded on servers that had done other work before, where ratios are "
+            "higher: record it anew[/]"
         )
     if now["python"] != then["python"]:
         console.print(f"[yellow]the baseline is of Python {then['python']}, this is {now['python']}[/]")

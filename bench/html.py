@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Struct
 
 from bench import plots, stacks
+from bench.budget import Taken
 from bench.levels import Level
 from bench.report import number
 
@@ -28,6 +29,8 @@ figcaption small, .note { color: var(--soft) } .pass { color: var(--good) }
 figure.wide { grid-template-columns: 1fr; gap: .25rem; max-width: 50rem }
 svg { width: 100%; height: auto } svg text { font: 11px system-ui, sans-serif; fill: var(--ink) }
 .limit { stroke: var(--bad); stroke-dasharray: 4 2 } .axis { stroke: var(--rule); fill: none }
+th, td { padding: .1rem 1rem .1rem 0; text-align: right; font-variant-numeric: tabular-nums }
+th:first-child, td:first-child { text-align: left } th { font-weight: 600 }
 .scroll { overflow-x: auto } pre { overflow-x: auto; background: var(--box); padding: 1rem }
 @media (max-width: 44rem) { figure { grid-template-columns: 1fr; gap: .25rem; margin: 1.5rem 0 }
   .scroll svg { min-width: 32rem } svg text { font-size: 15px } .scroll svg text { font-size: 11px } }
@@ -50,6 +53,10 @@ class Shown(Struct, frozen=True, kw_only=True):
     ours: Spread | None
     relay: Spread | None
     limit: Spread | None = None
+    reference: bool = False
+    figure: float | None = None
+    relay_then: float | None = None
+    limit_then: float | None = None
     allowed: float | None
     at_least: bool
     passed: bool | None
@@ -69,6 +76,7 @@ class Sitting(Struct, frozen=True, kw_only=True):
     phases: dict[str, list[dict[str, float]]] = {}
     relay_phases: dict[str, list[dict[str, float]]] = {}
     notes: list[str] = []
+    taken: list[Taken] = []
 
 
 def page(report: bytes) -> str:
@@ -94,7 +102,8 @@ def page(report: bytes) -> str:
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-        f"<h1>{title}</h1>{_about(sitting)}{_verdicts(sitting.rows)}{sections}{left_out}{errors}</html>\n"
+        f"<h1>{title}</h1>{_about(sitting)}{_verdicts(sitting.rows)}{sections}{left_out}{errors}"
+        f"{_taken(sitting.taken)}</html>\n"
     )
 
 
@@ -111,6 +120,19 @@ def _about(sitting: Sitting) -> str:
         f'{colours}. The <b class="fail">line</b> is what is allowed on this machine now. Where no relay '
         "does what is measured, the lower bar is the limit that it is set beside.</p>"
     )
+
+
+def _taken(taken: Sequence[Taken]) -> str:
+    """What each case took."""
+    if not taken:
+        return ""
+    lines = "".join(
+        f"<tr><td>{escape(one.case)}<td>{one.runs}"
+        f"<td>{'' if one.planned_s is None else f'{one.planned_s:.0f}'}<td>{one.took_s:.0f}"
+        for one in taken
+    )
+    heads = "<tr><th>case<th>runs<th>planned, s<th>took, s"
+    return f'<h2>How long it took</h2><div class="scroll"><table>{heads}{lines}</table></div>'
 
 
 def _verdicts(rows: Sequence[Shown]) -> str:
@@ -132,22 +154,40 @@ def _figure(row: Shown) -> str:
         for name, spread in _lines(row)
         if spread is not None and spread.median is not None
     ]
-    said += [] if row.allowed is None else [f"allowed {'≥' if row.at_least else '≤'} {_number(row.allowed)}"]
-    bound = ", ".join([*said, *_ratio(row)])
+    said += [] if row.allowed is None else [_allowed(row, row.allowed)]
+    bound = ", ".join([*said, *_ratio(row), *_runs(row)])
     return (
         f"<figure><figcaption>{escape(row.title + unit)} {verdict[row.passed]}<br>"
         f"<small>{bound}</small></figcaption>{_plot(row)}</figure>"
     )
 
 
+def _allowed(row: Shown, allowed: float) -> str:
+    """What is allowed now, and what was asked where that scales with what stands beside it."""
+    beside, then = ("relay", row.relay_then) if row.relay_then else ("limit", row.limit_then)
+    scaled = row.figure is not None and then is not None and row.figure != allowed
+    asked = f" ({_number(row.figure)} where the {beside} has {_number(then)})" if scaled else ""
+    return f"allowed {'≥' if row.at_least else '≤'} {_number(allowed)}{asked}"
+
+
+def _runs(row: Shown) -> list[str]:
+    """Of how many runs it is the median."""
+    most = max((len(spread.runs) for _, spread in _lines(row)), default=0)
+    return [f"{most} runs" if most > 1 else "one run"] if most else []
+
+
 def _lines(row: Shown) -> list[tuple[str, Spread]]:
-    """What is drawn of a row: ours, and the relay's or else the limit."""
+    """What is drawn of a row: ours, and the relay's or else the limit. A reference is a limit itself."""
+    if row.reference:
+        return [] if row.ours is None else [("limit", row.ours)]
     given = (("ours", row.ours), ("relay", row.relay), ("limit", None if row.relay else row.limit))
     return [(name, spread) for name, spread in given if spread is not None]
 
 
 def _ratio(row: Shown) -> list[str]:
     """Ours by the relay's, or the limit, or else what is allowed, in words; nothing where there is none."""
+    if row.reference:
+        return []
     beside = next((spread.median for spread in (row.relay, row.limit) if spread is not None), row.allowed)
     if row.ours is None or row.ours.median is None or not beside:
         return []

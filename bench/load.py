@@ -1,15 +1,18 @@
 """The load client: a process of its own that sends a job's requests and times what comes back.
 
-Reads one `Job` as JSON from standard input, prints `started <ns>`, works, and prints one `Outcome`.
-Like the provider it is one protocol object per connection, so that it costs little of the machine that
-it shares with what is measured.
+Reads `Job`s as lines of JSON from standard input; for each it prints `started <ns>`, works, and prints its
+`Outcome`, or `failed` and why. It ends with its standard input. One that has done its job gets the next: to
+start one takes a fifth of a second. Like the provider it is one protocol object per connection, so that it
+costs little of the machine that it shares with what is measured.
 """
 
 import asyncio
+import atexit
 import gc
 import subprocess
 import sys
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 from typing import cast
@@ -213,34 +216,65 @@ async def work(job: Job) -> Outcome:
         return await run.work()
 
 
-class Loading:
-    """A load client at work, in its process."""
+class Worker:
+    """The process of a load client, for one job after another."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.load"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=Path(__file__).parents[1],
         )
+
+    def begin(self, job: Job) -> int:
+        """Begin a job; return when it started. Raises `RuntimeError` where it does not."""
         assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(job) + b"\n")
+        self._process.stdin.flush()
+        return int(self._read(b"started"))
+
+    def end(self) -> Outcome:
+        """Wait for the end of the job. Raises `RuntimeError` where the target could not be reached."""
+        return msgspec.json.decode(self._read(b"outcome"), type=Outcome)
+
+    def _read(self, expected: bytes) -> bytes:
         assert self._process.stdout is not None
-        with self._process.stdin as job_pipe:
-            job_pipe.write(msgspec.json.encode(job))
-        self._output = self._process.stdout
-        word, _, started = self._output.readline().partition(b" ")
-        if word != b"started":
-            self._process.wait()
-            raise RuntimeError("the load client did not start; its standard error says why")
-        self.started_ns = int(started)
+        word, _, rest = self._process.stdout.readline().partition(b" ")
+        if word != expected:
+            self.close()
+            why = msgspec.json.decode(rest, type=str) if word == b"failed" else "its standard error says why"
+            raise RuntimeError(f"the load client failed: {why}")
+        return rest
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.terminate()
+        self._process.communicate()
+
+
+_idle: list[Worker] = []  # have done their jobs; the next takes the one that was used last
+
+
+@atexit.register
+def close() -> None:
+    """End the load clients that have no job."""
+    while _idle:
+        _idle.pop().close()
+
+
+class Loading:
+    """A load client at work, in its process."""
+
+    def __init__(self, job: Job) -> None:
+        self._worker = _idle.pop() if _idle else Worker()
+        self.started_ns = self._worker.begin(job)
 
     def finish(self) -> Outcome:
         """Wait for the end of the job. Raises `RuntimeError` where the target could not be reached."""
-        with self._output:
-            output = self._output.read()
-        if self._process.wait():
-            raise RuntimeError("the load client failed; its standard error says why")
-        return msgspec.json.decode(output, type=Outcome)
+        outcome = self._worker.end()
+        _idle.append(self._worker)
+        return outcome
 
 
 def run(job: Job) -> Outcome:
@@ -249,14 +283,22 @@ def run(job: Job) -> Outcome:
 
 
 def main() -> None:
-    """Read a job, do it, print its outcome."""
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    """Read jobs, do them, print their outcomes."""
     gc.freeze()
     gc.set_threshold(50_000, 50, 50)
-    outcome = uvloop.run(work(job))
+    for line in sys.stdin.buffer:
+        try:
+            outcome = uvloop.run(work(msgspec.json.decode(line, type=Job)))
+        except Exception:  # noqa: BLE001 - whatever it is, who gave the job is told
+            _answer(b"failed", traceback.format_exc())
+            return
+        _answer(b"outcome", outcome)
+
+
+def _answer(word: bytes, value: object) -> None:
     # Under PYTHONUNBUFFERED standard output is a raw file, which may write the half of it and say so.
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
-        out.write(msgspec.json.encode(outcome) + b"\n")
+        out.write(word + b" " + msgspec.json.encode(value) + b"\n")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 from rich.table import Table
 
+from bench.budget import Taken
 from bench.case import Case, Figures, Row
 from bench.levels import Level
 
@@ -25,7 +26,8 @@ class Seen(Struct, frozen=True):
 class Judged(Struct, frozen=True, kw_only=True):
     """A row with what was measured. `passed` is None where nothing was asked, or could not be judged.
 
-    `limit` is what stands in the relay's place where there is none: see `bench.case.Row`.
+    `limit` is what stands in the relay's place where there is none, `limit_then` what it was where the figure
+    was asked, and a `reference` is such a limit itself: see `bench.case.Row`.
     """
 
     case: str
@@ -35,6 +37,8 @@ class Judged(Struct, frozen=True, kw_only=True):
     ours: Seen | None
     relay: Seen | None
     limit: Seen | None = None
+    limit_then: float | None = None
+    reference: bool = False
     figure: float | None
     relay_then: float | None
     allowed: float | None
@@ -47,7 +51,7 @@ class Report(Struct, frozen=True, kw_only=True):
 
     `levels` holds what the load suite measured, with its histograms; `phases` where the time of each case's
     messages to this server went, run by run, and `relay_phases` that of the relay's: see `bench.phases`.
-    `notes` say what could not be measured.
+    `notes` say what could not be measured, `taken` how long each case took.
     """
 
     machine: dict[str, Any]
@@ -63,6 +67,7 @@ class Report(Struct, frozen=True, kw_only=True):
     phases: dict[str, list[dict[str, float]]] = {}
     relay_phases: dict[str, list[dict[str, float]]] = {}
     notes: list[str] = []
+    taken: list[Taken] = []
 
 
 def judge(case: Case, measured: dict[str, list[Figures]]) -> list[Judged]:
@@ -72,7 +77,8 @@ def judge(case: Case, measured: dict[str, list[Figures]]) -> list[Judged]:
 
 def _judge(case: str, row: Row, measured: dict[str, list[Figures]]) -> Judged:
     ours, relay = (_seen(row.key, measured.get(target, [])) for target in ("ours", "relay"))
-    allowed = _allowed(row, relay)
+    limit = None if row.limit is None else _seen(row.limit, measured.get("ours", []))
+    allowed = _allowed(row, relay, limit)
     passed = None
     if ours is not None and allowed is not None:
         passed = ours.median >= allowed if row.at_least else ours.median <= allowed
@@ -83,7 +89,9 @@ def _judge(case: str, row: Row, measured: dict[str, list[Figures]]) -> Judged:
         unit=row.unit,
         ours=ours,
         relay=relay,
-        limit=None if row.limit is None else _seen(row.limit, measured.get("ours", [])),
+        limit=limit,
+        limit_then=row.limit_then,
+        reference=row.reference,
         figure=row.figure,
         relay_then=row.relay,
         allowed=allowed,
@@ -97,25 +105,29 @@ def _seen(key: str, runs: Sequence[Figures]) -> Seen | None:
     return Seen(median(values), min(values), max(values), values) if values else None
 
 
-def _allowed(row: Row, relay: Seen | None) -> float | None:
-    """The figure as this machine allows it today: scaled by what the relay does now."""
-    if row.figure is None or row.relay is None or not row.drifts:
+def _allowed(row: Row, relay: Seen | None, limit: Seen | None) -> float | None:
+    """The figure as this machine allows it today: scaled by what the relay does now, or the limit."""
+    if row.figure is None or not row.drifts:
         return row.figure
-    return None if relay is None else row.figure * relay.median / row.relay
+    beside, then = (relay, row.relay) if row.relay is not None else (limit, row.limit_then)
+    if then is None:
+        return row.figure
+    return None if beside is None else row.figure * beside.median / then
 
 
 def table(rows: Sequence[Judged]) -> Table:
     """The rows for a terminal."""
     shown = Table(title="median of the runs, lowest to highest in brackets")
     shown.add_column("what")
-    for heading in ("ours", "relay, or limit", "ratio", "figure", "allowed now"):
+    for heading in ("runs", "ours", "relay, or limit", "ratio", "figure", "allowed now"):
         shown.add_column(heading, justify="right")
     shown.add_column("")
     for row in rows:
         shown.add_row(
             row.title + (f" ({row.unit})" if row.unit else ""),
-            _spread(row.ours),
-            _spread(row.relay or row.limit),
+            str(max((len(seen.runs) for seen in (row.ours, row.relay) if seen is not None), default=0)),
+            "" if row.reference else _spread(row.ours),
+            _spread(row.ours if row.reference else row.relay or row.limit),
             _ratio(row),
             _bound(row, row.figure),
             _bound(row, row.allowed),
@@ -139,6 +151,8 @@ def _ratio(row: Judged) -> str:
 
 def _beside(row: Judged) -> float | None:
     """What ours is set in relation to: the relay, the limit, or else what is allowed."""
+    if row.reference:
+        return None
     seen = row.relay or row.limit
     return row.allowed if seen is None else seen.median
 

@@ -4,10 +4,11 @@ Texts and vectors come from a seeded generator: the same count gives the same ro
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
 from uuid import UUID
 
+import anyio
 import msgspec
 
 from bench import wire
@@ -75,13 +76,23 @@ SMALL_WORDS = [
     "she",
 ]
 SMALL_SHARE = 0.45
-ROWS_AT_ONCE = 5000
+ROWS_AT_ONCE = 1000
 SECONDS = 600.0  # of one statement
+LOOK_EVERY = 0.5  # seconds
 SYLLABLES = [a + b for a in "bdfgklmnprstv" for b in ("a", "e", "i", "o", "u")]
 
 
-async def histories(dsn: str, agent_ids: list[str], messages: int) -> None:
-    """Give agents that no server holds a history of equal messages in their default conversation."""
+def _unheard(_: float) -> None:
+    pass
+
+
+async def histories(
+    dsn: str, agent_ids: list[str], messages: int, done: Callable[[float], None] = _unheard
+) -> None:
+    """Give agents that no server holds a history of equal messages in their default conversation.
+
+    `done` is called as each agent has its own.
+    """
     content = msgspec.json.encode([TextPart(HISTORY_TEXT)])
     conn = await connect(dsn)
     try:
@@ -89,13 +100,17 @@ async def histories(dsn: str, agent_ids: list[str], messages: int) -> None:
             async with conn.transaction():
                 await conn.execute(_HISTORY, agent_id, messages, content, HISTORY_TOKENS)
                 await conn.execute(_LONGER, agent_id, messages)
+            done(1)
         await conn.execute("vacuum analyze messages")  # now, not in the middle of a measurement
     finally:
         await conn.close()
 
 
-async def conversations(dsn: str, sizes: dict[str, int]) -> None:
-    """Give each agent, which no server holds, so many messages of different words, found by search."""
+async def conversations(dsn: str, sizes: dict[str, int], done: Callable[[float], None] = _unheard) -> None:
+    """Give each agent, which no server holds, so many messages of different words, found by search.
+
+    `done` is told how many more are written.
+    """
     conn = await connect(dsn)
     try:
         await conn.execute(_PATIENTLY)
@@ -106,15 +121,17 @@ async def conversations(dsn: str, sizes: dict[str, int]) -> None:
                 async with conn.transaction():
                     await conn.execute(_CONVERSATION, agent_id, contents, HISTORY_TOKENS, timeout=SECONDS)
                     await conn.execute(_LONGER, agent_id, len(batch))
+                done(len(batch))
         await conn.execute("vacuum analyze messages", timeout=SECONDS)
     finally:
         await conn.close()
 
 
-async def libraries(dsn: str, sizes: dict[str, int]) -> None:
+async def libraries(dsn: str, sizes: dict[str, int], done: Callable[[float], None] = _unheard) -> None:
     """Give each agent an archive of so many passages with their vectors, while no server runs.
 
-    The index of vectors is made anew after all of them: row by row it would take 3 ms each.
+    The index of vectors is made anew after all of them: row by row it would take 3 ms each. `done` is told
+    how many more are written, and then, of all that there are, how many more are in the index.
     """
     conn = await connect(dsn)
     try:
@@ -125,16 +142,33 @@ async def libraries(dsn: str, sizes: dict[str, int]) -> None:
                 archive = await archives.ensure_for_agent(
                     conn, agent_id, embedding=MODEL, dimensions=DIMENSIONS
                 )
-            await _passages(conn, archive.id, count)
+            await _passages(conn, archive.id, count, done)
         await conn.execute("set maintenance_work_mem = '1GB'")
-        await passage_indexes.make_missing(conn)
+        async with anyio.create_task_group() as group:
+            group.start_soon(_watch, dsn, done)
+            await passage_indexes.make_missing(conn)
+            group.cancel_scope.cancel()
         await conn.execute("vacuum analyze passages", timeout=SECONDS)
         await conn.execute("checkpoint", timeout=SECONDS)
     finally:
         await conn.close()
 
 
-async def _passages(conn: Conn, archive_id: str, count: int) -> None:
+async def _watch(dsn: str, done: Callable[[float], None]) -> None:
+    """Tell how far the making of an index is, until cancelled."""
+    conn = await connect(dsn)
+    told = 0
+    try:
+        while True:
+            await anyio.sleep(LOOK_EVERY)
+            indexed: int = await conn.fetchval(_INDEXED)
+            done(max(0, indexed - told))
+            told = max(told, indexed)
+    finally:
+        conn.terminate()
+
+
+async def _passages(conn: Conn, archive_id: str, count: int, done: Callable[[float], None]) -> None:
     written = texts(count)
     ids = random.Random(archive_id)
     while batch := list(islice(written, ROWS_AT_ONCE)):
@@ -151,6 +185,7 @@ async def _passages(conn: Conn, archive_id: str, count: int) -> None:
             for text in batch
         ]
         await conn.executemany(_PASSAGE, rows, timeout=SECONDS)
+        done(len(batch))
 
 
 def texts(count: int, seed: int = 1) -> Iterator[str]:
@@ -187,6 +222,10 @@ def _word(number: int) -> str:
 
 
 _PATIENTLY = "set statement_timeout = 0"
+_INDEXED = """
+select coalesce(max(tuples_done), 0) from pg_stat_progress_create_index
+ where datname = current_database() and relid = 'passages'::regclass
+"""
 # The rows that turns would have left: see storage/schema.sql.
 _HISTORY = """
 insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, tokens)

@@ -17,6 +17,7 @@ import msgspec
 from msgspec import Struct
 
 from bench import load, measure, seeding
+from bench.case import Bar, unseen
 from bench.doors import HISTORY_TEXT
 from bench.load import NUMBER, Job, Slot
 from bench.provider import Provider
@@ -58,7 +59,7 @@ class Target(Protocol):
         """The request that sends an agent a message, numbered by the load client."""
         ...
 
-    def with_history(self, count: int, messages: int) -> list[str]:
+    def with_history(self, count: int, messages: int, bar: Bar = unseen) -> list[str]:
         """Create agents of the fast model with so many messages in their window."""
         ...
 
@@ -145,10 +146,15 @@ class Relay:
     def message(self, agent_id: str, *, stream: bool = False) -> Request:
         return "/relay", _json({"agent": agent_id, "text": _text(), "stream": stream})
 
-    def with_history(self, count: int, messages: int) -> list[str]:
+    def with_history(self, count: int, messages: int, bar: Bar = unseen) -> list[str]:
         history = {"history": messages, "history_text": HISTORY_TEXT}
         request = ("/agents", _json({"name": f"bench-{NUMBER}", "model": FAST, **history}))
-        return create(self, [request] * count)
+        made: list[str] = []
+        with bar(f"{count} agents with {messages:,} messages each", count) as done:
+            for _ in range(count):
+                made += create(self, [request])
+                done(1)
+        return made
 
     def another(self, home: Path) -> Target:
         return Relay(home, self._provider)
@@ -230,7 +236,7 @@ class Wakeful:
             body |= {"streaming": True, "stream_tokens": True}
         return f"/v1/agents/{agent_id}/messages", _json(body)
 
-    def with_history(self, count: int, messages: int) -> list[str]:
+    def with_history(self, count: int, messages: int, bar: Bar = unseen) -> list[str]:
         """Create agents, stop the server, write their history into its database, start it again.
 
         Through the API a thousand messages would take a thousand turns. Nothing else may write to a live
@@ -241,7 +247,8 @@ class Wakeful:
         body = {"name": f"bench-{NUMBER}", "model": f"openai/{FAST}", "context_window_limit": 1_000_000}
         agent_ids = create(self, [("/v1/agents/", _json(body))] * count)
         self._process.stop()
-        asyncio.run(seeding.histories(self._database.dsn, agent_ids, messages))
+        with bar(f"{count} agents with {messages:,} messages each", count) as done:
+            asyncio.run(seeding.histories(self._database.dsn, agent_ids, messages, done))
         self._serve()
         warm(self)
         return agent_ids

@@ -16,6 +16,7 @@ def measure(target: Target, bench: Bench) -> Figures:
 CASE = Case(
     name="create",
     measure=measure,
+    run_s={"relay": 0.5, "ours": 1},
     rows=(
         Row(key="server", title="create an agent, server CPU", unit="ms", figure=3, relay=0.6),
         Row(key="postgres", title="create an agent, Postgres CPU", unit="ms"),

@@ -1,4 +1,8 @@
-"""One agent's stream to many websockets: CPU per delivered frame, and how late it comes to the watchers."""
+"""One agent's stream to many websockets: CPU per delivered frame, and how late it comes to the watchers.
+
+Beside a frame stands a bare uvicorn's send of it to as many connections at the same pace, and beside how late
+it comes, the time that such a server would take to send it to all: to half of them for the median.
+"""
 
 import time
 from contextlib import ExitStack
@@ -7,6 +11,7 @@ from msgspec import Struct
 
 from bench import targets
 from bench.case import Bench, Case, Figures, Row
+from bench.cases import ws_tokens
 from bench.measure import cpu_seconds, percentile
 from bench.readers import Counted, Readers
 from bench.targets import Wakeful
@@ -14,9 +19,10 @@ from bench.targets import Wakeful
 # Watchers, and the time between two tokens: a lone watcher's share shows only where many tokens come.
 WATCHERS = {1: 0.004, 100: 0.02, 1_000: 0.05}
 QUICK_WATCHERS = (1, 10, 50)
-FRAME_US, SHARED_FRAME_US = 12, 6  # allowed for a frame to a lone watcher, and to one of many
+FRAME_US = 6  # allowed for a frame to one of many watchers
 PROCESSES = 2  # that read; each has half of the watchers
 SETTLE_S = 0.5
+WINDOW_S = 1.5
 
 
 def measure(target: Wakeful, bench: Bench) -> Figures:
@@ -29,12 +35,19 @@ def measure(target: Wakeful, bench: Bench) -> Figures:
     turns = bench.effort.of(3, 1)
     for name, count in zip(WATCHERS, counts, strict=True):
         bench.tell(f"fan_out, {count:,} watchers")
-        found = _watch(target, count, gap_s=WATCHERS[name], turns=turns, seconds=bench.effort.of(2, 1))
+        gap_s = WATCHERS[name]
+        found, frame = _watch(target, count, gap_s=gap_s, turns=turns, seconds=WINDOW_S)
+        bench.tell(f"fan_out, {count:,} connections of a bare server")
+        bare = ws_tokens.bare(bench, [count], frame, gap_s=gap_s)
+        found |= {"bare": bare, "half": bare * (count + 1) / 2 / 1e3, "all": bare * count / 1e3}
         figures |= {f"{key}_{name}": value for key, value in found.items()}
     return figures
 
 
-def _watch(target: Wakeful, count: int, *, gap_s: float, turns: int, seconds: float) -> dict[str, float]:
+def _watch(
+    target: Wakeful, count: int, *, gap_s: float, turns: int, seconds: float
+) -> tuple[dict[str, float], str]:
+    """What it found for so many watchers, and a frame."""
     whole_s = (2 * turns + 1) * (seconds + SETTLE_S) + 4
     model = f"clock-t{round(whole_s / gap_s)}-d100-g{gap_s * 1000:.0f}"
     (agent,) = targets.create_agents(target, 1, model)
@@ -54,7 +67,7 @@ def _watch(target: Wakeful, count: int, *, gap_s: float, turns: int, seconds: fl
         crowd[0].cancel()
     if not found.delays_ms:
         raise RuntimeError("no stamped token came")
-    return {
+    figures = {
         "cpu": (found.with_s - found.without_s) / found.frames * 1e6,
         "p50": percentile(found.delays_ms, 50),
         "p99": percentile(found.delays_ms, 99),
@@ -62,6 +75,7 @@ def _watch(target: Wakeful, count: int, *, gap_s: float, turns: int, seconds: fl
         "lost": found.lost,
         "frames": found.frames,
     }
+    return figures, found.sample
 
 
 class Watched(Struct):
@@ -73,6 +87,7 @@ class Watched(Struct):
     frames: int = 0
     lost: int = 0
     delays_ms: list[float] = []
+    sample: str = ""
 
     def add(self, turn: "Watched") -> None:
         """Add a turn."""
@@ -81,6 +96,7 @@ class Watched(Struct):
         self.frames += turn.frames
         self.lost = turn.lost
         self.delays_ms += turn.delays_ms
+        self.sample = turn.sample or self.sample
 
 
 def _turn(target: Wakeful, crowd: list[Readers], seconds: float) -> Watched:
@@ -100,6 +116,7 @@ def _turn(target: Wakeful, crowd: list[Readers], seconds: float) -> Watched:
         frames=sum(one.tokens for one in counted),
         lost=sum(one.lost for one in counted),
         delays_ms=[delay for one in counted for delay in one.delays_ms],
+        sample=max(one.sample for one in counted),
     )
 
 
@@ -116,13 +133,15 @@ def _spent(pid: int, seconds: float) -> float:
 
 def _rows(count: int) -> tuple[Row, ...]:
     watchers = f"{count:,} watchers" if count > 1 else "one watcher"
-    figure = FRAME_US if count == 1 else SHARED_FRAME_US
-    cpu = f"fan-out to {watchers}: server CPU per frame"
+    shown = f"fan-out to {watchers}"
+    asked = {} if count == 1 else {"figure": FRAME_US, "limit_then": ws_tokens.BARE_US}  # see ws_tokens
+    bare = f"bare_{count}"
     return (
-        Row(key=f"cpu_{count}", title=cpu, unit="µs", figure=figure, drifts=False, limit=f"reader_{count}"),
-        Row(key=f"p50_{count}", title=f"fan-out to {watchers}: written to seen, p50", unit="ms"),
-        Row(key=f"p99_{count}", title=f"fan-out to {watchers}: written to seen, p99", unit="ms"),
-        Row(key=f"reader_{count}", title="what the readers took to read a frame", unit="µs"),
+        Row(key=f"cpu_{count}", title=f"{shown}: server CPU per frame", unit="µs", limit=bare, **asked),
+        Row(key=bare, title=f"a bare uvicorn's send to {watchers}", unit="µs", reference=True),
+        Row(key=f"p50_{count}", title=f"{shown}: written to seen, p50", unit="ms", limit=f"half_{count}"),
+        Row(key=f"p99_{count}", title=f"{shown}: written to seen, p99", unit="ms", limit=f"all_{count}"),
+        Row(key=f"reader_{count}", title="the readers' own CPU per frame", unit="µs", reference=True),
         Row(key=f"lost_{count}", title="watchers that were lost", figure=0),
     )
 
@@ -133,5 +152,6 @@ CASE = Case(
     measure=measure,
     on=("ours",),
     most_runs=1,  # each level takes turns already
+    run_s={"ours": 75},
     rows=tuple(row for count in WATCHERS for row in _rows(count)),
 )

@@ -11,7 +11,7 @@ QUIET_S = 1.0  # after what was asked before
 
 def measure(target: Target, bench: Bench) -> Figures:
     """Account a stretch in which nothing is sent."""
-    seconds = bench.effort.of(8, 3)
+    seconds = bench.effort.of(5, 3)
     time.sleep(QUIET_S)
     began = time.monotonic()
     with targets.spending(target) as spent:
@@ -24,6 +24,7 @@ CASE = Case(
     name="idle",
     measure=measure,
     most_runs=1,
+    run_s={"relay": 6, "ours": 6},
     rows=(
         Row(key="server", title="server CPU while idle, per second", unit="ms"),
         Row(key="postgres", title="Postgres CPU while idle, per second", unit="ms"),

@@ -18,7 +18,7 @@ QUICK = LEVELS[:3]
 FEW = 8  # streams, up to which they are short
 SHORT, SHORT_S = "fixed-t20-d100-g20", 0.5
 REAL, REAL_S = "fixed-t100-d500-g20", 2.5
-SAMPLE_S = {1: 8.0, 8: 4.0}
+SAMPLE_S = {1: 6.0, 8: 4.0}
 SECONDS, QUICK_SECONDS = 3.0, 1.5
 GRACE_S = 4.0  # after the time that a stream takes by itself
 SPARE = 0.5  # lines beyond the level, as a part of it: Poisson's bunches are no failure
@@ -86,6 +86,7 @@ CASE = Case(
     measure=measure,
     on=("floor", "relay", "ours"),
     most_runs=1,
+    run_s={"floor": 60, "relay": 50, "ours": 160},
     suite="load",
     rows=(
         *(

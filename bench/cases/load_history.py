@@ -82,7 +82,7 @@ def _agents(target: Loaded, bench: Bench, history: int) -> list[str]:
 
 def _awake(target: Relay | Wakeful, bench: Bench, count: int, history: int) -> list[str]:
     """Agents of ours or the relay's with so much history, in memory: what waking costs is another case."""
-    agents = target.with_history(count, history)
+    agents = target.with_history(count, history, bench.bar)
     loaded.awaken(bench)
     loaded.wake(target, agents)
     return agents
@@ -93,6 +93,7 @@ CASE = Case(
     measure=measure,
     on=("floor", "relay", "ours"),
     most_runs=1,
+    run_s={"floor": 12, "relay": 27, "ours": 45},
     suite="load",
     rows=(
         *(

@@ -72,6 +72,7 @@ CASE = Case(
     measure=measure,
     on=("floor", "relay", "ours"),
     most_runs=1,
+    run_s={"floor": 18, "relay": 20, "ours": 90},
     suite="load",
     rows=(
         *(

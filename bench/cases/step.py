@@ -7,7 +7,7 @@ from bench.measure import percentile
 from bench.targets import Target
 
 FRESH_AGENTS, OLD_AGENTS, HISTORY = 30, 20, 1000
-ROUNDS = 4  # the two kinds take turns, so that a drift of the machine meets both
+ROUNDS = 3  # the two kinds take turns, so that a drift of the machine meets both
 
 
 def measure(target: Target, bench: Bench) -> Figures:
@@ -16,7 +16,7 @@ def measure(target: Target, bench: Bench) -> Figures:
     The old agents are made once and grow by two messages a turn, so that the last of five runs sees
     about a tenth more than 1,000.
     """
-    old = bench.once(("history", target.name), lambda: target.with_history(OLD_AGENTS, HISTORY))
+    old = bench.once(("history", target.name), lambda: target.with_history(OLD_AGENTS, HISTORY, bench.bar))
     kinds = {"0": targets.create_agents(target, FRESH_AGENTS), "1000": old}
     figures: dict[str, float] = {}
     times: dict[str, list[float]] = {"0": [], "1000": []}
@@ -26,7 +26,7 @@ def measure(target: Target, bench: Bench) -> Figures:
     for _ in range(ROUNDS):
         for kind, agents in kinds.items():
             with targets.spending(target) as spent:
-                times[kind] += _send(target, agents, bench.effort.of(75, 30))
+                times[kind] += _send(target, agents, bench.effort.of(50, 30))
             server[kind] += spent.server
             postgres[kind] += spent.postgres
     for kind, milliseconds in times.items():
@@ -49,6 +49,8 @@ def _send(target: Target, agents: list[str], count: int) -> list[float]:
 CASE = Case(
     name="step",
     measure=measure,
+    run_s={"relay": 1.5, "ours": 3},
+    once_s={"relay": 3, "ours": 7},
     rows=(
         Row(key="p50_0", title="blocking step, p50", unit="ms", figure=5, relay=2.3),
         Row(key="p99_0", title="blocking step, p99", unit="ms", figure=12, relay=3.3),

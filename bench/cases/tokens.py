@@ -9,15 +9,17 @@ from bench.measure import cpu_seconds
 from bench.targets import Target
 
 GAP_S = 0.02
-SPREAD_S = 0.8  # starts are spread over this time, so that tokens do not come in step
-SETTLE_S = 0.7
+SPREAD_S = 0.4  # starts are spread over this time, so that tokens do not come in step
+SETTLE_S = 0.4
+WINDOW_S, QUICK_WINDOW_S = 1.5, 1.0
+AFTER_S = 0.3  # the streams go on for so long after the stretch
 
 
 def measure(target: Target, bench: Bench) -> Figures:
     """Take the CPU of a stretch in which every stream runs, and divide by the tokens of that stretch."""
     figures: dict[str, float] = {}
-    window_s = bench.effort.of(3, 2)
-    model = f"fixed-t{round((SPREAD_S + SETTLE_S + window_s) / GAP_S + 50)}-d100-g{GAP_S * 1000:.0f}"
+    window_s = WINDOW_S if not bench.effort.quick else QUICK_WINDOW_S
+    model = f"fixed-t{round((SPREAD_S + SETTLE_S + window_s + AFTER_S) / GAP_S)}-d100-g{GAP_S * 1000:.0f}"
     for count in (32, 128):
         agents = targets.create_agents(target, count, model)
         slots = [
@@ -48,6 +50,7 @@ def _seen(outcome: load.Outcome, began_ns: int, ended_ns: int) -> int:
 CASE = Case(
     name="tokens",
     measure=measure,
+    run_s={"relay": 7, "ours": 7.5},
     rows=(
         Row(key="cpu_32", title="server CPU per token, 32 streams", unit="µs", figure=90, relay=70),
         Row(key="cpu_128", title="server CPU per token, 128 streams", unit="µs", figure=90, relay=70),

@@ -27,7 +27,7 @@ def measure(target: Target, bench: Bench) -> Figures:
     agents = _create(target)
     _send(target, bench, agents, AGENTS)
     with targets.spending(target) as spent:
-        times = _send(target, bench, agents, bench.effort.of(300, 90))
+        times = _send(target, bench, agents, bench.effort.of(100, 60))
     return {
         "p50": percentile(times, 50),
         "p99": percentile(times, 99),
@@ -64,6 +64,7 @@ def _send(target: Target, bench: Bench, agents: list[str], count: int) -> list[f
 CASE = Case(
     name="tool",
     measure=measure,
+    run_s={"relay": 1.2, "ours": 2.5},
     rows=(
         Row(key="p50", title="step with a memory tool, p50", unit="ms", figure=9, relay=4.6),
         Row(key="p99", title="step with a memory tool, p99", unit="ms"),

@@ -1,15 +1,20 @@
-"""Memory of an idle websocket connection that has said who it is and follows two channels."""
+"""Memory of an idle websocket connection that has said who it is and follows two channels.
 
+Beside how many are opened a second stands what a bare uvicorn opens, whose connections say nothing.
+"""
+
+import sys
 import time
 
 from bench import targets
 from bench.case import Bench, Case, Figures, Row
 from bench.measure import memory
 from bench.readers import Readers
-from bench.targets import Target
+from bench.targets import Process, Target, environment, free_port
 
-SETTLE_S = 2.0
+SETTLE_S = 1.5
 AGENTS = 20
+BARE = 1000  # connections to a bare server
 WARM = 200  # connections before the first reading, so that what is loaded once is not counted
 
 
@@ -40,7 +45,24 @@ def measure(target: Target, bench: Bench) -> Figures:
         "connection": (after.rss_kib - before.rss_kib) / count,
         "connection_uss": (after.uss_kib - before.uss_kib) / count,
         "opened": count / opening_s,
+        "bare": _bare(bench, min(BARE, count)),
     }
+
+
+def _bare(bench: Bench, count: int) -> float:
+    """Connections that a bare application opens a second."""
+    port = free_port()
+    command = [sys.executable, "-m", "bench.bare", "--port", str(port), "--text", "-", "--gap", "0"]
+    process = Process(command, environment(), bench.home / "bare.log")
+    try:
+        process.wait_ready(port, "/")
+        with Readers() as readers:
+            readers.open_plain(port, ["/0"] * WARM)
+            began = time.monotonic()
+            readers.open_plain(port, ["/0"] * count)
+            return count / (time.monotonic() - began)
+    finally:
+        process.stop()
 
 
 def _channels(agents: list[str], count: int) -> list[list[str]]:
@@ -53,12 +75,14 @@ CASE = Case(
     name="ws_memory",
     measure=measure,
     on=("ours",),
-    most_runs=1,
+    most_runs=1,  # it starts a server, and opens 5,000 connections to it
+    run_s={"ours": 20},
     rows=(
         Row(
             key="connection", title="websocket: memory per idle connection, 2 channels", unit="KiB", figure=32
         ),
-        Row(key="connection_uss", title="the same, private pages only", unit="KiB"),
-        Row(key="opened", title="connections opened and subscribed per second"),
+        Row(key="connection_uss", title="the same, private pages only", unit="KiB", limit="connection"),
+        Row(key="opened", title="connections opened and subscribed per second", limit="bare", at_least=True),
+        Row(key="bare", title="connections that a bare uvicorn opens per second", reference=True),
     ),
 )

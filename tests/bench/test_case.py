@@ -1,11 +1,15 @@
 """What a measurement is."""
 
 import asyncio
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import cast
 
 import openai
 import pytest
 
-from bench.case import Bench, Effort
+from bench.case import Bench, Case, Effort
 from bench.cases import CASES
 from bench.load import Outcome, Timing
 from bench.provider import Provider
@@ -40,7 +44,8 @@ def test_every_row_has_a_name_of_its_own() -> None:
         ("start", "new", 5, None),
         ("ws_first_token", "p50", 3, 2.1),
         ("ws_first_token", "p99", 10, 2.8),
-        ("ws_tokens", "cpu_1", 12, None),
+        ("ws_burst", "cpu_1", 12, None),
+        ("ws_burst", "cpu_200", 6, None),
         ("ws_tokens", "cpu_200", 6, None),
         ("ws_memory", "connection", 32, None),
         ("ws_stalled", "held", 1, None),
@@ -64,6 +69,37 @@ def test_the_figures_are_those_that_were_asked_for(
 ) -> None:
     (row,) = [row for one in CASES if one.name == case for row in one.rows if row.key == key]
     assert (row.figure, row.relay) == (figure, relay)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_every_row_stands_beside_the_relay_or_a_limit_or_a_figure_or_is_one(case: Case) -> None:
+    beside = "relay" in case.on
+    alone = [
+        row.key
+        for row in case.rows
+        if not (beside or row.reference or row.limit is not None or row.figure is not None)
+    ]
+    assert alone == []
+    scaled = [row for row in case.rows if row.limit_then is not None]
+    assert all(row.limit is not None and row.figure is not None for row in scaled)
+
+
+def test_a_wait_shows_how_far_it_is(provider_process: Provider, tmp_path: object) -> None:
+    shown = list[object]()
+
+    @contextmanager
+    def bar(words: str, total: float) -> Generator[Callable[[float], None]]:
+        shown.append((words, total))
+        yield shown.append
+
+    bench = Bench(provider_process, tmp_path, Effort())  # type: ignore[arg-type]
+    bench.bar = bar
+    began = time.monotonic()
+    bench.wait("it settles", 0.4)
+    assert time.monotonic() - began >= 0.4
+    first, *ticks = shown
+    assert first == ("it settles", 0.4)
+    assert sum(cast("list[float]", ticks)) == pytest.approx(0.4, abs=0.05)
 
 
 def test_what_is_made_once_is_made_once(provider_process: Provider, tmp_path: object) -> None:

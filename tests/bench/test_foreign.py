@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench import __main__, foreign, targets
+from bench import foreign, sitting, targets
 from bench.case import Bench, Effort
 from bench.doors import HISTORY_TEXT
 from bench.foreign import Foreign, HistoryError, RefusedError, address, longer
@@ -87,7 +87,7 @@ def test_agents_that_cannot_be_deleted_are_told_and_cost_no_figures(tmp_path: Pa
         server = Foreign(address(f"letta={url}"))
         server.make(2, FAST)
     errors: list[str] = []
-    __main__._leave(server, errors)
+    sitting.leave(server, errors)
     assert len(errors) == 1
     assert f"agents may be left on letta {url}: DELETE /v1/agents/" in errors[0]
 

@@ -161,7 +161,7 @@ def test_only_what_failed_is_measured_again_and_each_time_on_servers_started_ane
         "token": pytest.approx([2.0, 1.0]),
         "frame": pytest.approx([1.1]),
     }
-    assert scripted.started == len(always)
+    assert scripted.started == len(always) + 2 + 1
 
 
 def test_a_ratio_that_comes_within_what_is_allowed_is_no_loss_however_often_it_was_not() -> None:
@@ -180,9 +180,22 @@ def test_nothing_is_measured_again_when_the_time_is_over(monkeypatch: pytest.Mon
     }
 
 
-def test_each_round_of_a_baseline_has_servers_of_its_own() -> None:
-    scripted = Scripted(server_1=[2.0, 3.0, 2.5])
+def test_a_baseline_is_recorded_as_the_guard_measures_each_probe_on_servers_of_its_own() -> None:
+    scripted = Scripted(server_1=[2.0, 3.0, 2.5], token=[1.2, 1.1, 1.3])
     recorded = guard.record(scripted.staging, name="test", load_before=0.1, probes=scripted.probes)
-    assert recorded.ratios == {"server_1": 2.5}
-    assert recorded.rounds == {"server_1": [2.0, 3.0, 2.5]}
-    assert scripted.started == guard.ROUNDS
+    assert recorded.ratios == {"server_1": 2.5, "token": 1.2}
+    assert recorded.rounds == {"server_1": [2.0, 3.0, 2.5], "token": [1.2, 1.1, 1.3]}
+    assert recorded.own_servers
+    assert scripted.started == 2 * guard.ROUNDS
+    checked = Scripted(server_1=[2.0], token=[1.2])
+    guard.compare(checked.staging, recorded, checked.probes)
+    assert checked.started == 2
+
+
+def test_a_baseline_of_servers_that_had_done_other_work_is_said_to_be_one(
+    tmp_path: Path, measured: dict[str, list[float]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorded(tmp_path, server_1=2.0)
+    measured |= {"server_1": [2.1]}
+    guard.main(["--folder", str(tmp_path)])
+    assert "had done other work before" in capsys.readouterr().out.replace("\n", " ")

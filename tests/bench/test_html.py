@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from bench import __main__, html, report
+from bench.budget import Taken
 from bench.case import Case, Row
 
 MACHINE = {"cpu": "<cpu>", "cores": 2, "kernel": "6", "python": "3.11", "commit": "abc"}
@@ -98,3 +99,24 @@ def test_the_page_of_an_earlier_run_is_made_without_measuring(tmp_path: Path) ->
     arguments = ["--read", str(tmp_path / "report.json"), "--html", str(tmp_path / "page.html")]
     assert __main__.main(arguments) == 0
     assert (tmp_path / "page.html").read_text().startswith("<!doctype html>")
+
+
+def test_a_figure_that_scales_is_shown_with_what_it_was_asked_beside() -> None:
+    page = html.page(written([6.0, 6.0], [3.0]))
+    assert "allowed ≤ 6 (4 where the relay has 2), 2 times, 2 runs" in page
+
+
+def test_a_reference_is_drawn_as_a_limit_and_has_no_ratio() -> None:
+    row = Row(key="x", title="a bare send", unit="µs", reference=True)
+    rows = report.judge(Case(name="c", rows=(row,), measure=lambda *_: {}), {"ours": [{"x": 7.0}]})
+    page = html.page(written([], [], rows=rows))
+    (plot,) = plots(page)
+    assert plot.findall("text")[0].text == "limit"
+    assert "<small>limit 7, one run</small>" in page
+
+
+def test_what_each_case_took_stands_beside_its_plan() -> None:
+    taken = [Taken("c", 5, 30.0, 41.2), Taken("look", 1, None, 2.0)]
+    page = html.page(written([1.0], [], taken=taken))
+    assert "<tr><td>c<td>5<td>30<td>41" in page
+    assert "<tr><td>look<td>1<td><td>2" in page

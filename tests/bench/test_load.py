@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from bench import load
-from bench.load import BUCKET_NS, NUMBER, Job, Slot
+from bench.load import BUCKET_NS, NUMBER, Job, Loading, Slot, Worker
 from bench.provider import Provider
 from bench.targets import free_port
 
@@ -69,10 +69,33 @@ async def test_an_error_keeps_its_status(provider: Provider) -> None:
     assert [timing.status for timing in outcome.timings] == [503]
 
 
-def test_a_target_that_is_not_there_raises(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(RuntimeError, match="load client failed"):
+async def test_a_target_that_is_not_there_raises_and_the_next_job_is_done(provider: Provider) -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)load client failed: .*ConnectionRefusedError"):
         load.run(Job(port=free_port(), slots=[Slot([ask()])]))
-    assert "ConnectionRefusedError" in capfd.readouterr().err
+    assert len(load.run(Job(port=provider.port, slots=[Slot([ask()])])).timings) == 1
+
+
+async def test_a_client_that_has_done_its_job_does_the_next_and_two_at_once_are_two(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = list[Worker]()
+
+    class Counted(Worker):
+        def __init__(self) -> None:
+            super().__init__()
+            started.append(self)
+
+    monkeypatch.setattr(load, "Worker", Counted)
+    load.close()
+    job = Job(port=provider.port, slots=[Slot([ask()] * 2)])
+    outcomes = [load.run(job) for _ in range(3)]
+    assert [len(outcome.timings) for outcome in outcomes] == [2, 2, 2]
+    assert [timing.number for timing in outcomes[-1].timings] == [1, 2], "each job counts anew"
+    assert len(started) == 1
+    both = [Loading(job), Loading(job)]
+    assert [len(loading.finish().timings) for loading in both] == [2, 2]
+    assert len(started) == 2
+    load.close()
 
 
 async def test_a_later_slot_starts_later(provider: Provider) -> None:

@@ -53,7 +53,7 @@ def test_the_table_shows_every_row() -> None:
     console.print(report.table([judged(ROW, ours=[1, 2, 3], relay=[2])]))
     console.file.close()
     shown = console.export_text()
-    assert all(word in shown for word in ("cost (ms)", "2 [1-3]", "≤ 4", "pass"))
+    assert all(word in shown for word in ("cost (ms)", "2 [1-3]", "≤ 4", "pass", "runs"))
 
 
 def test_a_limit_stands_where_there_is_no_relay_and_gives_the_ratio() -> None:
@@ -63,9 +63,23 @@ def test_a_limit_stands_where_there_is_no_relay_and_gives_the_ratio() -> None:
     )[0]
     assert seen.passed is None
     assert (seen.relay, seen.limit) == (None, report.Seen(1.5, 1.5, 1.5, [1.5]))
-    assert shown(seen)[1:4] == ["6", "1.5", "4"]
+    assert shown(seen)[1:5] == ["1", "6", "1.5", "4"]
     alone = judged(Row(key="x", title="p95", figure=50), ours=[25], relay=[])
-    assert shown(alone)[1:4] == ["25", "-", "0.5"]
+    assert shown(alone)[1:5] == ["1", "25", "-", "0.5"]
+
+
+def test_a_limit_scales_the_figure_where_it_is_known_what_it_was() -> None:
+    row = Row(key="x", title="frame", unit="µs", figure=6, limit="bare", limit_then=17)
+    case = Case(name="c", rows=(row,), measure=lambda *_: {})
+    (seen,) = report.judge(case, {"ours": [{"x": 9.0, "bare": 34.0}]})
+    assert (seen.figure, seen.allowed, seen.passed) == (6, 12, True)
+    (alone,) = report.judge(case, {"ours": [{"x": 5.0}]})
+    assert (alone.allowed, alone.passed) == (None, None)
+
+
+def test_a_reference_is_shown_as_a_limit_and_has_nothing_beside_it() -> None:
+    row = judged(Row(key="x", title="a bare send", unit="µs", reference=True), ours=[7.0], relay=[])
+    assert shown(row)[1:] == ["1", "", "7", "", "", "", ""]
 
 
 def shown(row: report.Judged) -> list[str]:

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from bench import scale, scale_check
@@ -72,3 +73,25 @@ def test_a_check_is_shown_with_its_errors_in_per_cent(
     assert "+20%" in said
     assert "-20%" in said
     assert "20 messages/s" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(("load_before", "code"), [(0.1, 1), (7.0, 0)])
+def test_a_model_that_does_not_hold_fails_unless_its_costs_are_of_a_busy_machine(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    load_before: float,
+    code: int,
+) -> None:
+    def check(costs: object, calibration_ms: object) -> Check:
+        load = Load(10.0, 200, server=2.0, postgres=0.5, calibration_ms=20.0)
+        return Check(scale_check.demand_of(load), load, 1.0, (Compared("server", 4.0, 4.0, 2.0),))
+
+    monkeypatch.setattr(scale_check, "check", check)
+    report = msgspec.json.decode(RECORDED.read_bytes())
+    path = tmp_path / "costs.json"
+    path.write_bytes(msgspec.json.encode(report | {"load_before": load_before, "settings": {"quick": False}}))
+    assert scale.main(["--check", "--from", str(path)]) == code
+    said = " ".join(capsys.readouterr().out.split())
+    assert "FAIL" in said
+    assert ("no verdict" in said) is (code == 0)

@@ -3,7 +3,7 @@
 import pytest
 
 from bench import costs, scale_check
-from bench.scale_check import STREAMS, WATCHERS, Load
+from bench.scale_check import STREAMS, WATCHERS, Compared, Load
 from tests.bench.recorded import RECORDED
 
 
@@ -29,6 +29,20 @@ def test_the_error_is_a_share_of_what_was_measured() -> None:
     assert postgres.error == pytest.approx(postgres.drifted / 0.2 - 1)
     assert (found.demand.agents, found.demand.watchers) == (STREAMS, WATCHERS)
     assert found.demand.messages_per_second == 20
+
+
+@pytest.mark.parametrize(
+    ("drifted", "measured", "holds"),
+    [(1.0, 1.0, True), (1.3, 1.0, True), (1.0, 1.3, True), (1.4, 1.0, False), (1.0, 1.4, False)],
+)
+def test_the_model_holds_within_a_third_both_ways(drifted: float, measured: float, holds: bool) -> None:
+    assert Compared("server", drifted, drifted, measured).holds is holds
+
+
+def test_costs_of_a_busy_machine_or_a_quick_look_are_none_to_judge_by() -> None:
+    assert scale_check.doubt(0.2, quick=False) == ""
+    assert "load average of 7.1" in scale_check.doubt(7.1, quick=False)
+    assert "quick look" in scale_check.doubt(0.2, quick=True)
 
 
 @pytest.mark.alone

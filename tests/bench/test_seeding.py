@@ -71,6 +71,21 @@ async def test_seeded_passages_are_found_by_meaning_through_the_index(dsn: str) 
         await conn.close()
 
 
+async def test_seeding_says_how_far_it_is(dsn: str) -> None:
+    told: list[float] = []
+    conn = await connect(dsn)
+    try:
+        await conn.execute(AGENT)
+        await seeding.libraries(dsn, {"agent-1": seeding.ROWS_AT_ONCE + 10}, told.append)
+        assert told[:2] == [seeding.ROWS_AT_ONCE, 10]
+        assert sum(told[2:]) <= seeding.ROWS_AT_ONCE + 10, "the index has no more than there are"
+        del told[:]
+        await seeding.conversations(dsn, {"agent-1": 30}, told.append)
+        assert told == [30]
+    finally:
+        await conn.close()
+
+
 def test_the_same_count_gives_the_same_texts_and_questions_find_them() -> None:
     texts = list(seeding.texts(500))
     assert texts == list(seeding.texts(500))

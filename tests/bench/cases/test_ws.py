@@ -11,7 +11,7 @@ from bench.targets import Wakeful
 UNITS = {
     "ws_first_token": {"p50": "ms", "p99": "ms"},
     "ws_tokens": {"cpu_1": "µs", "cpu_200": "µs", "bare_1": "µs", "bare_200": "µs"},
-    "ws_burst": {"cpu": "µs", "bare": "µs"},
+    "ws_burst": {"cpu_1": "µs", "bare_1": "µs", "cpu_200": "µs", "bare_200": "µs"},
     "ws_memory": {"connection": "KiB"},
     "ws_stalled": {"held": "MiB", "ratio": "", "p99": "ms"},
     "ws_resume": {"running": "ms", "ended": "ms", "inexact": ""},
