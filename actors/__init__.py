@@ -31,6 +31,7 @@ One message, through the modules:
                 (`listeners`)
     unheard     ends that nobody heard are told to those who follow
     status      how live agents are doing, for whoever asks
+    public_addresses   what pages and callbacks may connect to: no private address, whatever a name resolves to
 
 Deciding is pure (`loop`, `rules`, `thoughts`, `prompt`, `window`, `memory_edits`, `answer`,
 `tools.arguments`); doing is around it. What an agent may do to its blocks is an edit (`memory_edits`;
@@ -60,6 +61,8 @@ Invariants:
 * A log is balanced, whatever ends a run: streams and steps that begin are ended before its `RunFinished`,
   and one run runs at a time; only a crash lets a run begin again, after a `Retracted` of what it showed.
   What is said of other runs (that they wait, joined, were withdrawn or answered) may stand between.
+* A cancel that was acknowledged is durable: its run has ended, or the cancel is noted beside the stored
+  command (`cancelling`), and the next activation heeds it.
 * A host acts only while its lease runs (`directory`), on its own clock from before the renewal was sent.
 * Bounds: commands per agent and in all (`load`, refused with 429), runs and activations at once
   (semaphores: the rest wait), bytes of logs (oldest finished runs are forgotten), bytes of hot agents

@@ -36,7 +36,8 @@ never changes; the version of a block rises with every write of it.
 Vectors of every model stand in the one column `passages.embedding`, of pgvector's type where the server has
 it and `real[]` elsewhere; the driver's codec knows which (`pool.Conn.has_vectors`). Each length has a partial
 HNSW index (`passage_indexes`), and a search takes it only where comparing the whole archive would cost more
-(`passage_search`). Vectors of different models are never compared.
+(`passage_search`). Vectors of different models are never compared. Words are looked up within bounds, in
+archives as in histories (`recall_search`): where a word is everywhere, only some of its rows are ranked.
 
 What a message writes has no foreign key, and its tables (`messages`, `runs`, `inbox`, `steps`, `agents`,
 `conversations`) have no checks but those of their domains: `schema.sql` says why, and what keeps them whole.
