@@ -31,7 +31,7 @@ One message, through the modules:
                 (`listeners`)
     unheard     ends that nobody heard are told to those who follow
     status      how live agents are doing, for whoever asks
-    public_addresses   what pages and callbacks may connect to: no private address, whatever a name resolves to
+    public_addresses   what pages and callbacks may connect to: nothing private, whatever a name resolves to
 
 Deciding is pure (`loop`, `rules`, `thoughts`, `prompt`, `window`, `memory_edits`, `answer`,
 `tools.arguments`); doing is around it. What an agent may do to its blocks is an edit (`memory_edits`;
