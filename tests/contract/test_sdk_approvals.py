@@ -245,8 +245,9 @@ async def test_what_a_built_in_tool_does_cannot_be_changed(pool: Pool, provider:
     async with connected(pool, provider) as c:
         [tool] = [t async for t in c.client.tools.list(name="archival_memory_insert")]
         assert tool.id is not None
-        with pytest.raises(letta_client.UnprocessableEntityError):
+        with pytest.raises(letta_client.APIStatusError, match="description") as refused:
             await c.client.tools.update(tool.id, description="Something else.")
+        assert refused.value.status_code == 501
         with pytest.raises(letta_client.NotFoundError):
             await c.client.tools.update(
                 "tool-00000000-0000-4000-8000-000000000000", default_requires_approval=True
