@@ -22,6 +22,9 @@ CREATE_SECONDS = 120.0
 
 # Sorted by code point on every machine alike; upper and lower case by Unicode, which search relies on.
 LOCALE = ("--encoding=UTF8", "--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+# What is a letter is asked of the system, which knows this name nearly everywhere. By plain C all that is not
+# ASCII is one: words keep their quotation marks, and a sentence of Chinese is one word.
+LETTERS = "--lc-ctype=C.UTF-8"
 
 # Nothing of ours: PG* variables would change what Postgres does, and keys are none of its business.
 ENVIRONMENT: Mapping[str, str] = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
@@ -49,7 +52,10 @@ def create(home: Path, programs: Path, account: Account | None, *, durable: bool
             options += ["--auth=scram-sha-256", f"--pwfile={answer}"]
         else:
             options += ["--auth=trust"]
-        said = _run_initdb(programs, account, [f"--pgdata={draft}", *options])
+        options = [f"--pgdata={draft}", *options]
+        said = _run_initdb(programs, account, [LETTERS, *options])
+        if said is not None and "invalid locale name" in said:
+            said = _run_initdb(programs, account, options)
         if said is not None:
             raise failure("could not create its database", said, home, account)
         draft.rename(home)

@@ -23,12 +23,16 @@ class Extension(Struct, frozen=True):
 
 
 class Inspection(Struct, frozen=True, kw_only=True):
-    """The facts about one database. Times are in seconds, sizes in bytes."""
+    """The facts about one database. Times are in seconds, sizes in bytes.
+
+    `knows_letters`: words end where a sign outside ASCII begins that is no letter.
+    """
 
     major: int
     version: str
     user: str
     encoding: str
+    knows_letters: bool
     standby: bool
     settings: dict[str, str]
     round_trip: float
@@ -52,7 +56,8 @@ select current_setting('server_version') as version, current_user::text as user,
        pg_is_in_recovery() as standby, pg_database_size(current_database()) as size_bytes,
        (select count(*) from pg_stat_activity where backend_type = 'client backend') as connections,
        coalesce(has_schema_privilege(current_schema(), 'create'), false) as may_create,
-       has_database_privilege(current_database(), 'create') as may_install
+       has_database_privilege(current_database(), 'create') as may_install,
+       to_tsvector('simple', '“so”') @@ 'so'::tsquery as knows_letters
 """
 
 SETTINGS = (
@@ -127,6 +132,7 @@ async def _facts(conn: OwnConn, extensions: tuple[str, ...]) -> Inspection:
         version=str(facts["version"]).partition(" ")[0],
         user=facts["user"],
         encoding=conn.get_settings().server_encoding,
+        knows_letters=facts["knows_letters"],
         standby=facts["standby"],
         settings={row["name"]: row["reset_val"] for row in await conn.fetch(_SETTINGS, list(SETTINGS))},
         round_trip=await _round_trip(conn),

@@ -83,7 +83,7 @@ def required_extensions() -> tuple[str, ...]:
 _NOBODY_THERE = "start it, or correct DATABASE_URL; in a container 127.0.0.1 is the container itself"
 _WAYS_IN = (
     ("refuses our user name", "check user and password in DATABASE_URL, and the server's pg_hba.conf"),
-    ("does not exist", "create it: createdb --encoding=UTF8 NAME"),
+    ("does not exist", "create it: createdb --encoding=UTF8 --lc-ctype=C.UTF-8 --template=template0 NAME"),
     ("pooler", "name the server itself in DATABASE_URL, not the pooler"),
     ("too many connections", "raise max_connections, or end idle clients"),
     ("refused", _NOBODY_THERE),
@@ -109,6 +109,8 @@ def _judged(seen: Inspection, dsn: str, *, ours: bool) -> Iterator[Finding]:
     else:
         yield ok("database connection", text)
     yield _version(seen)
+    if seen.encoding == "UTF8" and not seen.knows_letters:
+        yield _letters(ours=ours)
     yield _writable(seen)
     yield _schema(seen)
     yield _rights(seen)
@@ -131,9 +133,19 @@ def _version(seen: Inspection) -> Finding:
         return error(
             "database version",
             f"the database stores text as {seen.encoding}",
-            remedy="create it anew: createdb --encoding=UTF8 --template=template0 NAME",
+            remedy="create it anew: createdb --encoding=UTF8 --lc-ctype=C.UTF-8 --template=template0 NAME",
         )
     return ok("database version", f"Postgres {seen.major} with UTF8, {mebibytes(seen.size_bytes)} of data")
+
+
+def _letters(*, ours: bool) -> Finding:
+    return warning(
+        "database locale",
+        "its LC_CTYPE is C, which takes signs outside ASCII for letters: search misses words beside “ or …",
+        remedy="export the agents, start with a new --data-dir, import them"
+        if ours
+        else "create it anew: createdb --encoding=UTF8 --lc-ctype=C.UTF-8 --template=template0 NAME",
+    )
 
 
 def _writable(seen: Inspection) -> Finding:

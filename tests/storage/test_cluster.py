@@ -98,6 +98,18 @@ def test_a_creation_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list((tmp_path / "data").iterdir()) == []
 
 
+def test_a_system_that_does_not_know_the_letters_has_a_database_all_the_same(tmp_path: Path) -> None:
+    program = tmp_path / "initdb"
+    program.write_text(
+        '#!/bin/sh\ncase "$*" in *--lc-ctype*) echo \'initdb: error: invalid locale name "C.UTF-8"\'; exit 1;;'
+        ' esac\nfor o; do case $o in --pgdata=*) touch "${o#--pgdata=}/PG_VERSION";; esac; done\n'
+    )
+    program.chmod(0o755)
+    (tmp_path / "data").mkdir()
+    cluster.create(tmp_path / "data" / "pg", tmp_path, None, durable=True)
+    assert (tmp_path / "data" / "pg" / "PG_VERSION").exists()
+
+
 def test_a_creation_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "initdb").write_text("#!/bin/sh\nexec sleep 60\n")
     (tmp_path / "initdb").chmod(0o755)

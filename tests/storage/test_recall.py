@@ -78,6 +78,18 @@ async def test_a_message_is_found_by_its_words_in_other_forms(pool: Pool) -> Non
         assert hit.created_at == NOON + timedelta(seconds=1)
 
 
+async def test_words_end_where_signs_outside_ascii_begin(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        await say(conn, agent, "I remember “I live in Lisbon”.", "To Lisbon…or Porto?", "東京。大阪")
+        assert set(await found(conn, agent, "lisbon")) == {
+            "I remember “I live in Lisbon”.",
+            "To Lisbon…or Porto?",
+        }
+        assert await found(conn, agent, "“Porto”") == ["To Lisbon…or Porto?"]
+        assert await found(conn, agent, "大阪") == ["東京。大阪"]
+
+
 async def test_rare_words_count_more_than_repeated_frequent_ones(pool: Pool) -> None:
     async with connection(pool) as conn:
         agent = await seeds.agent(conn)

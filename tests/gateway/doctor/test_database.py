@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
 
 import pytest
 from msgspec.structs import replace
@@ -26,6 +28,7 @@ async def test_a_good_database_is_ok_but_for_what_tests_switch_off(dsn: str) -> 
     found = await doctor_database.findings(dsn, ours=False)
     assert {f.check for f in found if f.level == "error"} <= {"durability"}
     by_check = {f.check: f.level for f in found}
+    assert "database locale" not in by_check
     assert by_check["migrations"] == by_check["database rights"] == by_check["database writes"] == "ok"
 
 
@@ -42,6 +45,18 @@ async def test_a_database_of_a_newer_release_is_an_error(dsn: str) -> None:
     assert (await look(dsn))["migrations"].level == "error"
 
 
+async def test_a_database_that_takes_every_sign_for_a_letter_is_warned_of(server_dsn: str) -> None:
+    admin = await connect(server_dsn)
+    name = f"test_{uuid4().hex}"
+    await admin.execute(f"create database {name} template template0 encoding 'UTF8' lc_ctype 'C'")
+    try:
+        finding = (await look(urlunsplit(urlsplit(server_dsn)._replace(path=f"/{name}"))))["database locale"]
+        assert (finding.level, "--lc-ctype=C.UTF-8" in (finding.remedy or "")) == ("warning", True)
+    finally:
+        await admin.execute(f"drop database {name} with (force)")
+        await admin.close()
+
+
 async def test_a_database_that_cannot_be_reached_is_an_error_without_its_password() -> None:
     [finding] = await doctor_database.findings("postgresql://me:secret@127.0.0.1:1/mine", ours=False)
     assert (finding.level, finding.check) == ("error", "database connection")
@@ -54,6 +69,7 @@ GOOD = Inspection(
     version="18.1",
     user="me",
     encoding="UTF8",
+    knows_letters=True,
     standby=False,
     settings={
         "fsync": "on",
@@ -86,6 +102,7 @@ def changed(name: str, value: str) -> Callable[[Inspection], Inspection]:
     [
         ({"major": 13}, "database version", "error"),
         ({"encoding": "LATIN1"}, "database version", "error"),
+        ({"knows_letters": False}, "database locale", "warning"),
         ({"standby": True}, "database writes", "error"),
         ({"round_trip": 0.2}, "database connection", "warning"),
         ({"tables_denied": ("agents",)}, "database rights", "error"),
