@@ -69,6 +69,8 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         self._disarm()
+        if self.transport.is_closing():
+            return  # RFC 9112, section 9.6: what comes after the last answer is not served
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is before:

@@ -11,6 +11,8 @@ from gateway.errors import InvalidRequestError, UnsupportedMediaError
 MAX_FIELDS = 50
 HEAD_BYTES = 8 * 1024  # of a part's headers, and of the form's own
 _PLAIN = ("7bit", "8bit", "binary")
+# What the parser of parameters raises: numbers of RFC 2231 may be too long, or stand beside one without.
+_UNREADABLE = (MessageError, ValueError, LookupError, TypeError)
 
 
 def form(data: bytes, content_type: bytes) -> dict[str, bytes]:
@@ -40,7 +42,7 @@ def _boundary(content_type: bytes) -> bytes:
     line = content_type.replace(b"\r", b" ").replace(b"\n", b" ")
     try:
         found = _headers(b"Content-Type: " + line).get_boundary("").encode("latin-1")
-    except (MessageError, ValueError, LookupError):
+    except _UNREADABLE:
         raise _malformed() from None
     if not found:
         raise InvalidRequestError("the form names no boundary", kind="invalid_form")
@@ -56,7 +58,10 @@ def _field(part: bytes) -> tuple[str | None, bytes]:
     headers = _headers(head)
     if headers.get("content-transfer-encoding", "binary").strip().lower() not in _PLAIN:
         raise InvalidRequestError("send the fields of a form without transfer encoding", kind="invalid_form")
-    name = headers.get_param("name", header="content-disposition")
+    try:
+        name = headers.get_param("name", header="content-disposition")
+    except _UNREADABLE:
+        raise _malformed() from None
     return name if isinstance(name, str) else None, part[end + 4 :]
 
 

@@ -296,7 +296,11 @@ class Audience:
         self._held.append(frame)
         self._held_bytes += len(frame.wire)
         if not more or self._held_bytes >= TOGETHER_BYTES:
-            held, self._held, self._held_bytes = self._held, [], 0
+            self._give_held()
+
+    def _give_held(self) -> None:
+        held, self._held, self._held_bytes = self._held, [], 0
+        if held:
             self._give(held)
 
     def _give(self, frames: Sequence[Frame]) -> None:
@@ -323,7 +327,8 @@ class Audience:
         self._choosy = tuple([member for member in hearing if member.choice.filters])
 
     def end(self, channel: str, code: int, reason: str) -> None:
-        """End every subscription, and say why. What waits for its time goes out before."""
+        """End every subscription, and say why. What waits, for its time or its next, goes out before."""
+        self._give_held()
         for member in tuple(self._members):
             if member.pace is not None:
                 member.pace.flush()

@@ -12,7 +12,7 @@ from gateway import answers
 from gateway.answers import Following
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
-from gateway.errors import BadArgumentError
+from gateway.errors import BadArgumentError, InvalidRequestError
 from gateway.letta import runs as letta_runs
 from gateway.letta import speech as letta_speech
 from gateway.letta.runs import LettaRun, RunMetrics, RunUsage
@@ -83,12 +83,20 @@ async def list_all(ctx: Context) -> Response:
             ),
             organization_id=ctx.caller.organization_id,
             agent_ids=[query.agent_id] if query.agent_id is not None else query.agent_ids,
-            conversation_id=query.agent_id if query.conversation_id == "default" else query.conversation_id,
+            conversation_id=_conversation_id(query),
             statuses=_statuses(query),
             background=query.background,
             stop_reason=query.stop_reason,
         )
     return json([_show(ctx, run) for run in found])
+
+
+def _conversation_id(query: ListQuery) -> str | None:
+    if query.conversation_id != "default":
+        return query.conversation_id
+    if query.agent_id is None:
+        raise InvalidRequestError("the conversation 'default' needs agent_id", param="/agent_id")
+    return query.agent_id
 
 
 def _statuses(query: ListQuery) -> list[str] | None:

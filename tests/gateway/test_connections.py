@@ -336,3 +336,13 @@ async def test_a_refused_client_that_waits_to_be_asked_for_its_body_is_not_waite
             b"POST /refuse HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-length: 9\r\n\r\n"
         )
         assert (await peer.rest()).endswith(b"refused")
+
+
+async def test_a_refused_client_has_no_further_request_of_it_served() -> None:
+    app = App()
+    async with listening(app) as url, connected(url) as peer:  # type: ignore[arg-type]
+        peer.write(b"POST /refuse HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n")
+        await peer.reader.readuntil(b"refused")
+        peer.write(b"x" * 9 + GET.replace(b"/ ", b"/never "))
+        assert await peer.rest() == b""
+    assert not app.reached.is_set()

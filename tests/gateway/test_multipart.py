@@ -77,3 +77,12 @@ def test_any_bytes_come_as_they_were_sent(value: bytes) -> None:
 def test_a_form_that_is_not_whole_or_plain_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidRequestError):
         multipart.form(data, KIND)
+
+
+@pytest.mark.parametrize("parameter", [b"name*" + b"9" * 5000 + b"=a", b"name*=a; name*0=b"])
+def test_parameters_that_cannot_be_put_together_make_a_malformed_form(parameter: bytes) -> None:
+    with pytest.raises(InvalidRequestError, match="malformed"):
+        multipart.form(body(b"Content-Disposition: form-data; " + parameter + b"\r\n\r\n1"), KIND)
+    kind = b"multipart/form-data; " + parameter.replace(b"name", b"boundary")
+    with pytest.raises(InvalidRequestError, match="malformed"):
+        multipart.form(body(field("a", b"1")), kind)

@@ -237,3 +237,29 @@ async def test_who_may_not_see_thoughts_is_written_everything_else_of_a_publish(
     stage.channel.publish(*run_of(stage.conversation, ["a"], thought="Hm."))
     assert any(frame.thought for frame in other.frames)
     assert quick.written == [b"".join(frame.wire for frame in other.frames if not frame.thought)]
+
+
+@pytest.mark.parametrize("channel", ["conv", "agent"])
+async def test_what_was_to_be_given_together_goes_out_before_a_feed_that_fails_ends(
+    channel: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage()
+    name = f"conv:{stage.conversation}" if channel == "conv" else f"agent:{stage.agent}"
+    _, sink = await stage.follow(name)
+    real, made = frames.of_event, list[int]()
+
+    def broken(*args: Any, **more: Any) -> frames.Frame:
+        if len(made) == 2:
+            raise ZeroDivisionError
+        made.append(args[2])
+        return real(*args, **more)
+
+    monkeypatch.setattr(frames, "of_event", broken)
+    stage.channel.publish(*run_of(stage.conversation, ["a"]))
+    monkeypatch.undo()
+    assert [frame.offset for frame in sink.frames] == made
+    assert len(sink.over) == 1
+    subscribed, again = await stage.follow(name)
+    stage.channel.publish(*run_of(stage.conversation, ["b"]))
+    offsets = [frame.offset for frame in again.frames]
+    assert offsets == list(range(subscribed.offset + 1, subscribed.offset + 8))

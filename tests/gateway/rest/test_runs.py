@@ -58,6 +58,8 @@ async def test_a_run_is_read_and_listed_and_filtered(pool: Pool, provider: Provi
         assert await ids(stop_reason="end_turn") == [newest, middle, oldest]
         assert await ids(background=True) == []
         assert await ids(conversation_id=other) == [middle]
+        assert await ids(conversation_id="default", agent_id=other) == [middle]
+        await served.json("GET", "/v1/runs/", params={"conversation_id": "default"}, status=422)
         await served.json("GET", "/v1/runs/", params={"stop_reason": "boredom"}, status=422)
         await served.json("GET", "/v1/runs/run-00000000-0000-4000-8000-000000000000", status=404)
         await served.json("GET", "/v1/runs/run-1", status=422)
