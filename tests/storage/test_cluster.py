@@ -101,8 +101,9 @@ def test_a_creation_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_a_system_that_does_not_know_the_letters_has_a_database_all_the_same(tmp_path: Path) -> None:
     program = tmp_path / "initdb"
     program.write_text(
-        '#!/bin/sh\ncase "$*" in *--lc-ctype*) echo \'initdb: error: invalid locale name "C.UTF-8"\'; exit 1;;'
-        ' esac\nfor o; do case $o in --pgdata=*) touch "${o#--pgdata=}/PG_VERSION";; esac; done\n'
+        "#!/bin/sh\n"
+        'case "$*" in *--lc-ctype*) echo \'initdb: error: invalid locale name "C.UTF-8"\'; exit 1;; esac\n'
+        'for o; do case $o in --pgdata=*) touch "${o#--pgdata=}/PG_VERSION";; esac; done\n'
     )
     program.chmod(0o755)
     (tmp_path / "data").mkdir()
