@@ -72,6 +72,7 @@ async def _note(commons: Commons, agent_id: str, run_ids: list[str]) -> None:
 
     Raises:
         UnavailableError: The database did not answer.
+        DrainingError: Another host may have read the agent's inbox before.
     """
     try:
         async with asyncio.timeout(DURABLE_DEADLINE), connection(commons.pool) as conn:
@@ -79,6 +80,7 @@ async def _note(commons: Commons, agent_id: str, run_ids: list[str]) -> None:
     except TimeoutError as error:
         await distrust(commons.pool)
         raise UnavailableError(f"no answer within {DURABLE_DEADLINE:g} s") from error
+    commons.check_lease()
 
 
 async def _deny(actor: Actor, thread: Thread) -> None:

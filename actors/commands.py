@@ -204,6 +204,16 @@ class ForkConversation(Struct, frozen=True, kw_only=True):
     message_id: str | None = None
 
 
+class PartForks(Struct, frozen=True):
+    """Give forks of a conversation messages of their own for those that they share with it after `position`.
+
+    It comes before messages are withdrawn there: what a fork began with stays as it was.
+    """
+
+    conversation_id: str
+    position: int
+
+
 class UpdateConversation(Struct, frozen=True):
     """Change an open conversation. A turn that runs keeps the model it began with."""
 
@@ -252,6 +262,7 @@ Edit = (
     | DetachArchive
     | CreateConversation
     | ForkConversation
+    | PartForks
     | UpdateConversation
     | DeleteConversation
     | ResetMessages

@@ -23,6 +23,7 @@ from actors.commands import (
     Edit,
     ForkConversation,
     InsertPassages,
+    PartForks,
     Recompile,
     RequireApproval,
     ResetMessages,
@@ -153,6 +154,8 @@ async def _write(tx: Conn, actor: "Actor", edit: Edit, outcome: _Outcome) -> Non
             await _create_conversation(tx, actor, edit, outcome)
         case ForkConversation():
             await _fork(tx, actor, edit, outcome)
+        case PartForks(conversation_id, position):
+            await forks.part(tx, conversation_id, position)
         case UpdateConversation(conversation_id, changes):
             given = {name: value for name, value in asdict(changes).items() if value is not msgspec.UNSET}
             outcome.conversation = replace(actor.thread(conversation_id).conversation, **given)
@@ -357,6 +360,9 @@ def _take(actor: "Actor", edit: Edit, outcome: _Outcome) -> None:
         _take_conversation(actor, outcome.conversation)
     if outcome.holdings is not None:
         actor.holds(outcome.holdings)
+    if isinstance(edit, PartForks):
+        for thread in actor.threads.values():
+            thread.part(edit.conversation_id, edit.position)
     if isinstance(edit, InsertPassages):
         actor.stored(edit.passages)
     if isinstance(edit, ResetMessages):

@@ -15,7 +15,7 @@ from actors.commands import SendMessages
 from actors.compaction import FULL_SHARE
 from actors.errors import DrainingError, ModelError, UnknownModelError
 from actors.llm.http import OpenAIChat, Opened
-from actors.llm.model import Request
+from actors.llm.model import Model, Request
 from actors.loop import Turn
 from actors.mailbox import Waiting
 from actors.offers import Offer
@@ -47,6 +47,7 @@ class HeadStart:
         "_dropped",
         "_error",
         "_inputs",
+        "_model",
         "_opened",
         "_request",
         "_run_id",
@@ -64,6 +65,7 @@ class HeadStart:
         self._run_id = run_id
         self._dropped = False
         self._inputs: list[Message] = []
+        self._model: OpenAIChat | None = None
         self._request: Request | None = None
         self._opened: Opened | None = None
         self._error: ModelError | None = None
@@ -76,7 +78,7 @@ class HeadStart:
             self._task = self._actor.commons.spawn(self._ask)
 
     async def _ask(self) -> None:
-        model = _model(self._actor, self._thread, self._command)
+        model = self._model = _model(self._actor, self._thread, self._command)
         request = None if model is None else self._make(model)
         if model is None or request is None:
             return
@@ -127,12 +129,14 @@ class HeadStart:
             return None
         return list(self._inputs)
 
-    def serves(self, request: Request) -> bool:
+    def serves(self, model: Model, request: Request) -> bool:
         """Say whether this is the call that a turn is about to make; one that is not is dropped."""
         mine = self._request
         same = (
             mine is not None
             and not self._dropped
+            and self._model is not None
+            and self._model.is_same(model)
             and mine.messages == request.messages
             and mine.tools == request.tools
             and mine.tool_choice == request.tool_choice

@@ -186,6 +186,8 @@ class Intake:
         load, heads = self._commons.load, self._population.heads
         command, begun = self._commands.pop(item.run_id)
         heads.trusted = verdict is not None and not isinstance(verdict, UnavailableError)
+        if not heads.trusted:
+            load.lost()
         if not isinstance(verdict, Accepted) or verdict.replayed or item.run_id in ended:
             heads.drop(item.run_id)
             load.give_back(item.agent_id, item.conversation_id)

@@ -77,7 +77,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
         while True:
             self.watch.enter("prompt")
             request = self._request(await self._dialect(answer), key)
-            if head is not None and not head.serves(request):
+            if head is not None and not head.serves(self.model, request):
                 head, key = None, f"{key}.1"  # a provider has seen another body under the one before
                 request = replace(request, key=key)
             self.watch.enter("first_token")

@@ -6,8 +6,11 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-# Ranges whose addresses stand for others: 6to4, Teredo, and the two well-known NAT64 prefixes.
-_TUNNELS = tuple(ip_network(n) for n in ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48"))
+# All that is given out for the internet (IANA, IPv6 address space). Beyond it `is_global` lets pass what was
+# given back or embeds an address of IPv4: site-local and IPv4-compatible addresses, and more.
+_UNICAST = ip_network("2000::/3")
+# Ranges in it whose addresses stand for others: 6to4 and Teredo.
+_TUNNELS = tuple(ip_network(n) for n in ("2002::/16", "2001::/32"))
 
 
 def is_public(address: str) -> bool:
@@ -16,7 +19,7 @@ def is_public(address: str) -> bool:
         ip: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     except ValueError:
         return False
-    if isinstance(ip, IPv6Address) and (ip.ipv4_mapped is not None or any(ip in net for net in _TUNNELS)):
+    if isinstance(ip, IPv6Address) and (ip not in _UNICAST or any(ip in net for net in _TUNNELS)):
         return False
     return ip.is_global and not ip.is_multicast
 

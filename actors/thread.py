@@ -12,6 +12,7 @@ from actors import openstep, prompt, window
 from actors.commands import Disposition
 from actors.entries import entries, joined
 from actors.few import Few
+from actors.heard import Heard
 from actors.jobs import Job
 from actors.llm import openai_chat
 from actors.llm.dialects import CHAT, Dialect
@@ -43,6 +44,7 @@ class Thread:
         "end_position",
         "entries",
         "from_position",
+        "heard",
         "jobs",
         "loaded",
         "mailbox",
@@ -76,6 +78,7 @@ class Thread:
         self.turn: TurnRunner | None = None
         self.task: asyncio.Task[None] | None = None
         self.scheduled = False
+        self.heard: Heard | None = None  # the otids of its latest messages, once somebody has asked
         self.loaded = False
         self.woken = 0.0  # when a turn's need had it loaded
         self.entries: list[Entry] = []
@@ -108,7 +111,8 @@ class Thread:
     @property
     def size_bytes(self) -> int:
         """About what the thread costs in memory."""
-        return 1200 + self.wire_bytes + 160 * len(self.entries) + 2 * len(self.system_wire)
+        heard_bytes = 0 if self.heard is None else self.heard.size_bytes
+        return 1200 + self.wire_bytes + 160 * len(self.entries) + 2 * len(self.system_wire) + heard_bytes
 
     def disposition(self, run_id: str) -> tuple[Disposition, int]:
         """Return what an unfinished run of this conversation is doing, and its place if it is queued."""
@@ -175,13 +179,16 @@ class Thread:
     def loading(self, messages: list[Message], *, open_steps: Collection[str] = ()) -> Iterator[None]:
         """Take the stored window, mended where it is broken. The first message is the system prompt.
 
-        Of `open_steps` the last one here that has no results is kept out of the window. Yields now and then,
-        for other work; the thread is loaded when this is exhausted.
+        Of `open_steps` the last one here that has no results is kept out of the window; one that a fork
+        begins with is its parent's to go on with. Yields now and then, for other work; the thread is loaded
+        when this is exhausted.
         """
         system, *rest = messages
         self.set_system(system.id, _text(system), system.tokens)
         self.compiled_for = -1
-        self.open = openstep.find([m for m in rest if m.role != "summary"], open_steps)
+        shared = self.conversation.parent_position or 0
+        own = [m for m in rest if m.role != "summary" and m.position > shared]
+        self.open = openstep.find(own, open_steps)
         yield from self._take_window(rest)
         self.loaded = True
 
@@ -223,6 +230,8 @@ class Thread:
         """
         if messages:
             self.end_position = messages[-1].position + 1
+        if self.heard is not None:
+            self.heard.take(messages)
         for message in joined(self._closed(messages)):
             if message.role == "summary":
                 self.summary = next(iter(entries(message, self.dialect)), None)
@@ -273,6 +282,12 @@ class Thread:
         """Show models these messages no more; they stay in the history."""
         self.entries = [e for e in self.entries if e.position not in positions]
         self._count()
+
+    def part(self, parent_id: str, position: int) -> None:
+        """Take as the fork's own what it shared with this parent after `position`: there are copies now."""
+        fork = self.conversation
+        if fork.parent_id == parent_id and (fork.parent_position or 0) > position:
+            self.conversation = replace(fork, parent_position=position)
 
     def has_call(self, call_id: str) -> bool:
         """Say whether a call of the window has this id."""

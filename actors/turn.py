@@ -15,6 +15,7 @@ from actors import (
     answering,
     approvals,
     clock,
+    edits,
     entries,
     loop,
     offers,
@@ -29,7 +30,7 @@ from actors import (
 from actors.answer import Answer
 from actors.answering import STOPPED
 from actors.approvals import Gate
-from actors.commands import Decision
+from actors.commands import Decision, PartForks
 from actors.commons import Toolbox
 from actors.draft import Draft
 from actors.errors import ModelError, UnknownModelError
@@ -167,6 +168,7 @@ class TurnRunner:
 
     async def _turn(self) -> None:
         self.actor.commons.check_lease()
+        await self._part_forks()
         self._begin()
         if self.thread.open is not None and not self.stale:
             await answering.resume(self, self.thread.open)
@@ -179,6 +181,16 @@ class TurnRunner:
                     await self.commit(lambda refused: self._draft(None, [], "success", refused))
                 case _:
                     raise AssertionError("calls are run in the step that asked for them")
+
+    async def _part_forks(self) -> None:
+        """Leave forks of this conversation the answer that the turn is about to withdraw."""
+        withdrawn = self.waiting.command.withdraws.values()
+        if not withdrawn or self.waiting.applied:
+            return
+        if any(t.conversation.parent_id for t in self.actor.threads.values()):
+            with anyio.CancelScope(shield=True):
+                async with self.actor.commit_turn:
+                    await edits.apply(self.actor, PartForks(self.thread.id, min(withdrawn) - 1))
 
     def retract(self) -> None:
         """End what the log says of a step that is given up here."""

@@ -129,6 +129,7 @@ async def end(
     Raises:
         StorageError, DrainingError
     """
+    actor.population.heads.drop(waiting.run_id)
     status: RunStatus = "cancelled" if stop_reason == "cancelled" else "failed"
     run = RunUpdate(
         id=waiting.run_id,

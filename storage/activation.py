@@ -221,7 +221,9 @@ async def window(conn: Conn, conversation: Conversation) -> list[Message]:
     shared = await forks.ancestors(conn, conversation)
     rows = await conn.fetch(_WINDOW, conversation.id, *bounds)
     if shared:
-        rows += await conn.fetch(_SHARED_WINDOW, *forks.columns(shared), *bounds)
+        own = {row["position"] for row in rows}  # copies that `forks.part` made meanwhile are among them
+        shown = await conn.fetch(_SHARED_WINDOW, *forks.columns(shared), *bounds)
+        rows += [row for row in shown if row["position"] not in own]
     found: list[Message] = []
     for first in range(0, len(rows), DECODED_AT_ONCE):
         if first:

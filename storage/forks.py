@@ -1,4 +1,4 @@
-"""Forks: conversations that begin with the messages of another one, and share its rows."""
+"""Forks: conversations that begin with the messages of another one, and share its rows while these stay."""
 
 from collections.abc import Sequence
 
@@ -149,3 +149,35 @@ async def create(
     )
     if row is None:
         raise NotFoundError("conversation", parent.id)
+
+
+# A fork that moves gets its copies in the same statement, so that its own forks find them there. A copy has
+# no words, so that people who search find it once, and no run, which would list it twice. Forks are found by
+# their agent, which is their parent's: nothing is indexed by the parent.
+_PART = """
+with fork as (
+  update conversations c set parent_position = $2
+    from (select id, parent_position as high
+            from conversations
+           where agent_id = (select agent_id from conversations where id = $1)
+             and parent_id = $1 and parent_position > $2
+           order by id
+             for update) shares
+   where c.id = shares.id
+  returning c.id, shares.high
+)
+insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name,
+                      sender_id, step_id, tokens, excluded, interrupted, created_at)
+select 'message-' || gen_random_uuid(), f.id, m.position, m.agent_id, m.organization_id, m.role, m.content,
+       m.name, m.sender_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at
+  from fork f
+  join messages m on m.conversation_id = $1 and m.position > $2 and m.position <= f.high
+"""
+
+
+async def part(conn: Conn, conversation_id: str, position: int) -> None:
+    """Give forks of a conversation copies of its own messages after `position`, as far as they share them.
+
+    Their copies have other ids. Forks of these forks, deleted ones included, read the copies from then on.
+    """
+    await conn.execute(_PART, conversation_id, position)

@@ -158,15 +158,18 @@ async def _stretch(
 
 
 _POSITION = """
-select position from messages
- where id = $1 and (conversation_id = $2 or conversation_id = any ($3::text[]) and position > 0)
+select m.position
+  from messages m
+ where m.id = $1
+   and (m.conversation_id = $2
+        or exists (select from unnest($3::text[], $4::bigint[], $5::bigint[]) s (id, low, high)
+                    where s.id = m.conversation_id and m.position > s.low and m.position <= s.high))
 """
 
 
 async def _position(conn: Conn, conversation_id: str, ancestors: Sequence[Stretch], message_id: str) -> int:
     """Return the position of a message that a cursor names, in a conversation or one that it is a fork of."""
-    ids, _, _ = forks.columns(ancestors)
-    position = await conn.fetchval(_POSITION, message_id, conversation_id, ids)
+    position = await conn.fetchval(_POSITION, message_id, conversation_id, *forks.columns(ancestors))
     if position is None:
         raise NotFoundError("message", message_id)
     return position

@@ -24,7 +24,7 @@ from actors.llm.calls import Call, prepare
 from actors.llm.dialects import Dialect
 from actors.llm.habits import Habits, Preferences
 from actors.llm.incoming import Incoming
-from actors.llm.model import ModelRef, Piece, Request, Take
+from actors.llm.model import Model, ModelRef, Piece, Request, Take
 from actors.llm.providers import Provider
 from actors.llm.wire import Watch, Wire
 from storage.records import ModelSettings
@@ -131,6 +131,14 @@ class OpenAIChat:
     def dialect(self, settings: ModelSettings) -> Dialect:
         """Return how this model is written to, as far as is known by now."""
         return habits.dialect_of(self.ref, habits.chosen(self._endpoint.habits(self.ref), settings))
+
+    def is_same(self, other: Model) -> bool:
+        """Say whether another model is this one: of the same name, at the same provider."""
+        return (
+            isinstance(other, OpenAIChat)
+            and other.ref == self.ref
+            and other._endpoint.provider == self._endpoint.provider
+        )
 
     async def open(self, request: Request) -> "Opened":
         """Send a request before anybody reads its answer; return once the answer's headers are there.

@@ -92,8 +92,8 @@ class Pages:
                     await PublicResolver().resolve(host, url.port or 0)
             except NotPublicError:
                 public = False
-            except (OSError, TimeoutError):
-                pass  # no name service here knows it, so that it leads to nothing of ours
+            except (OSError, TimeoutError, UnicodeError):
+                pass  # no name service here knows it, or can: so that it leads to nothing of ours
         if not public and not self._private:
             raise ToolError(_PRIVATE.format(host=host))
         return public

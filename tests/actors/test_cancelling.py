@@ -6,7 +6,7 @@ import pytest
 
 from actors import cancelling, committer
 from actors.commons import HostSettings
-from actors.errors import NothingToCancelError, NotRunningError
+from actors.errors import DrainingError, NothingToCancelError, NotRunningError
 from actors.events import RunFinished, TextDelta
 from bench.provider import Provider
 from storage import checkpoints, inbox
@@ -166,6 +166,28 @@ async def test_a_cancel_that_cannot_be_made_durable_is_not_acknowledged(
                 await w.host.ref(agent_id).cancel()
         await until(lambda: not w.host.health().unfinished_runs)
     assert await statuses(pool) == ["cancelled"]
+
+
+async def test_a_cancel_that_another_host_may_have_missed_is_not_acknowledged(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever took the agent over before the mark was there has read its inbox without it."""
+    await provider.script([{"text": "one two three", "gate": "never", "gate_after": 1}])
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        await w.tell(agent_id, "hi")
+        await provider.log(requests=1, keep=True)
+        mark, directory = inbox.mark_cancelled, w.host._commons.directory
+
+        async def late(conn: Conn, agent_id: str, run_ids: list[str]) -> None:
+            await mark(conn, agent_id, run_ids)
+            directory.deadline = 0.0
+
+        with monkeypatch.context() as patch:
+            patch.setattr(checkpoints, "commit", away)
+            patch.setattr(inbox, "mark_cancelled", late)
+            with pytest.raises(DrainingError):
+                await w.host.ref(agent_id).cancel()
 
 
 async def test_a_cancel_waits_for_a_mark_only_where_the_end_is_late(

@@ -2,7 +2,7 @@ import anyio
 import pytest
 
 from actors import clock, committer, headstart, intake
-from actors.commands import InputMessage, Receipt, SendMessages, UpdateBlock
+from actors.commands import InputMessage, Receipt, SendMessages, UpdateBlock, UpdateConversation
 from actors.commons import HostSettings
 from actors.errors import NothingToCancelError
 from actors.events import TextDelta
@@ -12,7 +12,7 @@ from storage import inbox
 from storage.errors import NotFoundError, UnavailableError
 from storage.inbox import Accepted, Submission
 from storage.pool import Conn, Pool, connection
-from storage.records import ApprovalPart, BlockChanges, ImagePart, TextPart
+from storage.records import ApprovalPart, BlockChanges, ConversationChanges, ImagePart, TextPart
 from tests.actors.worlds import World, committed, finish, world
 
 LOST = UnavailableError("the database is away")
@@ -290,6 +290,33 @@ async def test_an_edit_that_comes_in_between_is_seen_by_the_model(
         await nothing_left(w)
 
 
+@pytest.mark.parametrize("model", ["openai/echo-next", "demo/scripted"])
+async def test_a_model_that_is_chosen_in_between_is_the_one_that_answers(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    async with world(pool, provider) as w:
+        agent_id = await hot(w)
+        await provider.script([{"text": "of the model before", "gate": "late"}])
+        slow = Slow(monkeypatch)
+        async with anyio.create_task_group() as group:
+
+            async def ask() -> None:
+                events = await w.ask(agent_id, "one")
+                assert finish(events).status == "completed"
+                assert ("assistant", "of the model before") not in committed(events)
+
+            group.start_soon(ask)
+            await provider.log(requests=1, keep=True)
+            chosen = ConversationChanges(model=model)
+            await w.host.ref(agent_id).edit(UpdateConversation(agent_id, chosen))
+            slow.go.set()
+            await provider.open("late")
+        await nothing_left(w)
+        async with connection(pool) as conn:
+            steps = await conn.fetch("select model from steps order by created_at")
+        assert [row["model"] for row in steps] == ["openai/echo", model]
+
+
 async def test_a_call_that_fails_early_is_repeated_like_any_other(pool: Pool, provider: Provider) -> None:
     async with world(pool, provider) as w:
         agent_id = await hot(w)
@@ -387,6 +414,29 @@ async def test_a_run_that_is_cancelled_as_it_begins_shows_nothing(
             await provider.log(requests=1, keep=True)
             slow.go.set()
         assert (await asked_once(w)).aborted
+        await nothing_left(w)
+
+
+async def test_a_run_that_is_cancelled_while_it_waits_for_its_turn_asks_no_longer(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(headstart, "PATIENCE", 600.0)
+    async with world(pool, provider, settings=HostSettings(max_runs=1)) as w:
+        agent_id = await hot(w)
+        await provider.script([{"text": "never seen", "gate": "shut"}])
+        slow = Slow(monkeypatch)
+        async with anyio.create_task_group() as group:
+
+            async def tell() -> None:
+                receipt = await w.tell(agent_id, "one")
+                await w.host.ref(agent_id).cancel_run(receipt.run_id)
+                assert finish(await w.events(receipt, agent_id)).status == "cancelled"
+
+            group.start_soon(tell)
+            await provider.log(requests=1, keep=True)
+            async with w.host._commons.run_slots:
+                slow.go.set()
+                assert (await asked_once(w)).aborted
         await nothing_left(w)
 
 

@@ -1,6 +1,7 @@
 import msgspec
 from msgspec.structs import replace
 
+from actors.heard import Heard
 from actors.llm.dialects import CHAT, Dialect
 from actors.thread import ENCODED_AT_ONCE, Thread, compile_for, text_parts
 from storage.records import Message, ModelSettings, TextPart, ToolCallPart, ToolReturnPart
@@ -65,12 +66,34 @@ def test_a_broken_history_is_mended_as_it_is_loaded() -> None:
     assert roles(thread) == ["user", "assistant", "tool", "user"]
 
 
+def test_an_open_step_of_a_parent_is_not_its_forks() -> None:
+    asking = replace(message(2, "assistant", CALL), step_id="step-1")
+    own = (message(0, "system", TextPart("a")), message(1, "user", TextPart("hi")), asking)
+    parent = Thread(conversation())
+    list(parent.loading([*own], open_steps={"step-1"}))
+    assert (parent.open is not None, roles(parent)) == (True, ["user"])
+    fork = Thread(replace(conversation(), id="conv-2", parent_id=parent.id, parent_position=2))
+    list(fork.loading([*own, message(3, "user", TextPart("and?"))], open_steps={"step-1"}))
+    assert (fork.open, roles(fork)) == (None, ["user", "assistant", "tool", "user"])
+
+
 def test_committed_messages_are_appended_and_the_end_moves_past_excluded_ones() -> None:
     thread = loaded()
     thread.append([message(1, "user", TextPart("x"), excluded=True), message(2, "user", TextPart("y"))])
     assert roles(thread) == ["user"]
     assert thread.end_position == 3
     assert thread.tokens == 10
+
+
+def test_what_it_was_asked_for_once_it_goes_on_remembering() -> None:
+    thread = loaded()
+    said = replace(message(1, "user", TextPart("hi")), otid="a", run_id="run-1")
+    thread.append([said])
+    assert thread.heard is None
+    thread.heard, before = Heard([("a", "run-1")]), thread.size_bytes
+    thread.append([replace(said, position=2, otid="b", excluded=True)])
+    assert thread.heard.among("abc") == {"a": "run-1", "b": "run-1"}
+    assert thread.size_bytes > before
 
 
 def test_an_eviction_moves_the_start_and_the_count() -> None:

@@ -69,6 +69,17 @@ async def test_a_fork_of_a_fork_reads_every_stretch_once(pool: Pool) -> None:
             await forks.point_of(conn, second, said[4])
 
 
+async def test_a_message_that_the_parent_heard_later_is_no_cursor(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        said = await talk(conn, agent_id, 4)
+        made = await fork(conn, agent_id, FORK, said[1])
+        assert await listed(conn, made, Page(after=said[1])) == [said[0], "message-system-" + FORK]
+        for page in (Page(after=said[2]), Page(before=said[3])):
+            with pytest.raises(NotFoundError):
+                await listed(conn, made, page)
+
+
 async def test_a_conversation_that_is_no_fork_has_no_ancestors(pool: Pool) -> None:
     async with connection(pool) as conn:
         agent_id = await seeds.agent(conn)

@@ -81,3 +81,11 @@ async def test_what_is_no_address_is_refused_before_exa_is_asked() -> None:
         with pytest.raises(ToolError, match="no http or https address"):
             await ours.fetch({"url": "tea"})
         assert at.asked == []
+
+
+@pytest.mark.parametrize("host", ["a" * 64 + ".com", "a..example"])
+async def test_a_name_that_no_name_service_can_know_is_an_error(host: str) -> None:
+    async with engine() as at, web(at) as ours:
+        at.answers["/contents"] = {"results": []}
+        with pytest.raises(ToolError, match="use another page"):
+            await ours.fetch({"url": f"http://{host}/"})
