@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import anyio
 from msgspec import Struct
 
-from actors import archival, cancelling, clock, edits, expiry, status
+from actors import archival, cancelling, clock, edits, expiry, recalling, status
 from actors.agent import Actor
 from actors.backlog import Backlog
 from actors.channels import Logs
@@ -40,6 +40,7 @@ from storage import archives, inbox, pending
 from storage.errors import FencedError, StorageError, UnavailableError
 from storage.pool import Pool, connection
 from storage.records import Block, RunStatus, Step
+from storage.standing import Standing
 
 log = logging.getLogger("wakeful.host")
 T = TypeVar("T")
@@ -255,6 +256,10 @@ class Host:
     def alive(self, agent_id: str) -> Actor | None:
         """Return the actor of an agent that is alive here: to be looked at, without an await in between."""
         return self._population.hot.get(agent_id)
+
+    async def recall(self, agent_id: str, conversation_id: str, *, otids: Sequence[str]) -> Standing | None:
+        """Return how a conversation stands, if memory tells; see `recalling.standing`."""
+        return await recalling.standing(self._population, agent_id, conversation_id, otids=otids)
 
     def is_asking(self, agent_id: str) -> bool:
         """Say whether a conversation of the agent, alive or not, waits for somebody outside to answer."""

@@ -4,11 +4,15 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from actors import clock
 from actors.errors import MailboxFullError
 
 RETRY_AFTER = 1.0  # seconds; a step takes about as long
 ANSWERS_PER_AGENT = 16  # beyond the bounds, for answers alone: what waits behind a request ends by its answer
 ANSWERS_IN_ALL = 1000
+# Seconds in which a command whose acceptance was not answered is in the inbox and found there, if it ever is:
+# above the time that a statement may take, and that between two looks for what no wake-up told of.
+LANDED = 30.0
 
 
 class Load:
@@ -22,6 +26,7 @@ class Load:
         self._runs: dict[str, tuple[str, str]] = {}
         self._hearing: dict[int, set[str]] = {}
         self._cancelled: set[str] = set()
+        self._doubtful_until = 0.0
         self.total = 0
 
     def reserve(self, agent_id: str, conversation_id: str) -> None:
@@ -65,6 +70,14 @@ class Load:
     def waiting(self, conversation_id: str) -> int:
         """Return how many commands of a conversation are unfinished, reserved ones included."""
         return self._conversations.get(conversation_id, 0)
+
+    def lost(self) -> None:
+        """Note that an acceptance was not answered: what it accepts may be found later, uncounted."""
+        self._doubtful_until = clock.monotonic() + LANDED
+
+    def at_rest(self, conversation_id: str) -> bool:
+        """Say whether whatever was accepted in a conversation is over for certain."""
+        return conversation_id not in self._conversations and clock.monotonic() >= self._doubtful_until
 
     def count(self, agent_id: str) -> int:
         """Return how many commands of an agent are unfinished, reserved ones included."""

@@ -10,17 +10,24 @@ CODE = "token_expired"
 MESSAGE = "the token has expired; the run goes on: take it up again with a new one"
 
 
-async def until(
+def until(
     batches: AsyncGenerator[list[bytes], None], expires_at: float | None, *, last: Callable[[], bytes]
 ) -> AsyncGenerator[list[bytes], None]:
-    """Yield what `batches` yields until `expires_at` (seconds since the epoch), then the words of `last`.
+    """Return a stream of what `batches` yields until `expires_at`, then of the words of `last`; closes them.
 
-    None: to its end. `last` says nothing where the stream is over. Closes `batches`.
+    `expires_at` is in seconds since the epoch; without it the stream is `batches`. `last` says nothing where
+    the stream is over.
     """
+    return batches if expires_at is None else _until(batches, expires_at, last)
+
+
+async def _until(
+    batches: AsyncGenerator[list[bytes], None], expires_at: float, last: Callable[[], bytes]
+) -> AsyncGenerator[list[bytes], None]:
     loop = asyncio.get_running_loop()
-    ends = None if expires_at is None else loop.time() + expires_at - clock.now().timestamp()
+    ends = loop.time() + expires_at - clock.now().timestamp()
     async with aclosing(batches):
-        while ends is None or loop.time() < ends:
+        while loop.time() < ends:
             try:
                 batch = await _next(batches, ends)
             except StopAsyncIteration:
@@ -32,7 +39,7 @@ async def until(
             yield [words]
 
 
-async def _next(batches: AsyncGenerator[list[bytes], None], ends: float | None) -> list[bytes] | None:
+async def _next(batches: AsyncGenerator[list[bytes], None], ends: float) -> list[bytes] | None:
     """Return the next batch; `None` where none came until `ends`, by the loop's clock. It ends as they do."""
     limit = asyncio.timeout_at(ends)
     try:

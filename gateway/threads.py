@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
 
@@ -82,25 +82,38 @@ async def open_(ctx: Context, agent_id: str, thread_id: str) -> Conversation:
         return await conversations.get(conn, wanted, organization_id=ctx.caller.organization_id)
 
 
-async def standing(
-    ctx: Context, agent_id: str, thread_id: str, *, otids: Sequence[str], key: str | None = None
-) -> Standing:
-    """Return how the conversation of a thread stands, opened where this is the first that is said in it.
+async def hear(
+    ctx: Context,
+    agent_id: str,
+    thread_id: str,
+    *,
+    otids: Sequence[str],
+    news: Callable[[Mapping[str, str]], tuple[InputMessage, ...]],
+    key: str | None = None,
+) -> tuple[Standing, tuple[InputMessage, ...]]:
+    """Return how the conversation of a thread stands, and what of a request is new in it.
 
-    Only its recent messages are looked at for `otids`: ask for the last ones of a client's list.
+    `news` says what is new where these of `otids` were heard; only recent messages are looked at for them:
+    ask for the last ones of a client's list. The conversation is opened where this is the first that is said
+    in it. Where something is new and memory knows that, nothing is read, and the run of `key` is not told:
+    its acceptance tells. What was said before, or answers, is looked up.
 
     Raises:
-        As `open_`.
+        As `open_`, and what `news` raises.
     """
     ctx.caller.require_agent(agent_id)
     wanted = conversation_id(agent_id, thread_id)
+    known = await ctx.host.recall(agent_id, wanted, otids=otids)
+    own = known is not None and known.conversation.organization_id == ctx.caller.organization_id
+    if known is not None and own and (said := news(known.heard)):
+        return known, said
     known = await _standing(ctx, wanted, otids, key)
     if known is None:
         await open_(ctx, agent_id, thread_id)
         known = await _standing(ctx, wanted, otids, key)
     if known is None or known.conversation.agent_id != agent_id:
         raise NotFoundError("conversation", wanted)
-    return known
+    return known, news(known.heard)
 
 
 async def _standing(ctx: Context, wanted: str, otids: Sequence[str], key: str | None) -> Standing | None:

@@ -15,7 +15,7 @@ from storage.keyset import Order, Page, Select
 from storage.pool import Conn, Row
 from storage.records import SHARDS, Agent, AgentSettings, Block, Message, Tool
 
-Relation = Literal["blocks", "tools"]
+Relation = Literal["blocks", "tools", "messages"]
 
 
 def shard_of(agent_id: str) -> int:
@@ -41,11 +41,11 @@ class NewAgent(Struct, frozen=True, kw_only=True):
 class Profile(Struct, frozen=True, kw_only=True):
     """An agent with what belongs to it; relations that were not asked for are empty.
 
-    `message_ids` are the messages that models see, the system message first.
+    `message_ids`, the relation `messages`, are the messages that models see, the system message first.
     """
 
     agent: Agent
-    message_ids: tuple[str, ...]
+    message_ids: tuple[str, ...] = ()
     blocks: tuple[Block, ...] = ()
     tools: tuple[Tool, ...] = ()
 
@@ -184,14 +184,10 @@ async def create(conn: Conn, new: NewAgent) -> Profile:
 _COLUMNS = """
 select a.id, a.organization_id, a.name, a.settings, a.created_at, a.updated_at, a.tags, a.hidden, a.fence,
        a.version, a.checkpoint_id, a.last_stop_reason, a.last_run_completed_at, a.last_run_duration_ms,
-       a.created_by_id, a.last_updated_by_id,
-       array(select m.id from conversations c join messages m on m.conversation_id = c.id
-              where c.id = a.id and not m.excluded
-                and (m.position in (0, c.summary_position)
-                     or m.position >= c.from_position and m.position < c.end_position and m.role <> 'summary')
-              order by m.position > 0, m.role <> 'summary', m.position) as message_ids
+       a.created_by_id, a.last_updated_by_id
 """
 
+# The messages are the one relation that grows with an agent's history.
 _RELATED: dict[Relation, str] = {
     "blocks": """,
        (select coalesce(jsonb_agg(to_jsonb(b) || jsonb_build_object('label', ab.label)
@@ -201,6 +197,13 @@ _RELATED: dict[Relation, str] = {
     "tools": """,
        (select coalesce(jsonb_agg(to_jsonb(t) order by at.ordinal), '[]')
           from agents_tools at join tools t on t.id = at.tool_id where at.agent_id = a.id) as tools
+""",
+    "messages": """,
+       array(select m.id from conversations c join messages m on m.conversation_id = c.id
+              where c.id = a.id and not m.excluded
+                and (m.position in (0, c.summary_position)
+                     or m.position >= c.from_position and m.position < c.end_position and m.role <> 'summary')
+              order by m.position > 0, m.role <> 'summary', m.position) as message_ids
 """,
 }
 
@@ -335,10 +338,10 @@ def _profile(row: Row) -> Profile:
         created_by_id=row["created_by_id"],
         last_updated_by_id=row["last_updated_by_id"],
     )
-    blocks, tools = row.get("blocks"), row.get("tools")
+    blocks, tools, seen = row.get("blocks"), row.get("tools"), row.get("message_ids")
     return Profile(
         agent=agent,
-        message_ids=tuple(row["message_ids"]),
+        message_ids=() if seen is None else tuple(seen),
         blocks=() if blocks is None else _blocks.decode(blocks),
         tools=() if tools is None else _tools.decode(tools),
     )

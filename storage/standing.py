@@ -11,7 +11,7 @@ from storage.records import Conversation
 
 RECENT = 1000  # messages; what a client sends again that is older than these counts as new
 
-_runs = msgspec.json.Decoder(dict[str, str])
+_decode_runs = msgspec.json.Decoder(dict[str, str]).decode
 
 
 class Standing(Struct, frozen=True, kw_only=True):
@@ -62,7 +62,25 @@ async def of(
         return None
     return Standing(
         conversation=conversations.of_row(row),
-        heard={} if row["heard"] is None else _runs.decode(row["heard"]),
+        heard={} if row["heard"] is None else _decode_runs(row["heard"]),
         run_id=row["accepted"],
         waits=row["waits"],
     )
+
+
+# Along the positions: the other index is of all otids that there ever were. `offset 0` keeps it from that.
+_HEARD = """
+select m.otid, m.run_id
+  from (select otid, run_id from messages
+         where conversation_id = $1 and position >= $2
+         order by position offset 0) m
+ where m.otid is not null and m.run_id is not null
+"""
+
+
+async def heard(conn: Conn, conversation_id: str, *, since: int) -> list[tuple[str, str]]:
+    """Return (otid, run id) of a conversation's messages from the position `since` on, oldest first.
+
+    Messages without either are left out, and so are those of conversations that it was forked from.
+    """
+    return [(row["otid"], row["run_id"]) for row in await conn.fetch(_HEARD, conversation_id, since)]

@@ -164,9 +164,10 @@ async def update(ctx: Context) -> Response:
     """Change an agent between two of its steps."""
     request = await ctx.body(UpdateAgent)
     agent_id = ctx.params["agent_id"]
+    compared: frozenset[Relation] = frozenset() if request.message_ids is None else frozenset({"messages"})
     async with connection(ctx.host.pool) as conn:
         current = await agents.get(
-            conn, agent_id, organization_id=ctx.caller.organization_id, relations=frozenset()
+            conn, agent_id, organization_id=ctx.caller.organization_id, relations=compared
         )
     if (handle := model_requests.handle_of(request)) is not None:
         ctx.host.catalog.resolve(handle)
@@ -242,7 +243,7 @@ def wanted_by(ctx: Context, query: IncludeQuery | ListQuery) -> Wanted:
         return ALL
     older = (_OLDER_NAMES.get(name, f"agent.{name}") for name in query.include_relationships or ())
     names: set[str] = {*query.include, *older}
-    relations: set[Relation] = set()
+    relations: set[Relation] = {"messages"}
     if "agent.blocks" in names:
         relations.add("blocks")
     if "agent.tools" in names:

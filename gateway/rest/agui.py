@@ -49,9 +49,15 @@ async def run(ctx: Context) -> Response:
 
 async def _answer(ctx: Context, given: RunAgentInput, agent_id: str) -> Response:
     key = agui_input.key_of(threads.conversation_id(agent_id, given.thread_id), given.run_id)
-    known = await threads.standing(ctx, agent_id, given.thread_id, otids=agui_input.sent_ids(given), key=key)
+    known, said = await threads.hear(
+        ctx,
+        agent_id,
+        given.thread_id,
+        otids=agui_input.sent_ids(given),
+        news=lambda heard: agui_input.new_messages(given, heard),
+        key=key,
+    )
     conversation = known.conversation
-    said = agui_input.new_messages(given, known.heard)
     earlier, waiting = await _stored(ctx, known)
     ids = Ids(given.thread_id, given.run_id)
     if earlier is not None and not said:

@@ -51,9 +51,11 @@ async def chat(ctx: Context) -> Response:
     async with asyncio.timeout(ACCEPT_SECONDS):
         latest = ai_sdk_requests.latest(request.messages)
         otids = [message.otid for message in latest if message.otid is not None]
-        known = await threads.standing(ctx, agent_id, request.id, otids=otids)
+        known, new = await threads.hear(
+            ctx, agent_id, request.id, otids=otids, news=lambda heard: threads.unheard(latest, heard)
+        )
         conversation = known.conversation
-        planned = await _plan(ctx, request, known, new=threads.unheard(latest, known.heard))
+        planned = await _plan(ctx, request, known, new=new)
         if isinstance(planned, Run):
             return ai_sdk_stream.again(ctx, planned, ai_sdk_requests.target(request))
         command = planned.command

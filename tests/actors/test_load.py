@@ -2,8 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import clock
 from actors.errors import MailboxFullError
-from actors.load import ANSWERS_PER_AGENT, Load
+from actors.load import ANSWERS_PER_AGENT, LANDED, Load
 
 AGENTS = ("agent-a", "agent-b")
 moves = st.lists(
@@ -87,6 +88,34 @@ def test_the_runs_that_end_while_somebody_listens_are_heard() -> None:
             load.finish("run-3")
     load.finish("run-4")
     assert (all_of_it, some_of_it) == ({"run-2", "run-3"}, {"run-3"})
+
+
+def test_a_conversation_is_at_rest_when_nothing_in_it_is_reserved_or_unfinished() -> None:
+    load = Load(per_agent=9, in_all=9)
+    assert load.at_rest("conv-1")
+    load.reserve("agent-a", "conv-1")
+    load.reserve("agent-a", "conv-2")
+    assert not load.at_rest("conv-1")
+    load.hold("run-1", "agent-a", "conv-1")
+    load.give_back("agent-a", "conv-2")
+    assert load.at_rest("conv-2")
+    assert not load.at_rest("conv-1")
+    load.finish("run-1")
+    assert load.at_rest("conv-1")
+
+
+def test_nothing_is_at_rest_while_a_lost_acceptance_may_still_be_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(clock, "monotonic", lambda: now)
+    load = Load(per_agent=9, in_all=9)
+    load.lost()
+    assert not load.at_rest("conv-1")
+    now += LANDED - 0.1
+    assert not load.at_rest("conv-1")
+    now += 0.1
+    assert load.at_rest("conv-1")
 
 
 def test_answers_have_places_beyond_the_bounds_and_these_are_bounded_too() -> None:

@@ -43,7 +43,12 @@ async def test_a_stream_that_waits_ends_with_its_token() -> None:
 
 async def test_a_stream_that_ends_before_says_nothing_more() -> None:
     assert await said(Source(b"a", ends=True), soon()) == [b"a"]
-    assert await said(Source(b"a", ends=True), None) == [b"a"]
+
+
+async def test_a_stream_whose_token_lasts_for_ever_is_left_as_it_is() -> None:
+    batches = Source(b"a", ends=True).batches()
+    assert until(batches, None, last=lambda: b"over") is batches
+    assert [batch async for batch in batches] == [[b"a"]]
 
 
 async def test_a_stream_that_is_over_as_its_token_ends_has_one_end() -> None:

@@ -167,8 +167,10 @@ async def test_relations_are_read_only_when_asked_for(pool: Pool) -> None:
         org, agent_id = DEFAULT_ORGANIZATION, created.agent.id
         bare = await agents.get(conn, agent_id, organization_id=org, relations=frozenset())
         full = await agents.get(conn, agent_id, organization_id=org, relations=EVERYTHING)
-    assert (bare.blocks, bare.tools) == ((), ())
+    assert (bare.blocks, bare.tools, bare.message_ids) == ((), (), ())
     assert (full.blocks, full.tools) == (created.blocks, created.tools)
+    assert full.message_ids == created.message_ids
+    assert "messages" not in agents._read(frozenset({"blocks", "tools"}))  # pyright: ignore[reportPrivateUsage]
 
 
 async def test_message_ids_are_the_window_without_excluded_messages(pool: Pool) -> None:

@@ -66,23 +66,56 @@ async def test_nobody_is_told_of_a_conversation_that_is_closed_or_of_another_org
         assert await of(conn, agent_id) is None
 
 
-async def test_messages_of_a_long_conversation_are_found_by_their_otids_alone(pool: Pool) -> None:
+async def long_conversation(conn: Conn) -> tuple[str, str]:
+    """Store an agent that was told 3,000 messages by one run; return their ids."""
+    agent_id = await seeds.agent(conn)
+    run_id = await histories.run(conn, agent_id)
+    await conn.execute(
+        """
+        insert into messages (id, conversation_id, position, agent_id, organization_id, role, content,
+                              otid, run_id)
+        select 'message-' || i, $1, i, $1, $2, 'user', '[{"type": "text", "text": "Hello."}]',
+               'otid-' || i, $3
+          from generate_series(1, 3000) i
+        """,
+        agent_id,
+        DEFAULT_ORGANIZATION,
+        run_id,
+    )
+    await conn.execute("update conversations set end_position = 3001 where id = $1", agent_id)
+    return agent_id, run_id
+
+
+async def test_what_was_heard_is_listed_in_order_from_a_position_on(pool: Pool) -> None:
     async with connection(pool) as conn:
         agent_id = await seeds.agent(conn)
-        run_id = await histories.run(conn, agent_id)
-        await conn.execute(
-            """
-            insert into messages (id, conversation_id, position, agent_id, organization_id, role, content,
-                                  otid, run_id)
-            select 'message-' || i, $1, i, $1, $2, 'user', '[{"type": "text", "text": "Hello."}]',
-                   'otid-' || i, $3
-              from generate_series(1, 3000) i
-            """,
-            agent_id,
-            DEFAULT_ORGANIZATION,
-            run_id,
-        )
-        await conn.execute("update conversations set end_position = 3001 where id = $1", agent_id)
+        one, two = await histories.run(conn, agent_id), await histories.run(conn, agent_id)
+        await histories.message(conn, agent_id, 1, otid="before", run_id=one)
+        await histories.message(conn, agent_id, 2, otid="z", run_id=one)
+        await histories.message(conn, agent_id, 3, run_id=one)
+        await histories.message(conn, agent_id, 4, otid="sown")
+        await histories.message(conn, agent_id, 5, otid="a", run_id=two)
+        assert await standing.heard(conn, agent_id, since=2) == [("z", one), ("a", two)]
+        assert await standing.heard(conn, "conv-1", since=-5) == []
+
+
+async def test_what_was_heard_lately_costs_the_same_however_long_the_conversation_is(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id, _ = await long_conversation(conn)
+        assert len(await standing.heard(conn, agent_id, since=2001)) == standing.RECENT
+        for analysed in (False, True):
+            if analysed:
+                await conn.execute("analyze messages")
+            statement = f"explain (analyze, costs off, timing off) {standing._HEARD}"  # pyright: ignore[reportPrivateUsage]
+            plan = await conn.fetch(statement, agent_id, 2001)
+            shown = "\n".join(row[0] for row in plan)
+            assert "message_position_is_unique" in shown
+            assert "messages_by_otid" not in shown
+
+
+async def test_messages_of_a_long_conversation_are_found_by_their_otids_alone(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id, run_id = await long_conversation(conn)
         found = await of(conn, agent_id, "otid-1900", "otid-2100", "otid-3000")
         assert found is not None
         assert found.heard == {"otid-2100": run_id, "otid-3000": run_id}

@@ -10,7 +10,7 @@ import pytest
 from ag_ui.core import AgentCapabilities
 from ag_ui_validate.transport import TransportOptions, validate_endpoint
 
-from actors import clock
+from actors import clock, recalling
 from bench.provider import Provider
 from gateway import threads
 from gateway.agui import source as agui_source
@@ -339,10 +339,10 @@ async def test_a_body_that_makes_no_sense_is_refused_with_its_place(
     assert refused.json()["error"]["param"] == param
 
 
-async def test_a_message_to_a_live_agent_is_one_read_before_it_is_accepted_and_none_after(
+async def test_a_message_to_a_live_agent_reads_nothing_once_memory_knows_what_it_heard(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await provider.script([{"text": "Here."}, {"text": "Still here."}])
+    await provider.script([{"text": "Here."}, {"text": "Still here."}, {"text": "Again."}])
     reads: list[str] = []
 
     def counted(where: str) -> Callable[[Pool], AbstractAsyncContextManager[Conn]]:
@@ -356,9 +356,34 @@ async def test_a_message_to_a_live_agent_is_one_read_before_it_is_accepted_and_n
         agent = await runner(served)
         agent = Runner(served, agent.agent_id, agent.agent_id)
         await agent.run("Are you there?")
-        for module in (threads, agui_rest, agui_stream, agui_source):
+        for module in (threads, recalling, agui_rest, agui_stream, agui_source):
             monkeypatch.setattr(module, "connection", counted(module.__name__))
-        found = await agent.run("And now?")
-    assert text(found) == "Still here."
-    assert agui_streams.state(found)["memory"]["blocks"]
-    assert reads == [threads.__name__]
+        context = [{"description": "The page", "value": "Settings"}]
+        assert text(await agent.run("And now?", context=context)) == "Still here."
+        assert reads == [recalling.__name__]
+        found = await agent.run("And then?", context=context)
+        assert text(found) == "Again."
+        assert agui_streams.state(found)["memory"]["blocks"]
+        assert reads == [recalling.__name__]
+    asked = (await provider.log())[-1].body["messages"]
+    assert str(asked).count("The application that the user works with says") == 1
+
+
+async def test_what_a_live_agent_was_told_before_is_not_told_again(pool: Pool, provider: Provider) -> None:
+    await provider.script([{"text": f"Answer {n}."} for n in range(4)])
+    async with talking(pool, provider) as served:
+        agent = await runner(served)
+        for word in ("one", "two", "three"):
+            await agent.run(word)
+        shown = agent.body()
+        again = agui_streams.events((await agent.post(shown)).text)
+        assert again[-1]["type"] == "RUN_FINISHED"
+        assert len(of(again, "MESSAGES_SNAPSHOT")) == 1
+        cut = {**agent.body(), "messages": [said("two")]}  # a client that forgot the rest
+        assert len(of(agui_streams.events((await agent.post(cut)).text), "MESSAGES_SNAPSHOT")) == 1
+        assert text(await agent.run("four")) == "Answer 3."
+        asked = [
+            [m["content"] for m in r.body["messages"] if m["role"] == "user"] for r in await provider.log()
+        ]
+    assert asked[-1] == ["one", "two", "three", "four"]
+    assert len(asked) == 4

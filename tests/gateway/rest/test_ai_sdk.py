@@ -11,7 +11,8 @@ from actors import clock
 from bench.provider import Provider
 from gateway.auth import READ, SEND, THOUGHTS
 from gateway.config import Settings
-from storage.pool import Pool
+from storage import standing
+from storage.pool import Conn, Pool
 from tests.gateway.rest.agui_runs import Runner, of
 from tests.gateway.rest.talking import new_agent, talking
 from tests.serving import Served
@@ -177,6 +178,33 @@ async def test_a_busy_chat_may_refuse(pool: Pool, provider: Provider) -> None:
         )
         assert refused.status_code == 409
         await provider.open("go")
+
+
+async def test_a_live_agent_is_told_what_is_new_without_a_read_and_answers_the_rest_again(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await provider.script([{"text": f"Answer {n}."} for n in range(4)])
+    looked_up: list[list[str]] = []
+
+    async def of(conn: Conn, conversation_id: str, **asked: Any) -> standing.Standing | None:
+        looked_up.append(asked["otids"])
+        return await read(conn, conversation_id, **asked)
+
+    read = standing.of
+    monkeypatch.setattr(standing, "of", of)
+    async with talking(pool, provider) as served:
+        agent_id = await new_agent(served)
+        sent = [user("one", "u1")]
+        assert await said(served, agent_id, *sent) == "Answer 0."
+        looked_up.clear()  # its conversation was opened
+        for n, word in ((1, "two"), (2, "three")):
+            sent.append(user(word, f"u{n + 1}"))
+            assert await said(served, agent_id, *sent) == f"Answer {n}."
+        assert looked_up == []
+        assert await said(served, agent_id, *sent) == "Answer 2."
+        assert await said(served, agent_id, user("two", "u2")) == "Answer 1."
+        assert [otids[-1] for otids in looked_up] == ["u3", "u2"]
+    assert len(await provider.log()) == 3
 
 
 async def test_a_request_that_comes_again_while_its_run_waits_is_the_same_one(
