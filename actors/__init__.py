@@ -31,7 +31,7 @@ One message, through the modules:
                 (`listeners`)
     unheard     ends that nobody heard are told to those who follow
     status      how live agents are doing, for whoever asks
-    recalling   what a conversation at rest has heard, from memory (`heard`), for doors that must not hear twice
+    recalling   what a conversation at rest has heard, from memory (`heard`): no door may hear a thing twice
     public_addresses   what pages and callbacks may connect to: nothing private, whatever a name resolves to
 
 Deciding is pure (`loop`, `rules`, `thoughts`, `prompt`, `window`, `memory_edits`, `answer`,
