@@ -2,9 +2,10 @@
 
 import contextlib
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from functools import partial
 from importlib.util import find_spec
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import anyio
 import anyio.to_thread
@@ -113,10 +114,11 @@ class CodeSandbox:
 
     async def _run(self, sandbox: _Sandbox, arguments: JsonObject) -> _Execution:
         language: str = arguments["language"]
+        language = _NAMES.get(language, language)
         try:
             with anyio.fail_after(RUN_SECONDS + KILL_SECONDS):
-                return await sandbox.run_code(
-                    arguments["code"], language=_NAMES.get(language, language), timeout=RUN_SECONDS
+                return await _heeding(
+                    partial(sandbox.run_code, arguments["code"], language=language, timeout=RUN_SECONDS)
                 )
         except Exception as error:  # as above; what the code itself raises comes as its result
             if isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutException":
@@ -124,6 +126,24 @@ class CodeSandbox:
             else:
                 why = f"the sandbox was lost ({type(error).__name__}); nobody knows how far the code came"
             raise ToolError(why) from error
+
+
+async def _heeding(call: Callable[[], Coroutine[Any, Any, _Execution]]) -> _Execution:
+    """Await a call of the SDK, whose transport may lose a cancellation: it is told again until it ends."""
+    ended: list[_Execution | Exception] = []
+
+    async def child() -> None:
+        try:
+            ended.append(await call())
+        except Exception as error:  # noqa: BLE001 - raised below, not in a group
+            ended.append(error)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(child)
+    (outcome,) = ended
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 async def _kill(sandbox: _Sandbox) -> None:

@@ -102,10 +102,14 @@ _BREACHES = {
          where from_position < 1 or from_position > end_position
     """,
     "positions have a gap, or the window's end is not theirs": """
-        select c.id || ': end ' || c.end_position || ', last ' || max(m.position) || ', rows ' || count(*)
+        select c.id || ': end ' || c.end_position || ', last ' || l.last || ', rows ' || count(*)
           from conversations c join messages m on m.conversation_id = c.id
-         group by c.id
-        having c.end_position <> max(m.position) + 1 or count(*) <> max(m.position) + 1
+         cross join lateral (  -- what a fork shares, it has no rows for
+               select greatest(max(own.position), c.parent_position) as last,
+                      coalesce(c.parent_position, 0) as shared
+                 from messages own where own.conversation_id = c.id) l
+         group by c.id, l.last, l.shared
+        having c.end_position <> l.last + 1 or count(*) <> l.last - l.shared + 1
     """,
 }
 

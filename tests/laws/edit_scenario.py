@@ -17,7 +17,9 @@ from actors.commands import (
     DetachBlock,
     DetachTool,
     Edit,
+    ForkConversation,
     InsertPassages,
+    PartForks,
     Recompile,
     ResetMessages,
     UpdateAgent,
@@ -35,7 +37,11 @@ from tests.laws.nursery import HostProcess
 
 
 class State(Struct, frozen=True):
-    """What edits change of an agent; `shown` are the values of blocks that its prompt contains."""
+    """What edits change of an agent.
+
+    `forked` counts the messages that its forks do not share, `shown` are the values of blocks that its prompt
+    contains.
+    """
 
     version: int
     name: str
@@ -44,6 +50,7 @@ class State(Struct, frozen=True):
     blocks: list[str]
     tools: list[str]
     conversations: int
+    forked: int
     summaries: list[str]
     archives: int
     passages: int
@@ -61,7 +68,7 @@ class Edits:
     def __init__(self, pool: Pool, _: Provider) -> None:
         self._pool = pool
         self._extra = new_block("extra", "more to know")
-        self._conversation = clock.new_id("conv")
+        self._conversation, self._fork = clock.new_id("conv"), clock.new_id("conv")
         self._edits: list[Edit] = []
         self._done = 0
         self.agent_id = ""
@@ -71,9 +78,10 @@ class Edits:
         human = new_block("human")
         self.agent_id = await create_agent(self._pool, model="openai/none", blocks=(human,))
         await create_agent(self._pool, model="openai/none", blocks=(self._extra,))
-        archive, passage = _archive(), _passage()
+        archive, passage, message_id = _archive(), _passage(), clock.new_id("message")
         async with connection(self._pool) as conn:
             await archives.create(conn, archive)
+            await conn.execute(_SAID, message_id, self.agent_id)
             rows = await conn.fetch("select id from tools order by name")
         tools = [row["id"] for row in rows]
         changes = AgentChanges(name="renamed", tags=("a",), settings={"description": "changed"})
@@ -82,6 +90,8 @@ class Edits:
             UpdateConversation(self._conversation, ConversationChanges(summary="about tea")),
             ResetMessages(self._conversation),
             Recompile(self.agent_id),
+            ForkConversation(conversation_id=self._fork, parent_id=self.agent_id, message_id=message_id),
+            PartForks(self.agent_id, 0),
             UpdateBlock(label="human", changes=BlockChanges(value="likes tea")),
             AttachBlock(self._extra.id),
             DetachBlock(self._extra.id),
@@ -148,6 +158,15 @@ def _passage() -> Passage:
     )
 
 
+_SAID = """
+with said as (
+  insert into messages (id, conversation_id, position, agent_id, organization_id, role, content)
+  select $1, id, 1, id, organization_id, 'user', '[{"type": "text", "text": "I like tea"}]'
+    from agents where id = $2
+)
+update conversations set end_position = 2 where id = $2
+"""
+
 _STATE = """
 select a.version, a.name, a.tags, a.settings ->> 'description',
        array(select b.label || ' = ' || b.value || ' (' || b.version || ')'
@@ -156,6 +175,8 @@ select a.version, a.name, a.tags, a.settings ->> 'description',
        array(select t.name from agents_tools h join tools t on t.id = h.tool_id
               where h.agent_id = a.id order by t.name),
        (select count(*) from conversations c where c.agent_id = a.id and c.deleted_at is null),
+       (select count(*) from messages m join conversations c on c.id = m.conversation_id
+         where c.agent_id = a.id and c.parent_id is not null),
        array(select c.summary from conversations c where c.agent_id = a.id and c.summary is not null),
        (select count(*) from archives_agents h where h.agent_id = a.id),
        (select count(*) from archives_agents h join passages p using (archive_id) where h.agent_id = a.id),

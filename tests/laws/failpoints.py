@@ -34,8 +34,9 @@ TRANSACTION = "edits.commit"
 
 # Who calls storage inside a step or an edit: the actors, and the parts of storage that write a step.
 CALLERS = ("actors.", "storage.checkpoints", "storage.extras")
-# Not among them: what is written beside steps and edits, by a clock, and may be lost with a crash.
-BESIDE = ("calibrations.save",)
+# Not among them: what is written beside steps and edits, by a clock, and may be lost with a crash; and what a
+# door reads before anything is accepted.
+BESIDE = ("calibrations.save", "standing.heard")
 STATEMENTS = ("execute", "executemany", "fetch", "fetchrow", "fetchval")
 
 

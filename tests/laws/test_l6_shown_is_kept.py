@@ -9,6 +9,7 @@ import pytest
 from actors.answer import Answer
 from actors.commons import HostSettings
 from actors.events import Retracted, RunFinished, TextDelta
+from actors.headstart import HeadStart
 from actors.modelcall import ModelCall
 from actors.turn import TurnRunner
 from bench.provider import Provider
@@ -94,10 +95,12 @@ class Stumble:
         attempt = ModelCall._attempt
         self.stumbled = False
 
-        async def stumble(call: ModelCall, request: Any, answer: Answer) -> Any:
+        async def stumble(call: ModelCall, request: Any, answer: Answer, head: HeadStart | None) -> Any:
             if self.stumbled:
-                return await attempt(call, request, answer)
+                return await attempt(call, request, answer, head)
             self.stumbled = True
+            if head is not None:
+                head.drop()
             async for pieces in call.model.stream(request):
                 call.channel.publish(*answer.feed(pieces))
                 if answer.shown:

@@ -1,5 +1,6 @@
 """Code runs in sandboxes of E2B, through its own SDK, and nowhere else."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -137,3 +138,33 @@ async def test_a_call_that_is_cancelled_stops_its_sandbox(service: Sandboxes) ->
             await service.site.stalled.wait()
         tasks.cancel_scope.cancel()
     assert service.living == set()
+
+
+async def test_a_library_that_loses_a_cancellation_is_told_again(
+    service: Sandboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, lost = anyio.Event(), 0
+
+    class Deaf:
+        async def run_code(self, *_: object, **__: object) -> None:
+            nonlocal lost
+            begun.set()
+            try:
+                await anyio.sleep_forever()
+            except asyncio.CancelledError:
+                lost += 1
+            await anyio.sleep_forever()
+
+        async def kill(self) -> bool:
+            return True
+
+    async def create(_: CodeSandbox, __: str) -> Deaf:
+        return Deaf()
+
+    monkeypatch.setattr(CodeSandbox, "_create", create)
+    task = asyncio.create_task(run())
+    await begun.wait()
+    task.cancel()  # once, as asyncio does; nobody asks again
+    with anyio.fail_after(10):
+        await asyncio.wait((task,))
+    assert (task.cancelled(), lost) == (True, 1)
