@@ -159,7 +159,7 @@ class HeadStart:
         try:
             if self._task is not None:
                 await self._task
-        except BaseException:
+        except BaseException:  # a cancellation, above all; it is passed on
             self.drop()
             raise
         if self._error is not None:
