@@ -1,6 +1,6 @@
 """Measures the server beside a minimal relay: how much it adds to the model's own time, and what that costs.
 
-    python -m bench                 every row of the table, median of 5 alternating runs, in about 9 minutes
+    python -m bench                 every row of the table, median of 5 alternating runs, in under 10 minutes
     python -m bench --only ws_tokens --runs 1 --quick        a look at one case
     python -m bench --html page.html                         a page with plots beside the table and the JSON
     python -m bench --read bench/out/….json --html page.html the page of an earlier run
@@ -30,7 +30,8 @@ went. `profiling` has py-spy record the server while a case runs.
 Load. `generator` sends at the times of `arrivals`, whatever is still under way, through `lines` to `doors`
 (the ways into a server) of `loaded` targets, ours and anyone's (`foreign`, which makes agents and histories
 by their own APIs, in bounded time, or says why not); latency counts from the intended time, and a generator
-that was late says so. `levels` takes off what the provider caused, found by a marker in the prompt;
+that was late says so. A closed loop is timed by whole `rounds` of answers, and what a door gives at most is
+taken in turns with the relay. `levels` takes off what the provider caused, found by a marker in the prompt;
 `histogram` keeps distributions, `level_report` and `plots` show them. `phases` reads where the messages of a
 case spent their time, here and in the relay, `stacks` draws it, and `shortfall` names below the table the
 phases that hold the rest where a row fails; `seeding` writes rows straight into a database.
@@ -46,10 +47,12 @@ the ratios of each class of machine under `baselines/` and judges; `guard` is th
 .ci/run. The figures are CPU by the kernel's accounting, the highest and the lowest pair of each count for
 nothing, and what is too high is measured up to four times again: a loss is there each time. On 2 cores at a
 load average of 5 to 8 from other work a ratio lay up to a fifth beside its median; six runs of six passed,
-one of them by its third try. Record a baseline when nothing else runs, and commit it with the change it
-belongs to.
+one of them by its third try. Record a baseline when nothing else runs, for which `quiet` waits, and commit
+it with the change it belongs to.
 
 Rules of measuring. A figure counts only beside the relay's in the same sitting, because the machine
-drifts. CPU is what the kernel accounted to the processes, never wall time. All clocks are
-CLOCK_MONOTONIC, which Linux processes share, so that times of client and provider subtract.
+drifts; a case that takes turns itself gives a figure for each, and rows have their median and spread. Where
+a row fails, a line below the table says in which phases it is spent, if in any, and what is next. CPU is what
+the kernel accounted to the processes, never wall time. All clocks are CLOCK_MONOTONIC, which Linux processes
+share, so that times of client and provider subtract.
 """

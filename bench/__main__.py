@@ -12,7 +12,19 @@ from pathlib import Path
 import msgspec
 from rich.console import Console
 
-from bench import budget, guard, html, level_report, measure, profiling, report, scale, shortfall, sitting
+from bench import (
+    budget,
+    guard,
+    html,
+    level_report,
+    measure,
+    profiling,
+    quiet,
+    report,
+    scale,
+    shortfall,
+    sitting,
+)
 from bench.case import Effort
 from bench.cases import CASES
 from bench.foreign import SYNTAX, Address, Foreign, address
@@ -22,8 +34,6 @@ from bench.sitting import KINDS, Found, Plan
 
 COMMANDS = {"explain": shortfall.main, "guard": guard.main, "scale": scale.main}
 OUT = Path(__file__).parent / "out"
-
-QUIET_LOAD = 0.5  # a load average above this before the start means that figures are too high
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,7 +153,8 @@ def _show(whole: Report, path: Path) -> None:
     machine = whole.machine
     console.print(f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, ", end="")
     console.print(f"Python {machine['python']}, commit {machine['commit']}")
-    console.print(report.table(whole.rows))
+    if (rows := report.table(whole.rows)).row_count:  # none where only other servers were asked
+        console.print(rows)
     for line in shortfall.lines(whole):
         console.print(line, style="dim", markup=False, highlight=False)
     for table in level_report.tables(whole.levels):
@@ -151,7 +162,7 @@ def _show(whole: Report, path: Path) -> None:
     console.print(budget.table(whole.taken))
     slow, fast = max(whole.calibration_ms, default=0), min(whole.calibration_ms, default=0)
     console.print(f"{whole.seconds:.0f} s; a fixed piece of work took {fast:.1f} to {slow:.1f} ms meanwhile")
-    if whole.load_before > QUIET_LOAD:
+    if whole.load_before > quiet.LOAD:
         console.print(f"[yellow]load average before: {whole.load_before:.1f}; something else ran here[/]")
     for note in whole.notes:
         console.print(f"not measured: {note}", style="yellow", markup=False)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -15,11 +15,16 @@ from bench.provider import Provider
 
 T = TypeVar("T")
 Figures = Mapping[str, float]
+Found = Figures | Sequence[Figures]  # of a run, or of each turn that it took
 Suite = Literal["table", "load", "parts"]
 Done = Callable[[float], None]  # is told of each piece of work that is done, and how large it was
 Bar = Callable[[str, float], AbstractContextManager[Done]]
 
 TICK_S = 0.25
+
+WRITES = ("accept", "claim", "checkpoint")  # phases in which Postgres works
+TO_FIRST_TOKEN = ("accept", "claim", "queue", "compaction", "prompt", "first token")
+NO_PHASE = ()
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -33,6 +38,9 @@ class Row(Struct, frozen=True, kw_only=True):
     below, or the least that was measured of its kind: it is shown in the relay's place. With `limit_then`,
     what that limit was where `figure` was asked, it scales the figure as the relay does. A row that is itself
     such a limit is a `reference`: it is shown there, and has nothing beside it.
+
+    For where it fails: `within` names the phases of a message that the figure is spent in, all of them where
+    it is None, and none of them where it is empty; `lever` says what would make it less, or more.
     """
 
     key: str
@@ -45,6 +53,8 @@ class Row(Struct, frozen=True, kw_only=True):
     limit: str | None = None
     limit_then: float | None = None
     reference: bool = False
+    within: Sequence[str] | None = None
+    lever: str = ""
 
 
 class Effort(Struct, frozen=True):
@@ -124,6 +134,11 @@ class Bench:
         return FirstTokens(added, back)
 
 
+def turns(found: Found) -> list[Figures]:
+    """The figures of each turn: one of them where there were none."""
+    return [found] if isinstance(found, Mapping) else list(found)
+
+
 def _unheard(_: object) -> None:
     pass
 
@@ -142,13 +157,14 @@ class Case(Struct, frozen=True, kw_only=True):
     """A measurement and its rows. `on` names the targets it makes sense on; `most_runs` bounds its runs.
 
     What it measures is a `Target`; of the load suite also what `bench.loaded` has: floor and foreign servers.
+    It returns figures, or those of each turn where it takes turns itself: rows have their median and spread.
     `run_s` is what one run is planned to take on each target, on two quiet cores, at full effort;
     `once_s` is for what is made before the first run.
     """
 
     name: str
     rows: tuple[Row, ...]
-    measure: Callable[[Any, Bench], Figures]
+    measure: Callable[[Any, Bench], Found]
     on: tuple[str, ...] = ("relay", "ours")
     most_runs: int | None = None
     suite: Suite = "table"

@@ -7,7 +7,8 @@ stalls is asked all the same, and each answer is timed from when its message was
 what waited counts (Gil Tene, "How NOT to Measure Latency": no coordinated omission). How late the generator
 itself was is kept with each. As many may be under way as there are lines; a message that finds none free is
 not sent, and counts as failed. In the closed loop each line says its next message when it has its answer,
-which finds what a server can do at most, and hides what waiting would have cost.
+which finds what a server can do at most, and hides what waiting would have cost; its window is of whole
+`rounds`.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from bench.alarm import Alarm
 from bench.arrivals import Arrivals
 from bench.doors import Door, DoorError
 from bench.lines import Heard, Line
+from bench.rounds import Rounds
 
 AT_ONCE = 64  # lines that are being opened
 OPEN_SECONDS = 60.0
@@ -41,8 +43,9 @@ class Order(Struct, frozen=True, kw_only=True):
     """What to do: an `open_loop`, or else `at_once` messages under way, again and again for `seconds`.
 
     `agents` are the lines, one each, which take turns. Without `at_once` all of them have one under way.
-    What was meant in the first `warm_s` is said and left out of what is given back. After the last message
-    what is under way gets `grace_s` to end. Numbers begin above `first_number`.
+    What was meant in the first `warm_s` is said and left out of what is given back; of the closed loop, what
+    was answered by then. The closed loop goes on for `least_rounds`, until `most_s` if need be. After the
+    last message what is under way gets `grace_s` to end. Numbers begin above `first_number`.
     """
 
     door: Door
@@ -50,6 +53,8 @@ class Order(Struct, frozen=True, kw_only=True):
     open_loop: Arrivals | None = None
     seconds: float = 0.0
     at_once: int | None = None
+    least_rounds: int = 1
+    most_s: float = 0.0
     warm_s: float = 0.0
     grace_s: float = 10.0
     text: str = "And what do you make of it?"
@@ -72,12 +77,16 @@ class Said(Struct, frozen=True, array_like=True):
 
 
 class Given(Struct, frozen=True):
-    """What came of an order. `started_ns` is when it was warm, `cpu_s` what the generator itself took."""
+    """What came of an order. `started_ns` is when it was warm, `cpu_s` what the generator itself took.
+
+    `window_ns` is from when to when a closed loop had whole rounds answered, absent where it had not one.
+    """
 
     started_ns: int
     ended_ns: int
     said: list[Said]
     cpu_s: float
+    window_ns: tuple[int, int] | None = None
 
 
 class Generator:
@@ -85,8 +94,10 @@ class Generator:
 
     def __init__(self, order: Order) -> None:
         self._order = order
-        self._lines = [lines.line(order.door, agent) for agent in order.agents]
+        tabs = lines.tabs(len(order.agents))
+        self._lines = [lines.line(order.door, agent, tabs=tabs) for agent in order.agents]
         self._free = deque(self._lines)
+        self._rounds: Rounds | None = None
         self._said: list[Said] = []
         self._number = order.first_number
 
@@ -104,26 +115,52 @@ class Generator:
 
     async def work(self) -> Given:
         """Say everything, and close the lines."""
-        cpu_s, started_ns = time.process_time(), time.monotonic_ns()
-        seconds = self._order.seconds if self._order.open_loop is None else self._order.open_loop.seconds
+        order, cpu_s, started_ns = self._order, time.process_time(), time.monotonic_ns()
+        pace, seconds = order.open_loop, max(order.seconds, order.most_s)
         with contextlib.suppress(TimeoutError):  # each that was cut has its failure
-            async with asyncio.timeout(seconds + self._order.grace_s), asyncio.TaskGroup() as tasks:
-                if self._order.open_loop is None:
-                    for _ in range(self._order.at_once or len(self._lines)):
-                        tasks.create_task(self._go_round(started_ns))
+            async with (
+                asyncio.timeout((pace.seconds if pace else seconds) + order.grace_s),
+                asyncio.TaskGroup() as tasks,
+            ):
+                if pace is None:
+                    self._closed_loop(tasks, started_ns)
                 else:
-                    await self._open_loop(tasks, self._order.open_loop, started_ns)
-        from_ns = started_ns + round(self._order.warm_s * 1e9)
-        said = [said for said in self._said if said.meant_ns >= from_ns]
-        given = Given(from_ns, time.monotonic_ns(), said, time.process_time() - cpu_s)
+                    await self._open_loop(tasks, pace, started_ns)
+        given = self._given(started_ns + round(order.warm_s * 1e9), time.process_time() - cpu_s)
         for line in self._lines:
             line.close()
         return given
 
-    async def _go_round(self, started_ns: int) -> None:
-        until_ns = started_ns + round(self._order.seconds * 1e9)
-        while (now := time.monotonic_ns()) < until_ns:
+    def _given(self, warm_ns: int, cpu_s: float) -> Given:
+        """Leave out what was meant, and of the closed loop what had ended, before it was warm."""
+        if self._rounds is None:
+            said = [said for said in self._said if said.meant_ns >= warm_ns]
+            return Given(warm_ns, time.monotonic_ns(), said, cpu_s)
+        window = self._rounds.window
+        from_ns = warm_ns if window is None else window[0]
+        said = [said for said in self._said if said.ended_ns > from_ns]
+        return Given(from_ns, time.monotonic_ns(), said, cpu_s, window)
+
+    def _closed_loop(self, tasks: asyncio.TaskGroup, started_ns: int) -> None:
+        order, size = self._order, self._order.at_once or len(self._lines)
+        warm_ns, until_ns, last_ns = (
+            started_ns + round(after * 1e9) for after in (order.warm_s, order.seconds, order.most_s)
+        )
+        rounds = self._rounds = Rounds(
+            size,
+            least=order.least_rounds,
+            started_ns=started_ns,
+            warm_ns=warm_ns,
+            until_ns=until_ns,
+            last_ns=last_ns,
+        )
+        for _ in range(size):
+            tasks.create_task(self._go_round(rounds))
+
+    async def _go_round(self, rounds: Rounds) -> None:
+        while not rounds.over(now := time.monotonic_ns()):
             await self._say(self._free.popleft(), now)
+            rounds.answered(self._said[-1].ended_ns)
 
     async def _open_loop(self, tasks: asyncio.TaskGroup, open_loop: Arrivals, started_ns: int) -> None:
         with Alarm() as alarm:

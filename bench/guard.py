@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from bench import baselines, measure, targets
+from bench import baselines, measure, quiet, targets
 from bench.baselines import FOLDER, LOSS, Baseline, Verdict
 from bench.probes import PROBES, Probe, Stage
 from bench.provider import Provider
@@ -64,16 +64,26 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     load_before, began = os.getloadavg()[0], time.monotonic()
     if args.update:
-        recorded = record(staged, name=name, load_before=load_before)
-        console.print(_recorded(recorded))
-        console.print(f"{time.monotonic() - began:.0f} s; {baselines.write(args.folder, recorded)}")
-        return 0
+        return _update(console, args.folder, name)
     assert baseline is not None
     verdicts = baselines.judge(baseline, compare(staged, baseline))
     console.print(table(verdicts, name))
     _note(console, baseline, verdicts)
     console.print(f"{time.monotonic() - began:.0f} s; load average before: {load_before:.1f}")
     return 0 if all(verdict.passed for verdict in verdicts) else LOST
+
+
+def _update(console: Console, folder: Path, name: str) -> int:
+    """Record the baseline when the machine is quiet, or was waited for; say what is written."""
+    load_before = quiet.wait(console.print)
+    if load_before > BUSY:
+        console.print(f"[yellow]load average {load_before:.1f}: ratios are lower now than they will be[/]")
+    console.print(f"measuring {ROUNDS} rounds of {len(PROBES)} probes for the baseline of {name}")
+    began, recorded = time.monotonic(), record(staged, name=name, load_before=load_before)
+    console.print(_recorded(recorded))
+    path = baselines.write(folder, recorded)
+    console.print(f"{time.monotonic() - began:.0f} s; baseline recorded: {path}; commit it", highlight=False)
+    return 0
 
 
 def this_class() -> str:

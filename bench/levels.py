@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
@@ -17,18 +18,22 @@ from bench.recording import Record
 LATE_MS = 5.0  # of the generator, at p99, above which the figures are marked: that much may be its own
 ERRORS_AT_MOST = 0.01
 COLLAPSED_MS = 1000.0  # of first-token overhead, p99
+COLLAPSED = 0.5  # of the most messages a second at a lower level: more at once only makes it slower
 
 _MARK = re.compile(r"#(\d{10})#")
+_NAMES = re.compile(r"[0-9a-f]{4,}(?:-[0-9a-f]{4,})+|\d{5,}")
 
 
 class Level(Struct, frozen=True, kw_only=True):
     """What one door gave at one level of load.
 
     `level` is what the case varies: messages at once, or the length of the history. `asked` is the rate of
-    the open loop; `rate` counts whole answers by second of sending. Distributions: `first` text and `whole`
-    answer are from when the message was meant to be sent; `first_added`, `whole_added` and `gap_added` are
-    without what the provider caused, absent where the server asked a model of its own. A gap is between two
-    words; one that comes earlier than its pace adds nothing. `lateness` is the generator's own.
+    the open loop. `rate` counts whole answers: in the open loop by second of sending, in the closed one by
+    second of whole rounds; it is None where not one round was answered in time. Distributions: `first` text
+    and `whole` answer are from when the message was meant to be sent; `first_added`, `whole_added` and
+    `gap_added` are without what the provider caused, absent where the server asked a model of its own. A gap
+    is between two words; one that comes earlier than its pace adds nothing. `lateness` is the generator's
+    own.
     """
 
     case: str
@@ -36,7 +41,7 @@ class Level(Struct, frozen=True, kw_only=True):
     level: int
     loop: Literal["open", "closed"]
     asked: float | None
-    rate: float
+    rate: float | None
     sent: int
     failed: int
     failures: dict[str, int]
@@ -58,8 +63,17 @@ class Level(Struct, frozen=True, kw_only=True):
     @property
     def collapsed(self) -> bool:
         """Whether a higher level would tell nothing more."""
+        return bool(self.why_collapsed)
+
+    @property
+    def why_collapsed(self) -> str:
+        """What of it says so, empty where nothing does. A closed loop collapses by its rate, not by this."""
         first = self.first_added or self.first
-        return self.error_rate >= ERRORS_AT_MOST or first is None or first.p99 > COLLAPSED_MS
+        if self.error_rate >= ERRORS_AT_MOST:
+            return f"{self.error_rate:.1%} failed"
+        if self.loop == "open" and first is not None and first.p99 > COLLAPSED_MS:
+            return f"the first token came more than {COLLAPSED_MS / 1000:g} s late at p99"
+        return "" if self.whole is not None else "no message was answered"
 
 
 def measure(order: Order, provider: Provider, *, case: str, level: int) -> Level:
@@ -98,16 +112,13 @@ def judge(order: Order, given: Given, records: Mapping[int, Record], *, case: st
     ours = [(said, record) for said, record in known if record.first_ns and record.ended_ns]
     lateness = latency(said.sent_ns - said.meant_ns for said in given.said if said.sent_ns)
     stream = order.door.way == "stream"
-    seconds = (order.seconds if order.open_loop is None else order.open_loop.seconds) - order.warm_s
-    until_ns = given.started_ns + seconds * 1e9
-    answered = good if order.open_loop else [said for said in good if said.ended_ns <= until_ns]
     return Level(
         case=case,
         target=order.door.name,
         level=level,
         loop="closed" if order.open_loop is None else "open",
         asked=None if order.open_loop is None else order.open_loop.rate,
-        rate=len(answered) / seconds,
+        rate=_rate(order, given, good),
         sent=len(given.said),
         failed=len(given.said) - len(good),
         failures=_failures(given.said),
@@ -123,12 +134,19 @@ def judge(order: Order, given: Given, records: Mapping[int, Record], *, case: st
     )
 
 
+def _rate(order: Order, given: Given, good: Sequence[Said]) -> float | None:
+    """Whole answers a second."""
+    if order.open_loop is not None:
+        return len(good) / (order.open_loop.seconds - order.warm_s)
+    if given.window_ns is None:
+        return None
+    from_ns, until_ns = given.window_ns
+    return sum(from_ns < said.ended_ns <= until_ns for said in good) / (until_ns - from_ns) * 1e9
+
+
 def _failures(said: Iterable[Said]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for one in said:
-        if one.failure:
-            found[one.failure] = found.get(one.failure, 0) + 1
-    return found
+    """How many failed by reason: what names a single message, a number or an id, is none."""
+    return dict(Counter(_NAMES.sub("…", one.failure) for one in said if one.failure))
 
 
 def _first_added(said: Said, record: Record) -> float:

@@ -1,8 +1,10 @@
 """A line to an agent: one connection that says one message at a time and notes when the answer came."""
 
 import asyncio
+import math
 import ssl
 import time
+from collections import deque
 from typing import Protocol, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -16,8 +18,11 @@ from bench.doors import Door, DoorError
 from bench.peers import ENDED, TOKEN, Counts, Peer
 
 WEBSOCKET = "/v1/ws"
+# The server takes 50 commands a second of a connection (`Limits` of gateway/realtime/session.py).
+CONNECTIONS = 24  # of few lines together, so that the server is asked for all that it can do
 FINISHED, FAILED = ENDED
 TIMED_WORDS = 4096  # of one answer
+ANSWERED = 200  # bytes of a refusal that are told
 
 
 class Heard:
@@ -59,9 +64,14 @@ class Line(Protocol):
         ...
 
 
-def line(door: Door, agent: str) -> Line:
-    """A line through this door, not yet open."""
-    return SocketLine(door, agent) if door.wire == "websocket" else HttpLine(door, agent)
+def tabs(lines: int) -> int:
+    """How many websockets each of so many lines has: more than one where few say much."""
+    return max(1, math.ceil(CONNECTIONS / max(1, lines)))
+
+
+def line(door: Door, agent: str, *, tabs: int = 1) -> Line:
+    """A line through this door, not yet open. Over websockets it says its messages by so many in turn."""
+    return SocketLine(door, agent, tabs) if door.wire == "websocket" else HttpLine(door, agent)
 
 
 class HttpLine(asyncio.Protocol):
@@ -152,7 +162,8 @@ class HttpLine(asyncio.Protocol):
     def on_message_complete(self) -> None:
         status, body = self._parser.get_status_code(), b"".join(self._body)
         if status != 200:
-            self._error = DoorError(f"status {status}")
+            said = b" ".join(body[:ANSWERED].split()).decode(errors="replace")
+            self._error = DoorError(f"status {status}" + (f": {said}" if said else ""))
         elif self._door.way == "blocking":
             try:
                 self._heard.text(doors.whole_text(self._door.wire, body))
@@ -189,30 +200,41 @@ _said = msgspec.json.Decoder(_Said).decode
 
 
 class SocketLine:
-    """A websocket that follows its agent, and sends over the same connection."""
+    """A websocket that follows its agent, and sends, in turn with others that only send.
 
-    def __init__(self, door: Door, agent: str) -> None:
+    So a person has a page open several times: what one connection may say in a second is bounded.
+    """
+
+    def __init__(self, door: Door, agent: str, tabs: int) -> None:
         self._agent = agent
         parts = urlsplit(door.url)
         self._address = parts.hostname or "", parts.port or 80
-        self._peer: Peer | None = None
+        self._tabs = tabs
+        self._peers: deque[Peer] = deque()
         self._heard = Heard()
         self._ended: asyncio.Future[None] | None = None
 
     async def open(self) -> None:
-        peer = Peer(Counts(), self._address, WEBSOCKET, plain=False)
         try:
-            await peer.open()
-            await peer.call("subscribe", {"channel": f"conv:{self._agent}"})
-        except RuntimeError as error:
+            for _ in range(self._tabs):
+                peer = Peer(Counts(), self._address, WEBSOCKET, plain=False)
+                self._peers.append(peer)
+                peer.on_lost = self._lose
+                await peer.open()
+            first = self._peers[0]
+            await first.call("subscribe", {"channel": f"conv:{self._agent}"})
+        except (RuntimeError, OSError) as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise
             raise DoorError(str(error)) from None
-        peer.hear, peer.on_lost = self._hear, self._lose
-        self._peer = peer
+        first.hear = self._hear
 
     async def say(self, text: str, heard: Heard) -> None:
-        if self._peer is None:
+        if not self._peers:
             await self.open()
-        peer = cast("Peer", self._peer)
+        self._peers.rotate()
+        peer = self._peers[0]
         self._heard = heard
         self._ended = asyncio.get_running_loop().create_future()
         messages = [{"role": "user", "content": text}]
@@ -234,12 +256,13 @@ class SocketLine:
             raise DoorError("an answer without text")
 
     def close(self) -> None:
-        if self._peer is not None:
-            self._peer.close()
-            self._peer = None
+        peers, self._peers = self._peers, deque[Peer]()
+        for peer in peers:
+            peer.on_lost = None
+            peer.close()
 
     def _lose(self, error: Exception) -> None:
-        self._peer = None
+        self.close()
         if self._ended is not None and not self._ended.done():
             self._ended.set_exception(error)
 

@@ -80,7 +80,7 @@ class Peer(asyncio.Protocol):
         self._transport.write(frames.frame(msgspec.json.encode({"id": self._id, method: argument})))
         data = await reply
         if b'"error":{' in data[:40]:
-            raise RuntimeError(f"{method} was refused: {data[:300].decode()}")
+            raise RuntimeError(f"{method} was refused: {data[data.index(b'error') + 7 : -1][:300].decode()}")
         return data
 
     def say(self, payload: bytes) -> None:

@@ -45,8 +45,14 @@ def figures(measured: Sequence[Level]) -> dict[str, str]:
     drawn: dict[str, str] = {}
     for (case, loop), found in level_report.groups(measured).items():
         plots = _by_level(case, loop, found) + _by_percentile(case, loop, found)
-        drawn[case] = drawn.get(case, "") + plots
+        drawn[case] = drawn.get(case, "") + plots + _notes(found)
     return drawn
+
+
+def _notes(found: Sequence[Level]) -> str:
+    """What must be said of the levels, below their plots."""
+    said = "".join(f"<li>{escape(note)}</li>" for note in level_report.notes(found))
+    return f'<ul class="note">{said}</ul>' if said else ""
 
 
 def _by_level(case: str, loop: str, found: Sequence[Level]) -> str:

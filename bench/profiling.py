@@ -16,7 +16,7 @@ from msgspec import Struct
 from rich.console import Console
 from rich.table import Table
 
-from bench.case import Bench, Case, Figures
+from bench.case import Bench, Case, Found
 from bench.measure import cpu_seconds
 from bench.targets import Target
 
@@ -53,7 +53,7 @@ class Profile(Struct, frozen=True):
     functions: list[Function]
 
 
-def measure(case: Case, target: Target, bench: Bench, *, path: Path) -> Figures:
+def measure(case: Case, target: Target, bench: Bench, *, path: Path) -> Found:
     """Measure a case twice, and record the second time: the first loads and prepares what it needs.
 
     The figures are those of the recorded time, which the recording makes higher.

@@ -27,7 +27,7 @@ class Judged(Struct, frozen=True, kw_only=True):
     """A row with what was measured. `passed` is None where nothing was asked, or could not be judged.
 
     `limit` is what stands in the relay's place where there is none, `limit_then` what it was where the figure
-    was asked, and a `reference` is such a limit itself: see `bench.case.Row`.
+    was asked, and a `reference` is such a limit itself; of `within` and `lever` too: see `bench.case.Row`.
     """
 
     case: str
@@ -44,6 +44,8 @@ class Judged(Struct, frozen=True, kw_only=True):
     allowed: float | None
     at_least: bool
     passed: bool | None
+    within: Sequence[str] | None = None
+    lever: str = ""
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -97,6 +99,8 @@ def _judge(case: str, row: Row, measured: dict[str, list[Figures]]) -> Judged:
         allowed=allowed,
         at_least=row.at_least,
         passed=passed,
+        within=row.within,
+        lever=row.lever,
     )
 
 
@@ -123,6 +127,8 @@ def table(rows: Sequence[Judged]) -> Table:
         shown.add_column(heading, justify="right")
     shown.add_column("")
     for row in rows:
+        if row.ours is None and row.relay is None and row.limit is None:
+            continue  # of a target that was left out, or failed, which is said below
         shown.add_row(
             row.title + (f" ({row.unit})" if row.unit else ""),
             str(max((len(seen.runs) for seen in (row.ours, row.relay) if seen is not None), default=0)),

@@ -42,8 +42,8 @@ def main(arguments: Sequence[str]) -> int:
     console = Console(width=None if sys.stdout.isatty() else 120)
     try:
         if args.record is not None:
-            scale_record.record(args.record, anyway=args.anyway)
-            console.print(f"costs recorded: {args.record}", highlight=False)
+            scale_record.record(args.record, tell=console.print, anyway=args.anyway)
+            console.print(f"costs recorded: {args.record}; commit it", highlight=False)
             return 0
         path = args.source or newest(OUT)
         measured = costs.read(path.read_bytes())

@@ -17,7 +17,7 @@ from statistics import median
 from msgspec import Struct
 from rich.table import Table
 
-from bench import load, measure, targets
+from bench import load, measure, quiet, targets
 from bench.load import Job, Loading, Slot
 from bench.provider import Provider
 from bench.readers import Readers
@@ -31,7 +31,6 @@ TOKENS, FIRST_S, GAP_S = 20, 0.5, 0.02
 WARM_S, WINDOW_S = 2.0, 12.0
 TIMED_EVERY_S = 1.0
 WITHIN = 1 / 3  # of what was measured, or of what was predicted, whichever is less
-QUIET_LOAD = 0.5  # a load average above this before the costs were measured means that they are too high
 
 
 class Load(Struct, frozen=True):
@@ -172,6 +171,6 @@ def table(check: Check) -> Table:
 
 def doubt(load_before: float, *, quick: bool) -> str:
     """Why the costs are none to judge the model by, empty where they are."""
-    if load_before > QUIET_LOAD:
+    if load_before > quiet.LOAD:
         return f"the costs were measured at a load average of {load_before:.1f}, where they come out too high"
     return "the costs are those of a quick look" if quick else ""

@@ -1,19 +1,18 @@
 """Records the costs that tests of the model of scaling read, measured on a machine that does nothing else."""
 
-import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bench import costs, measure
+from bench import costs, measure, quiet
 from bench.costs import NEEDED, FitError
 
 RECORDED = measure.ROOT / "tests" / "data" / "bench_costs.json"
-QUIET_LOAD = 0.5  # a load average above this means that costs come out too high
 KEPT = (  # of a report: what the costs are fitted to, and what says where they come from
     "machine",
     "settings",
@@ -25,17 +24,20 @@ KEPT = (  # of a report: what the costs are fitted to, and what says where they 
 )
 
 
-def record(path: Path, *, anyway: bool = False) -> None:
+def record(path: Path, *, tell: Callable[[str], object], anyway: bool = False) -> None:
     """Measure the cases that costs need, and write their figures to a file once they are all there.
 
+    Until the machine is quiet it waits, for some minutes at most (unless `anyway`).
+
     Raises:
-        FitError: Something else runs on this machine (unless `anyway`), or figures are missing.
+        FitError: Something else runs on this machine, or figures are missing; the file is as it was.
     """
-    if (load := os.getloadavg()[0]) > QUIET_LOAD and not anyway:
+    if not anyway and (load := quiet.wait(tell)) > quiet.LOAD:
         raise FitError(
             f"load average {load:.1f}: something else runs here, and costs would come out too high; "
-            f"wait until it is below {QUIET_LOAD:g}, or say --anyway"
+            f"wait until it is below {quiet.LOAD:g}, or say --anyway"
         )
+    tell(f"measuring {', '.join(NEEDED)} for {path}")
     with tempfile.TemporaryDirectory(prefix="wakeful-scale-") as folder:
         only = [word for case in NEEDED for word in ("--only", case)]
         command = [sys.executable, "-m", "bench", "--targets", "ours", *only, "--out", folder]

@@ -13,7 +13,7 @@ import msgspec
 
 from bench import wire
 from bench.doors import HISTORY_TEXT
-from storage import archives, passage_indexes
+from storage import archives, passage_indexes, words
 from storage.pool import Conn, connect, transaction
 from storage.records import DEFAULT_ORGANIZATION, TextPart
 
@@ -100,6 +100,7 @@ async def histories(
             async with conn.transaction():
                 await conn.execute(_HISTORY, agent_id, messages, content, HISTORY_TOKENS)
                 await conn.execute(_LONGER, agent_id, messages)
+                await conn.execute(_WORDLESS, agent_id)
             done(1)
         await conn.execute("vacuum analyze messages")  # now, not in the middle of a measurement
     finally:
@@ -121,8 +122,9 @@ async def conversations(dsn: str, sizes: dict[str, int], done: Callable[[float],
                 async with conn.transaction():
                     await conn.execute(_CONVERSATION, agent_id, contents, HISTORY_TOKENS, timeout=SECONDS)
                     await conn.execute(_LONGER, agent_id, len(batch))
+                await words.fill(conn, [agent_id])
                 done(len(batch))
-        await conn.execute("vacuum analyze messages", timeout=SECONDS)
+        await conn.execute("vacuum analyze messages, message_words", timeout=SECONDS)
     finally:
         await conn.close()
 
@@ -195,12 +197,12 @@ def texts(count: int, seed: int = 1) -> Iterator[str]:
     of the sentences; every second one is said once in 10,000 sentences.
     """
     chance = random.Random(seed)
-    words = [_word(number) for number in range(VOCABULARY)]
+    vocabulary = [_word(number) for number in range(VOCABULARY)]
     weights = list(accumulate(1 / (rank + 10) for rank in range(VOCABULARY)))
     small = list(accumulate(1 / (rank + 2.7) for rank in range(len(SMALL_WORDS))))
     for _ in range(count):
         few = sum(chance.random() < SMALL_SHARE for _ in range(WORDS_A_TEXT))
-        said = chance.choices(words, cum_weights=weights, k=WORDS_A_TEXT - few)
+        said = chance.choices(vocabulary, cum_weights=weights, k=WORDS_A_TEXT - few)
         said += chance.choices(SMALL_WORDS, cum_weights=small, k=few)
         chance.shuffle(said)
         yield " ".join(said)
@@ -231,19 +233,23 @@ _HISTORY = """
 insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, tokens)
 select 'message-' || gen_random_uuid(), c.id, c.end_position - 1 + i, c.agent_id, c.organization_id,
        case i % 2 when 1 then 'user' else 'assistant' end, $3, $4
-  from conversations c, generate_series(1, $2) i
+  from conversations_now c, generate_series(1, $2) i
  where c.id = $1
 """
 _CONVERSATION = """
-insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, tokens, search)
-select 'message-' || gen_random_uuid(), m.id, m.end_position - 1 + m.i, m.agent_id, m.organization_id,
-       m.role, m.content, $3, words_of(m.role, m.content, m.agent_id)
-  from (select c.*, t.i, t.content::jsonb as content,
-               case t.i % 2 when 1 then 'user' else 'assistant' end as role
-          from conversations c, unnest($2::text[]) with ordinality as t (content, i)
-         where c.id = $1) m
+insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, tokens)
+select 'message-' || gen_random_uuid(), c.id, c.end_position - 1 + t.i, c.agent_id, c.organization_id,
+       case t.i % 2 when 1 then 'user' else 'assistant' end, t.content::jsonb, $3
+  from conversations_now c, unnest($2::text[]) with ordinality as t (content, i)
+ where c.id = $1
 """
 _LONGER = "update conversations set end_position = end_position + $2 where id = $1"
+# Nobody searches these: a server that starts has nothing to fill in.
+_WORDLESS = """
+insert into worded_conversations (conversation_id, position)
+select id, end_position from conversations_now where id = $1
+on conflict (conversation_id) do update set position = excluded.position
+"""
 _PASSAGE = """
 insert into passages (id, organization_id, archive_id, text, embedding_model, dimensions, embedding)
 values ($1, $2, $3, $4, $5, $6, $7)

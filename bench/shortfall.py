@@ -1,4 +1,4 @@
-"""Says which phase holds the rest where a row fails: this server's phases beside the relay's."""
+"""Says where a row fails which phase holds the rest, this server's beside the relay's, and what is next."""
 
 import sys
 from collections.abc import Sequence
@@ -30,14 +30,32 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def lines(report: Report) -> list[str]:
-    """One line for each case with a row that failed and messages whose phases are known, in its order."""
-    failed = dict.fromkeys(row.case for row in report.rows if row.passed is False)
-    found = {case: line(report, case) for case in failed}
-    return [f"{case} fails: {said} {WORDS.format(case=case)}" for case, said in found.items() if said]
+    """Say of each case with rows that failed what holds the rest, and what would make it less.
+
+    One line for rows of a case that are spent in the same phases; empty where there is nothing to say.
+    """
+    found: dict[tuple[str, tuple[str, ...] | None, str], list[str]] = {}
+    for row in report.rows:
+        if row.passed is False:
+            within = None if row.within is None else tuple(row.within)
+            found.setdefault((row.case, within, row.lever), []).append(row.title)
+    said = {key: line(report, key[0], key[1]) for key in found}
+    return [
+        f"{case} fails ({'; '.join(titles)}): {said[case, within, lever]}"
+        + (f" Next: {lever}." if lever else "")
+        + f" {WORDS.format(case=case)}"
+        for (case, within, lever), titles in found.items()
+        if said[case, within, lever] or lever
+    ]
 
 
-def line(report: Report, case: str) -> str:
-    """Where the time of a case's messages went that the relay does not need, empty where it is not known."""
+def line(report: Report, case: str, within: Sequence[str] | None = None) -> str:
+    """Where the time of a case's messages went that the relay does not need, empty where it is not known.
+
+    Of the phases `within` alone, where they are named.
+    """
+    if within is not None and not within:
+        return "that is spent in no phase of a message."
     ours, theirs = (middle(splits.get(case, [])) for splits in (report.phases, report.relay_phases))
     if not ours:
         return ""
@@ -46,13 +64,15 @@ def line(report: Report, case: str) -> str:
         ours["first token"] = ours.get("first token", 0.0) + ours.pop("request sent")
     whole = f"a message takes {number(sum(ours.values()))} ms in phases"
     if theirs:
-        whole += f", the relay's {number(sum(theirs.values()))} ms"
-    own = ours if theirs else {name: took for name, took in ours.items() if name not in MODEL}
-    more = {name: took - theirs.get(name, 0.0) for name, took in own.items()}
+        whole += f", the relay's {number(sum(theirs.values()))} ms (medians)"
+    known = [name for name in ours if within is None or name in within]
+    own = known if theirs else [name for name in known if name not in MODEL]
+    more = {name: ours[name] - theirs.get(name, 0.0) for name in own}
     most = [name for name in sorted(more, key=more.__getitem__, reverse=True) if more[name] > FROM_MS][:MOST]
     if not most:
-        return f"{whole}, and no phase takes longer here: what fails is not in the time of a message."
-    return f"{whole}; most of the rest: {', '.join(_beside(name, ours, theirs) for name in most)}."
+        return f"{whole}, and no phase of it takes longer here: what fails is not in the time of a message."
+    held = "most of the rest" if within is None else f"of {', '.join(known)} it is"
+    return f"{whole}; {held}: {', '.join(_beside(name, ours, theirs) for name in most)}."
 
 
 def _beside(name: str, ours: dict[str, float], theirs: dict[str, float]) -> str:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from bench import budget, measure, phases, profiling, targets
 from bench.budget import Taken
-from bench.case import Bar, Bench, Case, Done, Effort, Figures
+from bench.case import Bar, Bench, Case, Done, Effort, Figures, turns
 from bench.foreign import Foreign, RefusedError
 from bench.levels import Level
 from bench.loaded import Floor, Loaded
@@ -131,7 +131,7 @@ def _measure(case: Case, target: Target | Loaded, bench: Bench, found: Found, pr
         figures = profiling.measure(case, target, bench, path=profile)
     else:
         figures = case.measure(target, bench)
-    found.measured[case.name].setdefault(target.name, []).append(figures)
+    found.measured[case.name].setdefault(target.name, []).extend(turns(figures))
     _split(target, since, found, case.name)
 
 

@@ -3,7 +3,7 @@
 import time
 
 from bench import targets
-from bench.case import Bench, Case, Figures, Row
+from bench.case import NO_PHASE, Bench, Case, Figures, Row
 from bench.cases.memory import CONNECTIONS, talk
 from bench.measure import memory
 from bench.targets import Wakeful
@@ -60,7 +60,14 @@ CASE = Case(
     most_runs=1,  # most of it is waiting until agents are passivated
     run_s={"ours": 76},
     rows=(
-        Row(key="hot", title="memory per agent with 20 messages, just spoken to", unit="KiB", figure=24),
+        Row(
+            key="hot",
+            title="memory per agent with 20 messages, just spoken to",
+            unit="KiB",
+            figure=24,
+            within=NO_PHASE,
+            lever="what an agent keeps of its messages, and what the allocator keeps beside it",
+        ),
         Row(key="idle", title="memory per agent, in memory but idle", unit="KiB", limit="hot"),
         Row(key="passivated", title="memory that a passivated agent keeps", unit="KiB", limit="hot"),
         Row(

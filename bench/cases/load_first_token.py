@@ -7,7 +7,7 @@ there are enough to tell.
 
 from bench import levels, loaded
 from bench.arrivals import Arrivals
-from bench.case import Bench, Case, Figures, Row
+from bench.case import TO_FIRST_TOKEN, Bench, Case, Figures, Row
 from bench.doors import Door
 from bench.generator import Order
 from bench.levels import Level
@@ -100,6 +100,8 @@ CASE = Case(
                 unit="ms",
                 figure=1.5,
                 drifts=False,
+                within=TO_FIRST_TOKEN,
+                lever="what the server does from the request to the model's, and from its first piece on",
             )
             for key, title in DOORS.items()
         ),
@@ -110,6 +112,8 @@ CASE = Case(
                 unit="ms",
                 figure=100,
                 drifts=False,
+                within=TO_FIRST_TOKEN,
+                lever="what the one loop does between two tokens of the others, which `tokens` counts",
             )
             for key, title in DOORS.items()
         ),

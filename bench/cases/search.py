@@ -1,5 +1,10 @@
 """What a search over REST costs by how much there is: of archival passages, and of an agent's messages.
 
+In a figure are the request, the server's call to the model that embeds the words and the statements that find
+and rank, of the server's process and of Postgres with all its children. Not in it are the model, which is the
+provider's process; the rows, which are written while the server is down, with vacuum, analysis and a
+checkpoint at the end; and autovacuum, which is off, because what it does for them would come when it comes.
+
 Beside each stands the limit: what a bare statement costs on a connection of its own, which finds as many rows
 by the same index, and neither ranks them by two measures nor checks who asks.
 """
@@ -12,7 +17,7 @@ import msgspec
 
 from bench import measure as machine
 from bench import seeding, targets, wire
-from bench.case import Bench, Case, Figures, Row
+from bench.case import NO_PHASE, Bench, Case, Figures, Row
 from bench.load import NUMBER
 from bench.measure import percentile
 from bench.plain import Plain
@@ -36,6 +41,7 @@ def measure(target: Wakeful, bench: Bench) -> Figures:
     own = target.variant(bench.home / f"search-{time.monotonic_ns()}")
     own.start()
     try:
+        asyncio.run(_alone(own.dsn))
         sizes = QUICK_SIZES if bench.effort.quick else SIZES
         agents = dict(zip(sizes, _agents(own, len(sizes)), strict=True))
         questions = seeding.questions(WARM + bench.effort.of(100, 10))
@@ -52,6 +58,16 @@ def measure(target: Wakeful, bench: Bench) -> Figures:
     finally:
         own.stop()
     return figures
+
+
+async def _alone(dsn: str) -> None:
+    """Let Postgres do nothing by itself that costs CPU."""
+    conn = await connect(dsn)
+    try:
+        await conn.execute("alter system set autovacuum = off")
+        await conn.execute("select pg_reload_conf()")
+    finally:
+        await conn.close()
 
 
 def _fill(target: Wakeful, bench: Bench, agents: dict[int, str], size: int) -> None:
@@ -104,8 +120,8 @@ select p.id, p.text, p.created_at from passages p
  where p.archive_id = $1 and p.dimensions = {dimensions} order by {order} limit {limit}
 """
 _MATCHING = """
-select m.id, m.content, m.created_at from messages m
- where m.agent_id = $1 and m.search @@ (('''' || $1::text || '''')::tsquery
+select m.id, m.content, m.created_at from messages m join message_words w using (conversation_id, position)
+ where m.agent_id = $1 and w.words @@ (('''' || $1::text || '''')::tsquery
                                         && replace(plainto_tsquery('english', $2)::text, '&', '|')::tsquery)
  limit {limit}
 """
@@ -165,14 +181,31 @@ def _timed(target: Wakeful, ask: Callable[[str], int], questions: Sequence[str])
     }
 
 
+def _parts(kind: str, title: str, size: int) -> tuple[Row, ...]:
+    whole = f"{kind}_cpu_{size}"
+    return tuple(
+        Row(key=f"{kind}_{key}_{size}", title=f"{title}: of that, {part}", unit="ms", limit=whole)
+        for key, part in (("server", "the server's"), ("postgres", "Postgres's"))
+    )
+
+
 def _rows(kind: str, what: str, asked: float | None) -> tuple[Row, ...]:
     rows: list[Row] = []
     for size in SIZES:
         cpu, bare, figure = f"{kind}_cpu_{size}", f"{kind}_bare_cpu_{size}", asked if size == AIM else None
         title = f"{what}, {size:,}"
         rows += (
-            Row(key=cpu, title=f"{title}: server and database CPU", unit="ms", limit=bare, figure=figure),
+            Row(
+                key=cpu,
+                title=f"{title}: server and database CPU",
+                unit="ms",
+                limit=bare,
+                figure=figure,
+                within=NO_PHASE,
+                lever="the larger of its two parts, the rows below",
+            ),
             Row(key=bare, title=f"{title}: a bare statement's CPU", unit="ms", reference=True),
+            *(_parts(kind, title, size) if size == AIM else ()),
             Row(key=f"{kind}_p50_{size}", title=f"{title}: p50", unit="ms", limit=f"{kind}_bare_p50_{size}"),
         )
     title = f"{what}, {SIZES[0]:,} beside {SIZES[-1]:,} of others: CPU"

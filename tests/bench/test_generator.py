@@ -151,6 +151,20 @@ async def test_in_the_closed_loop_as_many_are_under_way_as_asked_and_agents_take
 
 
 @pytest.mark.timeout(60)
+async def test_a_closed_loop_goes_on_until_its_rounds_are_whole(provider: Provider) -> None:
+    """An answer takes longer than the window: it is measured all the same, by rounds of all lines."""
+    door = floor(provider, "fixed-t2-d400-g0", way="blocking")
+    order = Order(
+        door=door, agents=names(4), seconds=0.3, warm_s=0.1, least_rounds=2, most_s=20.0, grace_s=10.0
+    )
+    given = await asyncio.to_thread(generator.run, order)
+    assert given.window_ns is not None
+    began, ended = given.window_ns
+    assert sum(began < said.ended_ns <= ended for said in given.said) == 8
+    assert ended - began >= 0.7e9
+
+
+@pytest.mark.timeout(60)
 async def test_what_is_said_while_it_warms_up_is_left_out(provider: Provider) -> None:
     pace = Arrivals(rate=20, seconds=1, kind="constant")
     order = Order(door=floor(provider), agents=names(20), open_loop=pace, warm_s=0.5)
@@ -167,7 +181,7 @@ async def test_failures_are_told_apart_and_the_line_goes_on(provider: Provider) 
     order = Order(door=floor(provider), agents=names(1), open_loop=pace)
     given = await asyncio.to_thread(generator.run, order)
     failures = [said.failure for said in sorted(given.said, key=lambda said: said.number)]
-    assert failures[0] == "status 503"
+    assert failures[0].startswith("status 503: {")
     assert "closed" in failures[1]
     assert failures[2] == "an answer without text"
     assert failures[3] == ""

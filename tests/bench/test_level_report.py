@@ -74,10 +74,46 @@ def test_what_a_reader_must_know_is_said_below() -> None:
         ]
     )
     assert "a model of its own" in text
-    assert "3 failed: status [503]" in text
+    assert "failed, status [503]: ours, SSE at 8 (3)" in text
+    assert "collapsed, no higher level was tried: ours, SSE at 8 (3.0% failed)" in text
     assert "the generator was late" in text
     assert "3.0%" in row(text, "ours, SSE")[3]
     assert row(text, "openai http://x")[-3:-1] == ["", ""]  # whole times beside added ones: no ratio
+
+
+def test_what_is_true_of_several_levels_is_said_once() -> None:
+    found = [level("relay", at, 2, late=True) for at in (8, 32)] + [level("ours, SSE", 8, 5, late=True)]
+    (note,) = level_report.notes(found)
+    assert note.endswith(": relay at 8, 32; ours, SSE at 8")
+    assert note in plots.figures(found)["load_first_token"]
+
+
+def test_a_level_that_was_not_measured_is_told_from_one_that_collapsed() -> None:
+    closed = {"case": "load_messages", "loop": "closed", "asked": None, "lateness": None}
+    rates = {1: 100.0, 8: 800.0, 32: 390.0, 128: None}
+    found = [level("ours, REST", at, 5, rate=rate, **closed) for at, rate in rates.items()]
+    assert level_report.notes(found) == [
+        "collapsed, no higher level was tried: ours, REST at 32 (390/s, less than half of 800/s)",
+        "not measured, not one round of answers came in time: ours, REST at 128",
+    ]
+    cells = [line for line in printed(found).splitlines() if line.startswith("│ ours")][-1].split("│")
+    assert cells[3].strip() == "-"
+
+
+def test_a_door_that_streams_stands_beside_the_relays_stream() -> None:
+    closed = {"case": "load_messages", "loop": "closed", "asked": None, "lateness": None}
+    whole = {"first": None, "first_added": None, "gap": None, "gap_added": None} | closed
+    text = printed(
+        [
+            level("relay", 8, 2, rate=1000, **whole),
+            level("relay, SSE", 8, 2, rate=500, **closed),
+            level("ours, REST", 8, 9, rate=400, **whole),
+            level("ours, SSE", 8, 9, rate=400, **closed),
+        ]
+    )
+    assert row(text, "ours, REST")[-3] == "0.4"
+    assert row(text, "ours, SSE")[-3] == "0.8"
+    assert row(text, "relay, SSE")[-3] == ""
 
 
 def drawn(levels: list[Level]) -> list[ET.Element]:

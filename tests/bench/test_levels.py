@@ -88,13 +88,48 @@ def test_a_level_collapses_where_the_first_token_comes_a_second_late() -> None:
     assert (held.collapsed, fallen.collapsed) == (False, True)
 
 
-def test_the_rate_of_the_closed_loop_counts_what_came_in_its_time() -> None:
+def closed(all_said: list[Said], window_ns: tuple[int, int] | None) -> Level:
     order = Order(door=DOOR, agents=["a"], seconds=2.5, warm_s=0.5)
-    in_time = [said(n, meant=n, sent=n, words=[n + 1]) for n in range(10)]
+    return judge(order, Given(0, 3000 * MS, all_said, 0.5, window_ns), {}, case="c", level=3)
+
+
+def test_the_rate_of_the_closed_loop_counts_what_came_in_its_window_whenever_it_was_said() -> None:
+    in_time = [said(n, meant=n, sent=n, words=[500 + n]) for n in range(10)]
     after = said(11, meant=1999, sent=1999, words=[2500])
-    found = judged([*in_time, after], [], order)
+    found = closed([*in_time, after], (500 * MS, 2500 * MS))
     assert found.rate == 5
     assert (found.asked, found.lateness, found.late) == (None, None, False)
+
+
+def test_a_closed_loop_without_a_whole_round_has_no_rate_rather_than_none_a_second() -> None:
+    assert closed([said(1, meant=0, sent=0, words=[1900])], None).rate is None
+
+
+def test_messages_that_failed_alike_are_counted_together_whatever_their_ids() -> None:
+    reasons = [
+        "status 404: no run run-5b1adb03-a639-4485-b2d5-0123456789ab",
+        "status 404: no run run-5d1adb03-a639-4485-b2d5-0123456789ac",
+        "status 503: message 1700000000 of 12",
+        "status 503: message 1700000001 of 12",
+    ]
+    failed = [
+        said(n, meant=0, sent=0, words=[0], failure=reason)
+        for n, reason in enumerate([*reasons, "status 500: no run", ""])
+    ]
+    assert judged(failed, []).failures == {
+        "status 404: no run run-…": 2,
+        "status 503: message … of 12": 2,
+        "status 500: no run": 1,
+    }
+
+
+def test_a_level_says_why_it_collapsed() -> None:
+    good, bad = said(1, meant=0, sent=0, words=[5]), said(2, meant=0, sent=0, words=[0], failure="status 503")
+    assert judged([good], []).why_collapsed == ""
+    assert judged([good, bad], []).why_collapsed == "50.0% failed"
+    assert "1 s late" in judged([said(1, meant=0, sent=0, words=[1005])], []).why_collapsed
+    assert closed([said(1, meant=0, sent=0, words=[1900])], None).why_collapsed == ""
+    assert closed([], None).why_collapsed == "no message was answered"
 
 
 def test_the_number_of_the_newest_message_counts_and_the_first_request_for_it() -> None:

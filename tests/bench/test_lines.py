@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from bench.doors import Door, DoorError, Way, Wire
-from bench.lines import Heard, Line, line
+from bench.lines import Heard, Line, line, tabs
 from bench.provider import Provider
+from gateway.realtime import session
 from storage.pool import Pool
 from tests.gateway.rest.talking import talking
 from tests.serving import listening
@@ -17,6 +18,13 @@ DOORS: list[tuple[Wire, Way, str]] = [
     ("letta", "blocking", ""),
     ("agui", "stream", "/v1/agui/agents/{agent}"),
 ]
+
+
+def test_few_lines_have_websockets_enough_for_what_a_server_takes_of_each() -> None:
+    asked_at_most = 1_000  # messages a second, far beyond one process
+    for lines in (1, 3, 8, 32, 512):
+        assert lines * tabs(lines) * session.LIMITS.commands_per_second >= asked_at_most
+    assert tabs(32) == tabs(512) == 1
 
 
 async def hear(one: Line, text: str) -> Heard:

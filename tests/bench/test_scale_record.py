@@ -19,7 +19,7 @@ def test_the_tests_read_what_the_command_writes_by_default() -> None:
 def test_nothing_is_measured_while_something_else_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(scale_record.os, "getloadavg", lambda: (3.2, 0.0, 0.0))
+    monkeypatch.setattr(scale_record.quiet, "wait", lambda _tell: 3.2)
     path = tmp_path / "costs.json"
     assert scale.main(["--record", str(path)]) == 1
     assert "load average 3.2" in capsys.readouterr().err

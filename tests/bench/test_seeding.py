@@ -39,7 +39,7 @@ async def test_a_seeded_conversation_is_found_by_its_words(dsn: str) -> None:
     try:
         await conn.execute(AGENT)
         await seeding.conversations(dsn, {"agent-1": 30})
-        assert await conn.fetchval("select count(*) from messages where search is not null") == 30
+        assert await conn.fetchval("select count(*) from message_words") == 30
         assert await conn.fetchval("select end_position from conversations") == 33
         rarest = max((word for text in seeding.texts(30) for word in text.split()), key=len)
         hits = await recall.search(conn, agent_id="agent-1", query=rarest)

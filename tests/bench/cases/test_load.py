@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from bench import arrivals
-from bench.case import Bench, Effort
+from bench import arrivals, loaded, report
+from bench.case import Bench, Effort, turns
 from bench.cases import load_first_token, load_history, load_messages
 from bench.doors import Door
 from bench.foreign import Foreign, HistoryError, address
@@ -15,6 +15,7 @@ from bench.generator import Order
 from bench.levels import Level
 from bench.loaded import Floor
 from bench.provider import Provider
+from bench.targets import Relay, Wakeful
 from storage.pool import Pool
 from tests.gateway.rest.talking import talking
 from tests.serving import listening
@@ -56,10 +57,10 @@ def test_the_floor_is_measured_by_every_case(
     bench = quick(provider_process, tmp_path, monkeypatch)
     floor = Floor(provider_process)
     first = load_first_token.measure(floor, bench)
-    messages = load_messages.measure(floor, bench)
+    (messages,) = turns(load_messages.measure(floor, bench))
     history = load_history.measure(floor, bench)
     assert {"p50_sse_1", "p50_websocket_8", "p99_agui_1"} <= first.keys()
-    assert {"best_rest", "best_websocket", "p99_sse"} <= messages.keys()
+    assert messages.keys() == {"p99_rest"}, "what it gave at most stands in the levels"
     assert {"p50_0", "p50_100", "ratio_100"} <= history.keys()
     loops = [(level.case, level.loop, level.level) for level in bench.levels]
     assert loops[:4] == [
@@ -132,9 +133,40 @@ def test_a_server_that_more_agents_only_make_slower_is_not_asked_by_more(
         return msgspec.structs.replace(LEVEL, level=level, rate=rates[level])
 
     monkeypatch.setattr(load_messages, "_measure", measured)
-    figures = load_messages.measure(Floor(provider_process), bench)
-    assert asked[:5] == [1, 8, 32, 128, 8], "150 is less than half of 400: it collapsed; then the open loop"
-    assert figures["best_rest"] == 400
+    load_messages.measure(Floor(provider_process), bench)
+    assert asked == [1, 8, 32, 128, 8], "150 is less than half of 400: it collapsed; then the open loop"
+    assert [level.rate for level in bench.levels][:4] == [100, 400, 390, 150]
+
+
+def test_the_most_is_measured_again_in_turns_with_the_relay_at_its_own(
+    provider_process: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is twice as fast in each turn as in the one before: the ratio is the same in all."""
+    bench, asked = Bench(provider_process, tmp_path, Effort()), list[tuple[str, int]]()
+    monkeypatch.setattr(load_messages, "LEVELS", (1, 8))
+    monkeypatch.setattr(loaded, "agents", lambda _bench, _target, count, _model: ["a"] * count)
+    rates = {"relay": {1: 100.0, 8: 90.0}, "ours, REST": {1: 20.0, 8: 50.0}}
+
+    def measured(_: object, order: Order, level: int) -> Level:
+        name = order.door.name
+        asked.append((name, level))
+        faster = 2 ** (max(0, len(asked) - 5) // 2)
+        return msgspec.structs.replace(LEVEL, level=level, rate=rates[name][level] * faster)
+
+    monkeypatch.setattr(load_messages, "_measure", measured)
+    monkeypatch.setattr(
+        load_messages,
+        "_doors",
+        lambda target: [Door(name="relay" if target.name == "relay" else "ours, REST", wire="letta", url="")],
+    )
+    monkeypatch.setattr(load_messages, "_steady", lambda *_: {"p99_rest": 7.0})
+    load_messages.measure(Relay(tmp_path, provider_process), bench)
+    found = turns(load_messages.measure(Wakeful(tmp_path, provider_process), bench))
+    assert asked[4:] == [("relay", 1), ("ours, REST", 8)] * 3
+    assert [turn["best_rest"] / turn["relay_rest"] for turn in found] == [0.5] * 3
+    assert [turn.get("p99_rest") for turn in found] == [7.0, None, None]
+    (row,) = [row for row in report.judge(load_messages.CASE, {"ours": found}) if row.key == "best_rest"]
+    assert (row.allowed, row.passed) == (row.limit and row.limit.median / 2, True)
 
 
 LEVEL = Level(
