@@ -1,20 +1,19 @@
 """The statements that find passages: by meaning and words in one go, by words alone, or the newest."""
 # ruff: noqa: S608 - statements are put together from constants and numbers; every other value is an argument
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
 from msgspec import Struct
 
+from storage import passage_words
+from storage.passage_words import Sought
+
 SearchMode = Literal["hybrid", "vector", "fts", "substring", "timestamp"]
 
 QUERY_CHARS = 2000  # what of a query counts
-QUERY_WORDS = 32
 CANDIDATES = 50  # of each list, beyond what is asked for: the best by both may be first in neither
-COMMON = 128  # a word in more passages than this says nothing, and is not looked up to its end
-PROBED = 50  # passages that are read for a word which statistics expect to be common
-KNOWN_FROM = 20_000  # passages; in fewer, looking up a common word costs less than reading statistics (1 ms)
 WORDS_WEIGHT = 0.2  # of all words of the query, beside a cosine; 0.15 to 0.3 did equally well
 INDEXED_FROM = 2000  # passages; fewer are compared one by one, which is exact
 SCANNED_SQUARED = 1200  # see `_reach`
@@ -83,11 +82,14 @@ def by_meaning(
     limit: int,
     *,
     typed: bool,
+    common: Mapping[str, float],
 ) -> Statement:
-    """Return the search by a vector, and by words where `text` is not empty.
+    """Return the search by a vector, and by words where `text` is not empty; `common` as for `by_words`.
 
-    The score is the cosine, plus `WORDS_WEIGHT` for all words of the query and less for some of them.
-    `typed` says that the database has pgvector; else vectors are arrays, compared one by one.
+    The score is the cosine, plus `WORDS_WEIGHT` for all words of the query and less for some of them; of
+    equals the newer is better. Between its parts a row is known by its place in the table: one statement
+    sees that unchanged, and it leads to the row for a tenth of what an id costs. `typed` says that the
+    database has pgvector; else vectors are arrays, compared one by one.
     """
     arguments = Arguments()
     scope = _scope(where, arguments)
@@ -95,39 +97,46 @@ def by_meaning(
     same = f"p.dimensions = {len(vector)} and p.embedding_model = {arguments.add(model)}"
     cosine = _TYPED_COSINE.format(aim=aim) if typed else _ARRAY_COSINE.format(aim=aim)
     most = CANDIDATES + limit
-    near = _near(scope, same, cosine, aim, len(vector), most, typed=typed)
-    words = scope.words(arguments.add(text), most) if text else _NO_WORDS
+    words = scope.words(_sought(text, common, arguments)) if text else passage_words.NONE
     statement = f"""
 with {scope.tables},
 reach as materialized ({_reach(len(vector), typed=typed)}),
-{scope.size},
-near as materialized ({near}),
+{scope.compared(f"case when {same} then {cosine} end")},
+near as materialized ({_near(scope, same, cosine, aim, len(vector), most, typed=typed)}),
 {words},
-found as (
-  select coalesce(n.id, l.id) as id, n.cosine, n.vector_rank, l.share, l.fts_rank
-    from near n full join lexical l on l.id = n.id
+best as (
+  select coalesce(n.tid, l.tid) as tid, coalesce(n.created_at, x.created_at) as created_at,
+         n.vector_rank, l.fts_rank,
+         coalesce(n.cosine, x.cosine, 0) + {WORDS_WEIGHT} * coalesce(l.share, 0) as score
+    from near n full join lexical l on l.tid = n.tid
+    left join lateral (
+      select p.created_at, case when {same} then {cosine} end as cosine
+        from passages p where p.ctid = l.tid and n.tid is null) x on true
+   where n.tid is not null or l.fts_rank <= {most}
+   order by score desc, created_at desc, tid desc
+   limit {limit}
 )
-select {columns}, f.vector_rank, f.fts_rank,
-       coalesce(f.cosine, case when {same} then {cosine} end, 0)
-       + {WORDS_WEIGHT} * coalesce(f.share, 0) as score
-  from found f join passages p on p.id = f.id
- order by score desc, p.created_at desc, p.id
- limit {limit}
+select {columns}, b.vector_rank, b.fts_rank, b.score
+  from best b join passages p on p.ctid = b.tid
+ order by b.score desc, b.created_at desc, b.tid desc
 """
     return statement, arguments.values
 
 
-def by_words(where: Where, columns: str, text: str, limit: int) -> Statement:
-    """Return the search by words alone. The score is how much of the query a passage covers, up to 1."""
+def by_words(where: Where, columns: str, text: str, limit: int, *, common: Mapping[str, float]) -> Statement:
+    """Return the search by words alone. The score is how much of the query a passage covers, up to 1.
+
+    `common` are words that many passages have, with their share of all passages.
+    """
     arguments = Arguments()
     scope = _scope(where, arguments)
     statement = f"""
 with {scope.tables},
-reach as materialized (select {INDEXED_FROM}::bigint as most),
+reach as materialized (select {INDEXED_FROM}::bigint as most, {_TOTAL}),
 {scope.size},
-{scope.words(arguments.add(text), limit)}
+{scope.words(_sought(text, common, arguments))}
 select {columns}, l.share as score, null::bigint as vector_rank, l.fts_rank
-  from lexical l join passages p on p.id = l.id
+  from (select * from lexical order by fts_rank limit {limit}) l join passages p on p.ctid = l.tid
  order by l.fts_rank
 """
     return statement, arguments.values
@@ -176,7 +185,7 @@ class _Scope(Struct, frozen=True, kw_only=True):
         """The first tables of the statement: the archives, and their ids as one tsquery."""
         if self.archives is None:
             return "mine as (select null::text as id)"
-        return f"mine as materialized ({self.archives}), {_ITS_WORD}"
+        return f"mine as materialized ({self.archives}), {passage_words.ITS_WORD}"
 
     @property
     def condition(self) -> str:
@@ -195,14 +204,31 @@ class _Scope(Struct, frozen=True, kw_only=True):
             return f"size as materialized ({counted})"
         return _SIZE.format(counted=counted)
 
-    def words(self, text: str, most: int) -> str:
-        """Return the tables that find the words of the argument `text`."""
+    def compared(self, cosine: str) -> str:
+        """The tables of passages that are compared one by one, if there are few, and of how many there are.
+
+        Counting them first would read them twice, unless much of what is read is not compared.
+        """
+        many = "(select n from {}) > (select most from reach)"
+        if self.archives is None or self.filters:
+            first, before, after = "size", f"{self.size},", ""
+        else:
+            first, before, after = "known", f"{_KNOWN},", f", {_SIZE_BY_COMPARING}"
+        return f"""{before}
+compared as materialized (
+  select p.ctid as tid, p.created_at, {cosine} as cosine
+    from passages p
+   where ({many.format(first)}) is not true and {self.condition}
+   limit (select most + 1 from reach)
+){after}"""
+
+    def words(self, sought: Sought) -> str:
+        """Return the tables that find the words that are sought."""
         if self.archives is None:
-            return _lookups(text, self.condition, "a.word", most)
+            return passage_words.everywhere(sought, self.condition)
         # No index of archives knows this expression: it would read all of one, in the hope of an early end.
-        found = self.within("p.archive_id || '' = any (array(select id from mine))")
-        word = "((select scope from its_word) && a.word)"
-        return _lookups(text, found, word, most)
+        place = "p.archive_id || '' = any (array(select id from mine))"
+        return passage_words.within(sought, self.within(place))
 
 
 def _scope(where: Where, arguments: Arguments) -> _Scope:
@@ -228,18 +254,10 @@ def _scope(where: Where, arguments: Arguments) -> _Scope:
     return _Scope(archives=archives, place=place, filters=tuple(filters))
 
 
-def _lookups(text: str, where: str, word: str, most: int) -> str:
-    return _WORDS.format(text=text, where=where, word=word, most=most, known_from=KNOWN_FROM)
-
-
-# A lexeme as one operand of a tsquery, whatever characters it has.
-_QUOTED = r"""('''' || replace(replace({}, '\', '\\'), '''', '''''') || '''')::tsquery"""
-
-# The archives' ids as words: each passage has that of its archive, so the index reads nothing of others.
-_ITS_WORD = rf"""its_word as materialized (
-  select string_agg(quoted::text, ' | ')::tsquery as scope
-    from (select {_QUOTED.format("id")} as quoted from mine) q
-)"""
+def _sought(text: str, common: Mapping[str, float], arguments: Arguments) -> Sought:
+    known = passage_words.common_in(text, common)
+    add = arguments.add
+    return Sought(add(text), add(list(known)), add(list(known.values())))
 
 
 def _reach(dimensions: int, *, typed: bool) -> str:
@@ -250,13 +268,13 @@ def _reach(dimensions: int, *, typed: bool) -> str:
     all it meets about 50 N / n to find 50 of our n. Both are equal at n² = 1200 N.
     """
     if not typed or indexed("", dimensions) is None:
-        return "select null::bigint as most"
+        return f"select null::bigint as most, {_TOTAL}"
     # A further length has no index yet when the first passages with it are searched.
     made = f"to_regclass('{index_name(dimensions)}') is not null"
     return f"""
   select case when {made}
               then greatest({INDEXED_FROM}, sqrt({SCANNED_SQUARED} * greatest(c.reltuples, 0)))::bigint
-         end as most
+         end as most, greatest(c.reltuples, 0) as total
     from pg_class c where c.oid = 'passages'::regclass"""
 
 
@@ -264,18 +282,26 @@ _COUNTED = """
   select count(*) as n
     from (select from passages p where {where} limit (select most + 1 from reach)) counted"""
 
+_TOTAL = "(select greatest(reltuples, 0) from pg_class where oid = 'passages'::regclass) as total"
+
 # Counting thousands takes longer than all the rest that is not comparing: statistics know large archives.
-_SIZE = rf"""known as materialized (
+_KNOWN = """known as materialized (
   select sum(e.share * greatest(c.reltuples, 0))::bigint as n
     from pg_stats s
     join pg_class c on c.oid = 'passages'::regclass
    cross join unnest(s.most_common_vals::text::text[], s.most_common_freqs) as e (id, share)
    where s.schemaname = current_schema and s.tablename = 'passages' and s.attname = 'archive_id'
      and e.id = any (array(select id from mine))
-), size as materialized (
+     and (select most <= total from reach)
+)"""
+_SIZE = rf"""{_KNOWN}, size as materialized (
   select n from known where n > {INDEXED_FROM}
   union all
   ({{counted}} having (select n from known) is null or (select n from known) <= {INDEXED_FROM})
+)"""
+_SIZE_BY_COMPARING = """size as materialized (
+  select case when (select n from known) > (select most from reach) then (select n from known)
+              else (select count(*) from compared) end as n
 )"""
 
 _TYPED_COSINE = "nullif(1 - (p.embedding <=> {aim}), 'NaN')"
@@ -285,100 +311,22 @@ _ARRAY_COSINE = """(
 
 
 def _near(scope: _Scope, same: str, cosine: str, aim: str, dimensions: int, most: int, *, typed: bool) -> str:
-    """Return the nearest passages: compared one by one, or found by index where that is cheaper."""
-
-    def nearest(order: str, gate: str = "true") -> str:
-        return f"""
-    select p.id, {cosine} as cosine
-      from passages p
-     where {gate} and {scope.condition} and {same}
-     order by {order}
+    """Return the nearest passages: those of `compared`, or found by index where that is cheaper."""
+    many = "(select n from size) > (select most from reach)"
+    rows = f"""
+    select tid, created_at, cosine from compared
+     where ({many}) is not true and cosine is not null
+     order by cosine desc
      limit {most}"""
-
-    expression = indexed("p.embedding", dimensions)
-    if not typed:
-        rows = nearest(f"{cosine} desc nulls last")
-    elif expression is None:
-        rows = nearest(f"p.embedding <=> {aim}")
-    else:
-        size, reach = "(select n from size)", "(select most from reach)"
-        few = nearest(f"p.embedding <=> {aim}", f"({size} > {reach}) is not true")
-        half = expression.partition("::")[2]
-        many = nearest(f"{expression} <=> {aim}::{half}", f"{size} > {reach}")
-        rows = f"({few})\n    union all\n    ({many})"
+    expression = indexed("p.embedding", dimensions) if typed else None
+    if expression is not None:
+        rows = f"""({rows})
+    union all
+    (select p.ctid, p.created_at, {cosine}
+      from passages p
+     where {many} and {scope.condition} and {same}
+     order by {expression} <=> {aim}::{expression.partition("::")[2]}
+     limit {most})"""
     return f"""
-  select id, cosine, row_number() over (order by cosine desc nulls last, id) as vector_rank
+  select tid, created_at, cosine, row_number() over (order by cosine desc nulls last, tid desc) as vector_rank
     from ({rows}) nearest"""
-
-
-_NO_WORDS = """lexical as (
-  select null::text as id, null::float8 as share, null::bigint as fts_rank limit 0
-)"""
-
-# A passage's share of the query: the sum of the weights of its words that the passage has, in any form, of
-# the sum of all. A word weighs by how few passages have it, and most where none has. `ts_rank` is not used:
-# over words joined by "or" it knows no rarity, and it must read every match; and the best match by words
-# must not count in full where it has one word of many (with paraphrases that cost 8 of 100 first places).
-# Of the words as they stand those that English stops are left out: nearly every passage has them. So are
-# those that must be in so many passages of a large archive that they say nothing, by what statistics know of
-# all archives: reading where they all are is what a search by words costs. Of a word that is common elsewhere
-# a few passages are read, and it counts only if there are no more: this archive may be another. Of such
-# words alone the rarest is looked for. A word that turns out to be in very many counts only where no other
-# is found.
-_WORDS = rf"""terms as materialized (
-  select lexeme, positions from unnest(to_tsvector('english', {{text}}))
-), forms as (
-  select lexeme, min(positions[1]) as place
-    from (select lexeme, positions from terms
-          union all
-          select s.lexeme, s.positions from unnest(to_tsvector('simple', {{text}})) s
-           where exists (select from terms t where t.positions && s.positions)) both_forms
-   group by lexeme order by place, lexeme limit {QUERY_WORDS}
-), common as materialized (
-  select e.lexeme, e.share * s.n as expected, e.share * s.total - (s.total - s.n) as sure
-    from pg_stats known_words
-   cross join (select (select n from size) as n,
-                      (select greatest(reltuples, (select n from size)) from pg_class
-                        where oid = 'passages'::regclass) as total) s
-   cross join unnest(most_common_elems::text::text[], most_common_elem_freqs) as e (lexeme, share)
-   where schemaname = current_schema and tablename = 'passages' and attname = 'words'
-     and (select n from size) >= {{known_from}} and e.share * s.n >= {COMMON}
-     and e.lexeme in (select lexeme from forms)
-), asked as materialized (
-  select {_QUOTED.format("lexeme")} as word, place, row_number() over () as i, expected,
-         case when rarity = 1 or expected is null then {COMMON} else {PROBED} end as most
-    from (select f.lexeme, f.place, c.expected, c.sure,
-                 row_number() over (order by c.expected nulls first, f.place) as rarity
-            from forms f left join common c on c.lexeme = f.lexeme) ranked
-   where rarity = 1 or coalesce(sure, 0) < {COMMON}
-), hits as materialized (
-  select a.i, a.place, h.id
-    from asked a
-   cross join lateral (
-     select p.id from passages p where p.words @@ {{word}} and {{where}} limit a.most) h
-), counts as materialized (
-  select a.i, count(*) as n, count(*) >= a.most as cut, max(a.expected) as expected
-    from hits h join asked a on a.i = h.i
-   group by a.i, a.most
-), weights as materialized (
-  select a.i, a.place, ln(1 + (select n from size)
-                              / greatest(c.n, case when c.cut then c.expected end)::float8) as weight
-    from asked a join counts c on c.i = a.i
-   where not c.cut or (select bool_and(cut) from counts)
-), whole as materialized (
-  select sum(coalesce(weight, ln(1 + (select n from size)))) as weight
-    from (select a.place, max(w.weight) as weight, bool_and(c.n is null) as absent
-            from asked a left join weights w on w.i = a.i left join counts c on c.i = a.i
-           group by a.place) places
-   where weight is not null or absent
-), shares as (
-  select id, sum(weight) as weight
-    from (select h.id, h.place, max(w.weight) as weight
-            from hits h join weights w on w.i = h.i
-           group by h.id, h.place) once
-   group by id
-), lexical as materialized (
-  select id, weight / (select weight from whole) as share,
-         row_number() over (order by weight desc, id) as fts_rank
-    from shares order by weight desc, id limit {{most}}
-)"""

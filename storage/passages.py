@@ -1,18 +1,19 @@
 """Passages as rows: written with their vectors, found by meaning and words, listed by age."""
 # ruff: noqa: S608 - statements are put together from constants; every value is an argument
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from storage import archives, passage_search
+from storage import archives, passage_search, passage_statistics
 from storage.archive_records import Archive, Passage
 from storage.errors import NotFoundError
 from storage.keyset import Page
 from storage.passage_search import Arguments, SearchMode
+from storage.passage_words import COMMON
 from storage.pool import Conn, Row
 
 AT_ONCE = 100  # rows in one round trip: each costs 3 ms for its place in the index, and waits are bounded
@@ -246,13 +247,23 @@ async def search(
         start=start,
         end=end,
     )
+    common: Mapping[str, float] = {}
+    if text:
+        common = await passage_statistics.common_words(conn, least=COMMON)
     if direction is not None and embedding_model is not None:
         statement, arguments = passage_search.by_meaning(
-            where, _COLUMNS, text, direction, embedding_model, limit, typed=conn.has_vectors
+            where,
+            _COLUMNS,
+            text,
+            direction,
+            embedding_model,
+            limit,
+            typed=conn.has_vectors,
+            common=common,
         )
         mode: SearchMode = "hybrid" if text else "vector"
     elif text:
-        statement, arguments = passage_search.by_words(where, _COLUMNS, text, limit)
+        statement, arguments = passage_search.by_words(where, _COLUMNS, text, limit, common=common)
         mode = "fts"
     else:
         statement, arguments = passage_search.newest(where, _COLUMNS, None, limit)

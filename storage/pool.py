@@ -135,16 +135,18 @@ async def open_lookup_pool(dsn: str, *, size: int = 2) -> Pool:
         UnavailableError: as `open_pool`.
     """
     settings = {**SERVER_SETTINGS, **POOL_SETTINGS, **LOOKUP_SETTINGS}
-    return await _open(dsn, size=size, settings=settings)
+    return await _open(dsn, size=size, settings=settings, init=_learn_types)
 
 
-async def _open(dsn: str, *, size: int, settings: Mapping[str, str]) -> Pool:
+async def _open(
+    dsn: str, *, size: int, settings: Mapping[str, str], init: Callable[[Any], Awaitable[None]] | None = None
+) -> Pool:
     try:
         return await _create_pool(
             plain_dsn(dsn),
             min_size=min(WARM_CONNECTIONS, size),
             max_size=size,
-            init=_set_codecs,
+            init=_set_codecs if init is None else init,
             reset=_keep_session,
             connection_class=_Connection,
             command_timeout=COMMAND_SECONDS,
@@ -271,11 +273,18 @@ async def _set_codecs(conn: Any) -> None:
         await conn.set_type_codec(
             "vector", schema=schema, format="binary", encoder=vectors.encode, decoder=vectors.decode
         )
-        _reached(conn).has_vectors = True
+        reached(conn).has_vectors = True
 
 
-def _reached(conn: Any) -> _Connection:
-    """Return the connection behind a pool's proxy."""
+async def _learn_types(conn: Any) -> None:
+    """Set the codecs, and let the driver read what the rows of a step are before the first one is written."""
+    await _set_codecs(conn)
+    with suppress(asyncpg.UndefinedObjectError):  # a database without our tables yet
+        await conn.fetchval("select null::message_row[]")
+
+
+def reached(conn: Any) -> _Connection:
+    """Return the connection behind a pool's proxy: it lives as long as the session does."""
     return getattr(conn, "_con", conn)
 
 

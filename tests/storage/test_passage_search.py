@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage import archives, passage_search, passages
+from storage import archives, passage_search, passage_statistics, passage_words, passages
 from storage.passage_search import Where
 from storage.pool import Conn, Pool, connection
 from storage.records import DEFAULT_ORGANIZATION
@@ -32,7 +32,14 @@ async def plan(conn: Conn, agent_id: str, query: str, *, dimensions: int = 384) 
     """Return how a search is run, with what was executed."""
     where = Where(organization_id=DEFAULT_ORGANIZATION, agent_id=agent_id)
     statement, arguments = passage_search.by_meaning(
-        where, "p.id, p.text, p.created_at", query, angle(7, dimensions), MODEL, 3, typed=True
+        where,
+        "p.id, p.text, p.created_at",
+        query,
+        angle(7, dimensions),
+        MODEL,
+        3,
+        typed=True,
+        common=await passage_statistics.read(conn, least=passage_words.COMMON),
     )
     async with conn.transaction():
         # So few rows are read faster without any index; a full table is not.
@@ -49,6 +56,13 @@ def looked_up(text: str) -> int:
     """Return how many words were looked up."""
     line = scans(text, "CTE Scan on asked")[0]
     return round(float(line.partition("rows=")[2].split()[0]))
+
+
+def read_for_words(text: str) -> int:
+    """Return how many passages were read for all words together."""
+    line = next(line for line in text.partition("CTE heard")[2].splitlines() if "Limit" in line)
+    rows, loops = (float(line.partition(f"{name}=")[2].split()[0].rstrip(")")) for name in ("rows", "loops"))
+    return round(rows * loops)
 
 
 async def test_few_passages_are_compared_one_by_one_and_many_by_index(
@@ -84,7 +98,7 @@ async def test_words_and_sizes_are_read_from_indexes_of_the_archive(pool: Pool) 
 async def test_words_that_statistics_know_everywhere_are_not_looked_up(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passage_search, "KNOWN_FROM", 500)
+    monkeypatch.setattr(passage_words, "KNOWN_FROM", 500)
     async with connection(pool) as conn:
         agent = await seeds.agent(conn)
         await conn.execute("alter table passages set (autovacuum_enabled = off)")
@@ -106,10 +120,37 @@ async def test_without_statistics_a_common_word_is_read_up_to_a_bound_and_says_n
         await conn.execute("analyze passages")
         shown = await plan(conn, agent, "user saffron")
         assert any("never executed" in line for line in scans(shown, "on pg_statistic s"))
-        lines = shown.splitlines()
-        hits = lines[1 + next(place for place, line in enumerate(lines) if line.strip() == "CTE hits")]
-        assert f"rows={passage_search.COMMON + 1}.00" in hits
+        assert read_for_words(shown) == passage_words.COMMON + 1
         assert (await found(conn, agent, "user saffron", limit=1)) == ["likes saffron"]
+
+
+async def test_words_are_looked_up_alone_where_nearly_all_passages_are_of_the_archive(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent, other = await seeds.agent(conn), await seeds.agent(conn)
+        await crowd(conn, agent, 90, "'tea ' || n")
+        await crowd(conn, other, 10, "'tea ' || n || ' elsewhere'")
+        await conn.execute("analyze passages")
+        for asking, alone in ((agent, True), (other, False)):
+            (scope,) = scans(await plan(conn, asking, "tea 7"), "CTE Scan on its_word")
+            assert ("never executed" in scope) == alone
+            assert (await found(conn, asking, "tea 7", limit=1))[0].startswith("tea 7")
+        assert all(text.endswith("elsewhere") for text in await found(conn, other, "tea"))
+
+
+async def test_of_equals_the_newer_is_better(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent = await seeds.agent(conn)
+        written = [passage("tea", 0, day=day, tags=(str(day),)) for day in (2, 3, 1)]
+        await passages.insert_for_agent(conn, agent, written)
+        hits = await passages.search(
+            conn,
+            organization_id=DEFAULT_ORGANIZATION,
+            agent_id=agent,
+            query="tea",
+            vector=angle(5),
+            embedding_model=MODEL,
+        )
+        assert [hit.passage.tags for hit in hits] == [("3",), ("2",), ("1",)]
 
 
 async def crowd(conn: Conn, agent_id: str, count: int, text: str) -> None:
@@ -127,7 +168,14 @@ async def explained(conn: Conn, agent_id: str, query: str) -> str:
     """Return how a search is run on a connection as the server has it."""
     where = Where(organization_id=DEFAULT_ORGANIZATION, agent_id=agent_id)
     statement, arguments = passage_search.by_meaning(
-        where, "p.id, p.text, p.created_at", query, angle(7), MODEL, 3, typed=True
+        where,
+        "p.id, p.text, p.created_at",
+        query,
+        angle(7),
+        MODEL,
+        3,
+        typed=True,
+        common=await passage_statistics.read(conn, least=passage_words.COMMON),
     )
     rows = await conn.fetch(f"explain (analyze, costs off, timing off) {statement}", *arguments)
     return "\n".join(row[0] for row in rows)
@@ -158,16 +206,14 @@ async def test_a_word_that_is_common_elsewhere_is_found_where_it_is_rare(pool: P
 async def test_a_word_that_is_expected_to_be_common_is_read_a_little_only(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(passage_search, "KNOWN_FROM", 500)
+    monkeypatch.setattr(passage_words, "KNOWN_FROM", 500)
     async with connection(pool) as conn:
         agent, other = await seeds.agent(conn), await seeds.agent(conn)
         await crowd(conn, other, 1500, "'milk ' || n")
         await crowd(conn, agent, 1200, "'tea ' || n || ' note'")
         await conn.execute("analyze passages")
         shown = await plan(conn, agent, "tea 77")
-        lines = shown.splitlines()
-        hits = lines[1 + next(place for place, line in enumerate(lines) if line.strip() == "CTE hits")]
-        assert f"rows={passage_search.PROBED + 1}.00" in hits
+        assert read_for_words(shown) == passage_words.PROBED + 1
         assert await found(conn, agent, "tea 77", limit=1) == ["tea 77 note"]
 
 
