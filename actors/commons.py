@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -27,6 +27,7 @@ from actors.tools.builtin_specs import RUN_CODE
 from actors.tools.outside import Run
 from actors.tools.sandbox import CodeSandbox
 from actors.tools.web import Web
+from actors.wording import Wording
 from storage.checkpoints import Checkpoint
 from storage.pending_records import ClientTool
 from storage.pool import Pool
@@ -117,9 +118,8 @@ class Commons:
         self.load = Load(per_agent=settings.max_pending_per_agent, in_all=settings.max_pending)
         self.directory = Directory(lease_pool or pool, name, beside=[pool] if lease_pool else [])
         self.committer = Committer(commit_pool)
-        self.checkpoints: Batcher[Checkpoint, None] = Batcher(
-            self.committer.checkpoint, key=lambda c: c.agent_id
-        )
+        self.wording = Wording(pool)
+        self.checkpoints: Batcher[Checkpoint, None] = Batcher(self._commit, key=lambda c: c.agent_id)
         self.embeddings = Embeddings(
             catalog,
             self.spawn,
@@ -151,6 +151,11 @@ class Commons:
     def check_lease(self) -> None:
         """Raise `DrainingError` unless this host may act for its agents."""
         self.directory.check()
+
+    async def _commit(self, batch: list[Checkpoint]) -> Sequence[Exception | None]:
+        verdicts = await self.committer.checkpoint(batch)
+        self.wording.committed(batch)
+        return verdicts
 
     def finished_run(self, waiting: Waiting, status: RunStatus) -> None:
         """A run is over and durable."""

@@ -186,7 +186,8 @@ class Compaction(Struct, frozen=True, kw_only=True):
 
     async def _submit(self, cut: Cut, message: Message | None, rewrite: MessageRewrite) -> None:
         actor, thread = self.actor, self.thread
-        moved = replace(thread.window_until(thread.end_position), from_position=cut.from_position)
+        moved = thread.window_until(thread.end_position)
+        moved = replace(moved, from_position=cut.from_position, only_grows=False)
         if message is not None:
             moved = replace(moved, end_position=message.position + 1, summary_position=message.position)
         actor.commons.check_lease()

@@ -26,7 +26,7 @@ from actors.commands import (
 )
 from actors.commons import Commons, HostSettings
 from actors.embedder.local import EmbedderStatus
-from actors.errors import ActorError, DrainingError, InvalidAnswerError, NothingToCancelError
+from actors.errors import DrainingError, NothingToCancelError
 from actors.intake import Intake
 from actors.llm.catalog import Catalog
 from actors.llm.embed import Embeddings
@@ -36,8 +36,9 @@ from actors.ref import AgentRef
 from actors.status import AgentFigures
 from actors.thread import Thread
 from actors.tokens import Counter
+from actors.wording import Wording
 from storage import archives, inbox, pending
-from storage.errors import FencedError, StorageError, UnavailableError
+from storage.errors import FencedError, StorageError
 from storage.pool import Pool, connection
 from storage.records import Block, RunStatus, Step
 from storage.standing import Standing
@@ -48,7 +49,6 @@ T = TypeVar("T")
 PURGE_EVERY = 600.0  # seconds
 IDEMPOTENCY = timedelta(hours=24)
 DRAIN_LOOK = 0.02
-EXPIRY_LOOK = 5.0  # seconds between looks for requests that nobody answered in time
 
 
 class Health(Struct, frozen=True):
@@ -231,6 +231,11 @@ class Host:
             return "queued", 1
         return thread.disposition(run_id)
 
+    @property
+    def wording(self) -> Wording:
+        """What fills in the words that searches read."""
+        return self._commons.wording
+
     def figures(self, agent_id: str) -> AgentFigures | None:
         """Return how an agent is doing; None where it is not alive and nothing waits for it."""
         actor = self._population.hot.get(agent_id)
@@ -308,45 +313,52 @@ class Host:
             OwnedError: A live host of another name owns the database.
             UnavailableError: The database does not answer.
         """
-        commons = self._commons
-        await commons.directory.claim()
-        failure: Exception | None = None
+        await self._commons.directory.claim()
         try:
-            async with asyncio.TaskGroup() as group:
-                commons.group = group
-                tasks = [
-                    group.create_task(task())
-                    for task in (
-                        commons.checkpoints.run,
-                        self._intake.batcher.run,
-                        commons.directory.keep,
-                        self._intake.poll,
-                        self._population.sweep,
-                        self._purge,
-                        self._expire,
-                        partial(archival.keep_indexed, self.pool),
-                        self._backlog.run,
-                        commons.calibrations.keep,
-                    )
-                ]
-                try:
-                    await commons.calibrations.load()
-                    await self._find_awaited()
-                    await self._intake.poll_once()
-                    yield self
-                except Exception as error:  # noqa: BLE001 - the caller's own, raised below outside of the group
-                    failure = error
-                finally:
-                    with anyio.CancelScope(shield=True):
-                        await self.drain()
-                        await commons.embeddings.aclose()
-                    for task in tasks:
-                        task.cancel()
+            async with self._tended():
+                await self._commons.calibrations.load()
+                await self._find_awaited()
+                await self._intake.poll_once()
+                yield self
         finally:
             with anyio.CancelScope(shield=True):
-                await commons.committer.close()
+                await self._commons.committer.close()
+
+    @asynccontextmanager
+    async def _tended(self) -> AsyncGenerator[None, None]:
+        """Run the host's duties beside the block; then drain, and end them."""
+        failure: Exception | None = None
+        async with asyncio.TaskGroup() as group:
+            self._commons.group = group
+            tasks = [group.create_task(duty()) for duty in self._duties()]
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001 - the block's own, raised below outside of the group
+                failure = error
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await self.drain()
+                    await self._commons.embeddings.aclose()
+                for task in tasks:
+                    task.cancel()
         if failure is not None:
             raise failure
+
+    def _duties(self) -> tuple[Callable[[], Coroutine[Any, Any, None]], ...]:
+        """Return what a host does as long as it lives; each is cancelled at its end."""
+        return (
+            self._commons.checkpoints.run,
+            self._intake.batcher.run,
+            self._commons.directory.keep,
+            self._intake.poll,
+            self._population.sweep,
+            self._purge,
+            partial(expiry.keep, self.expire_once),
+            partial(archival.keep_indexed, self.pool),
+            self._backlog.run,
+            self._commons.calibrations.keep,
+            self._commons.wording.run,
+        )
 
     async def drain(self) -> None:
         """Stop accepting, let running turns end for `drain_seconds`, suspend the rest, give up the lease.
@@ -380,26 +392,6 @@ class Host:
             waiting = await pending.waiting(conn)
         self._commons.awaited.update(waiting)
 
-    async def _expire(self) -> None:
-        """Answer requests that expired until cancelled."""
-        while True:
-            await anyio.sleep(EXPIRY_LOOK)
-            try:
-                await self.expire_once()
-            except (StorageError, ActorError) as error:
-                log.warning("requests not expired", extra={"reason": str(error)})
-
     async def expire_once(self) -> None:
-        """Give every request that expired the default answer, as a command like any other."""
-        for agent_id, envelope in await expiry.answers(self.pool, self._commons.settings.approval_default):
-            try:
-                receipt = await self.accept(agent_id, envelope)
-            except InvalidAnswerError:
-                continue  # somebody answered meanwhile
-            except (DrainingError, UnavailableError):
-                raise
-            except (ActorError, StorageError) as error:  # its own fault: the others wait no longer for it
-                log.warning("request not expired", extra={"agent_id": agent_id, "reason": str(error)})
-                continue
-            if not receipt.replayed:
-                log.info("request expired", extra={"agent_id": agent_id, "run_id": receipt.run_id})
+        """Give every request that expired the default answer; see `expiry.answer`."""
+        await expiry.answer(self.pool, self._commons.settings.approval_default, accept=self.accept)

@@ -54,6 +54,7 @@ class Thread:
         "return_chars",
         "scheduled",
         "steering",
+        "stored",
         "summary",
         "system_id",
         "system_tokens",
@@ -88,6 +89,7 @@ class Thread:
         self.return_chars: int | None = None  # of one tool result that models are shown
         self.from_position = conversation.from_position
         self.end_position = conversation.end_position
+        self.stored: tuple[int, int] | None = None  # where its row says that the window and the summary are
         self.system_id = ""
         self.system_wire = b""
         self.system_tokens = 0
@@ -145,6 +147,13 @@ class Thread:
     def resuming(self) -> bool:
         """Whether a turn that an earlier life began has to go on first."""
         return any(w.applied for w in self.mailbox)
+
+    @property
+    def under_way(self) -> tuple[str, ...]:
+        """The runs of its turn; before it has one, those that an earlier life began."""
+        if self.turn is None:
+            return tuple([w.run_id for w in self.mailbox if w.applied])
+        return (self.turn.run_id, *[w.run_id for w in self.turn.joined])
 
     def in_hand(self) -> set[int]:
         """Return the commands that a crash of the conversation is to be blamed on.
@@ -263,7 +272,14 @@ class Thread:
             from_position=self.from_position,
             end_position=end_position,
             summary_position=held if self.loaded else None,
+            only_grows=self.loaded and self.stored == (self.from_position, held),
         )
+
+    def keep(self, *written: WindowUpdate) -> None:
+        """Remember what a commit wrote of the window, so that the next one need not write it again."""
+        for one in written:
+            if one.summary_position is not None:
+                self.stored = one.from_position, one.summary_position
 
     def evict(self, from_position: int) -> None:
         """Move the window's start. An open step stays: its results are still to come."""
@@ -271,6 +287,7 @@ class Thread:
             from_position = min(from_position, self.open.position)
         self.entries = [e for e in self.entries if e.position >= from_position]
         self.from_position = from_position
+        self.stored = None
         self._count()
 
     def clear(self) -> None:

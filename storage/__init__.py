@@ -9,6 +9,7 @@ Tables (the whole of them, commented, in `schema.sql`; `migrations/` is the path
     archives, archives_agents, passages
                              what agents put away for good, perhaps shared; found by meaning and by words
     conversations, messages  ordered threads; a window is a range of positions, never a list
+    message_words            what searches find messages by; worded_conversations: how far each is filled in
     inbox, runs              accepted commands, and the handling of each
     steps, tool_calls        model calls and what they asked for
     hosts, shards            who may run agents, under which fence
@@ -27,11 +28,18 @@ Who writes what:
     ownership                hosts and shards
     agents, blocks, tools    what belongs to no live agent: creating, and blocks by compare-and-set
     archives, passages       as such directly; an agent's own inside its actor's step or edit
+    words                    the words of messages, after their commit
     unembedded               vectors of passages that were stored without one
 
 Invariants: a command is accepted once and handled once; a step commits whole, under the newest fence
 and the version it started from, or not at all; a message never changes its position; a finished run
 never changes; the version of a block rises with every write of it.
+
+The words of a message are no part of a step's commit: they cost an eighth of what it costs Postgres, and only
+searches read them. `words.fill` fills them in for many messages at once: the host some seconds after their
+commit (`actors.wording`), and a search what it needs before it looks, so it finds all that was committed when
+it began, in any process. How far a conversation is filled in stands beside its words, and is written with
+them. Copies of messages, which forks have, stand before that from the start and are never found twice.
 
 Vectors of every model stand in the one column `passages.embedding`, of pgvector's type where the server has
 it and `real[]` elsewhere; the driver's codec knows which (`pool.Conn.has_vectors`). Each length has a partial
@@ -48,5 +56,6 @@ Pooled connections never read a table whole where an index knows its rows: the p
 archive from a large one. `dsn` reads addresses, `failures` says what a database's errors mean.
 
 Lock order: agents in order of id, then blocks in order of id, then everything else. The advisory lock
-`wakeful.ownership` is taken before any row. Nothing here is held across a model call, a tool or a socket.
+`wakeful.ownership` is taken before any row, that of `wakeful.words` after all rows but those of words.
+Nothing here is held across a model call, a tool or a socket.
 """

@@ -90,7 +90,7 @@ select m.*,
   (select coalesce(jsonb_agg(to_jsonb(t) order by at.ordinal), '[]')
      from agents_tools at join tools t on t.id = at.tool_id where at.agent_id = $1) as tool_rows,
   (select coalesce(jsonb_agg(to_jsonb(c) order by c.created_at), '[]')
-     from conversations c where c.agent_id = $1 and c.deleted_at is null) as conversation_rows,
+     from conversations_now c where c.agent_id = $1 and c.deleted_at is null) as conversation_rows,
   (select coalesce(jsonb_agg(jsonb_build_object(
             'seq', w.seq, 'conversation_id', w.conversation_id, 'run_id', w.run_id, 'state', w.state,
             'attempts', coalesce(c.attempts, w.attempts), 'command', w.command,

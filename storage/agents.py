@@ -99,10 +99,19 @@ with wanted as materialized (
   select $11, id, 0, id, $2, 'system', $12, $13 from agent
 ), history as (
   insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
-         sender_id, tokens, created_at, search)
+         sender_id, tokens, created_at)
   select m.id, agent.id, m.position, agent.id, $2, m.role, m.content, m.name, m.otid, m.sender_id, m.tokens,
-         m.created_at, words_of(m.role::text, m.content, agent.id)
+         m.created_at
     from agent, jsonb_populate_recordset(null::messages, $16::jsonb) m
+  returning *
+), words as (
+  insert into message_words (conversation_id, position, agent_id, organization_id, role, created_at, words)
+  select h.conversation_id, h.position, h.agent_id, h.organization_id, h.role, h.created_at,
+         words_of(h.role, h.content, h.agent_id)
+    from history h where is_said(h.role, h.step_id, h.excluded, h.content)
+), worded as (
+  insert into worded_conversations (conversation_id, position)
+  select conversation_id, max(position) + 1 from history group by conversation_id
 ), block as (
   insert into blocks (id, organization_id, label, value, limit_chars, description, read_only, metadata,
          hidden, tags, project_id, template, created_by_id, last_updated_by_id)
@@ -199,7 +208,7 @@ _RELATED: dict[Relation, str] = {
           from agents_tools at join tools t on t.id = at.tool_id where at.agent_id = a.id) as tools
 """,
     "messages": """,
-       array(select m.id from conversations c join messages m on m.conversation_id = c.id
+       array(select m.id from conversations_now c join messages m on m.conversation_id = c.id
               where c.id = a.id and not m.excluded
                 and (m.position in (0, c.summary_position)
                      or m.position >= c.from_position and m.position < c.end_position and m.role <> 'summary')

@@ -53,13 +53,16 @@ class InboxUpdate(Struct, frozen=True, kw_only=True):
 class WindowUpdate(Struct, frozen=True, kw_only=True):
     """The conversation's window after the step: `[from_position, end_position)`.
 
-    `summary_position` names the summary in force; 0 is none, `None` leaves it as it is.
+    `summary_position` names the summary in force; 0 is none, `None` leaves it as it is. One that
+    `only_grows` has the start and the summary that are stored: its row is left alone, as its new messages
+    tell where it ends.
     """
 
     id: str
     from_position: int
     end_position: int
     summary_position: int | None = None
+    only_grows: bool = False
 
     def __post_init__(self) -> None:
         """Guard what the table has no check for: one would be prepared anew at every step."""
@@ -146,42 +149,28 @@ def is_plain(c: Checkpoint) -> bool:
 
 
 def _is_plain_message(m: Message, run_id: str, conversation_id: str, organization_id: str) -> bool:
-    """Say whether what `_MessageRow` leaves out of a message can be told from its step."""
+    """Say whether what `_message_row` leaves out of a message can be told from its step."""
     plain = (m.run_id, m.conversation_id, m.organization_id) == (run_id, conversation_id, organization_id)
     return plain and not (m.excluded or m.interrupted)
 
 
-class _MessageRow(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What of a message its step does not say: half as much JSON to read, and half as many columns."""
-
-    id: str
-    position: int
-    role: str
-    content: tuple[Part, ...]
-    created_at: datetime
-    name: str | None = None
-    otid: str | None = None
-    sender_id: str | None = None
-    step_id: str | None = None
-    tokens: int = 0
-
-
-def _message_row(m: Message) -> _MessageRow:
-    return _MessageRow(
-        id=m.id,
-        position=m.position,
-        role=m.role,
-        content=m.content,
-        created_at=m.created_at,
-        name=m.name,
-        otid=m.otid,
-        sender_id=m.sender_id,
-        step_id=m.step_id,
-        tokens=m.tokens,
+def _message_row(m: Message) -> tuple[object, ...]:
+    """Return what of a message its step does not say, in the order of the type `message_row`."""
+    return (
+        m.id,
+        m.position,
+        m.role,
+        _encoder.encode(m.content),
+        m.name,
+        m.otid,
+        m.sender_id,
+        m.step_id,
+        m.tokens,
+        m.created_at,
     )
 
 
-_COMMIT_PLAIN = f"select commit_step({', '.join(f'${place}' for place in range(1, 36))})"
+_COMMIT_PLAIN = f"select commit_step({', '.join(f'${place}' for place in range(1, 37))})"
 
 
 async def _commit_plain(conn: Conn, c: Checkpoint) -> Outcome:
@@ -195,7 +184,7 @@ async def _commit_plain(conn: Conn, c: Checkpoint) -> Outcome:
         c.id,
         c.stop_reason,
         c.duration_ms,
-        _encoder.encode([_message_row(m) for m in c.messages]),
+        [_message_row(m) for m in c.messages],
         run.id,
         run.status,
         _encoder.encode(run.usage),
@@ -206,7 +195,7 @@ async def _commit_plain(conn: Conn, c: Checkpoint) -> Outcome:
         command.seq,
         command.state,
         window.id,
-        window.from_position,
+        None if window.only_grows else window.from_position,
         window.end_position,
         window.summary_position,
         step.id,
@@ -221,11 +210,20 @@ async def _commit_plain(conn: Conn, c: Checkpoint) -> Outcome:
         None if step.error is None else _encoder.encode(step.error),
         _encoder.encode(step.timing),
         step.created_at,
+        _may_be_known(step, c.messages),
         _encoder.encode(c.blocks) if c.blocks else None,
         _encoder.encode(c.rewrites) if c.rewrites else None,
         _encoder.encode(c.tool_calls) if c.tool_calls else None,
     )
     return _outcome(c, stale is not None, stale or None)
+
+
+def _may_be_known(step: Step, messages: Sequence[Message]) -> bool:
+    """Say whether an earlier commit may have left this step open.
+
+    The one that writes what the model said writes the step's row too, and no other does before it.
+    """
+    return not any(m.step_id == step.id and m.role == "assistant" for m in messages)
 
 
 def _outcome(checkpoint: Checkpoint, owned: bool, stale: list[str] | None) -> Outcome:

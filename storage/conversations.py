@@ -15,9 +15,9 @@ SELECT = """
 select id, organization_id, agent_id, created_at, updated_at, parent_id, parent_position,
        from_position, end_position, summary_position, summary, description, model, model_settings,
        last_message_at,
-       archived_at"""  # from conversations: the columns that `of_row` wants
+       archived_at"""  # from conversations_now: the columns that `of_row` wants
 
-_READ = f"{SELECT} from conversations "
+_READ = f"{SELECT} from conversations_now "
 
 _GET = _READ + " where id = $1 and organization_id = $2 and deleted_at is null"
 
@@ -61,7 +61,7 @@ select created_at, id from conversations
 _BY_ACTIVITY = Order(
     columns=("coalesce(last_message_at, created_at)", "id"),
     cursor="""
-select coalesce(last_message_at, created_at), id from conversations
+select coalesce(last_message_at, created_at), id from conversations_now
  where id = $1 and organization_id = $2 and id <> agent_id and deleted_at is null
 """,
     noun="conversation",

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from storage import archives
+from storage import archives, words
 from storage.errors import ConflictError, FencedError, NotFoundError
 from storage.pool import Conn, transaction
 from storage.records import (
@@ -244,11 +244,13 @@ async def create_conversation(
 
 
 _UPDATE_CONVERSATION = """
-update conversations
+update conversations c
    set summary = $3, description = $4, model = $5, model_settings = $6, archived_at = $7,
-       last_message_at = case when $8 then $9 else last_message_at end, updated_at = now()
- where id = $2 and agent_id = $1 and deleted_at is null
-returning id
+       end_position = n.end_position, last_message_at = case when $8 then $9 else n.last_message_at end,
+       updated_at = now()
+  from conversations_now n
+ where n.id = c.id and c.id = $2 and c.agent_id = $1 and c.deleted_at is null
+returning c.id
 """
 
 
@@ -297,11 +299,12 @@ async def delete_conversation(conn: Conn, agent_id: str, conversation_id: str) -
 
 
 _RESET = """
-update conversations
-   set from_position = end_position, end_position = end_position + $3, summary_position = null,
-       updated_at = now()
- where id = $2 and agent_id = $1 and deleted_at is null
-returning id
+update conversations c
+   set from_position = n.end_position, end_position = n.end_position + $3, summary_position = null,
+       last_message_at = n.last_message_at, updated_at = now()
+  from conversations_now n
+ where n.id = c.id and c.id = $2 and c.agent_id = $1 and c.deleted_at is null
+returning c.id
 """
 
 _BEGIN = """
@@ -332,6 +335,7 @@ async def reset_messages(conn: Conn, agent_id: str, conversation_id: str, initia
 _DELETE_MESSAGES = """
 delete from messages where conversation_id in (select id from conversations where agent_id = $1)
 """
+_CONVERSATIONS = "select id from conversations where agent_id = $1"
 _DELETE_AGENT = "delete from agents where id = $1"
 _DELETE_WORK = (
     "delete from inbox where agent_id = $1",
@@ -346,10 +350,12 @@ async def delete_agent(conn: Conn, agent_id: str) -> None:
     An archive that other agents hold survives as well.
     """
     await archives.delete_own(conn, agent_id)
+    conversation_ids = [row["id"] for row in await conn.fetch(_CONVERSATIONS, agent_id)]
     await conn.execute(_DELETE_MESSAGES, agent_id)
     await conn.execute(_DELETE_AGENT, agent_id)
     for statement in _DELETE_WORK:
         await conn.execute(statement, agent_id)
+    await words.forget(conn, conversation_ids)
 
 
 _REWRITE_SYSTEM = """

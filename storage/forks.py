@@ -93,10 +93,10 @@ async def point_of(conn: Conn, conversation: Conversation, message_id: str | Non
 
 
 # The rows of the window are shared; only a summary from beyond the point is copied. It is found once when
-# people search: the copy has no words.
+# people search: the copy has no words, as it stands before those that are still to be filled in.
 _FORK = """
 with parent as (
-  select * from conversations where id = $2 and agent_id = $1 and deleted_at is null
+  select * from conversations_now where id = $2 and agent_id = $1 and deleted_at is null
 ), fork as (
   insert into conversations (id, organization_id, agent_id, parent_id, parent_position, from_position,
                              end_position, summary_position, summary, description, model, model_settings,
@@ -106,7 +106,9 @@ with parent as (
          case when $8::text is null then summary_position else $4::bigint + 1 end,
          summary, description, model, model_settings, last_message_at
     from parent
-  returning id, organization_id, agent_id
+  returning id, organization_id, agent_id, end_position
+), worded as (
+  insert into worded_conversations (conversation_id, position) select id, end_position from fork
 ), summary as (
   insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, tokens,
                         created_at)
@@ -152,8 +154,8 @@ async def create(
 
 
 # A fork that moves gets its copies in the same statement, so that its own forks find them there. A copy has
-# no words, so that people who search find it once, and no run, which would list it twice. Forks are found by
-# their agent, which is their parent's: nothing is indexed by the parent.
+# no words, as above, so that people who search find it once, and no run, which would list it twice. Forks are
+# found by their agent, which is their parent's: nothing is indexed by the parent.
 _PART = """
 with fork as (
   update conversations c set parent_position = $2

@@ -58,7 +58,7 @@ with input as materialized (
     from rows from (json_to_recordset($1::json) as (
            agent_id text, organization_id text, conversation_id text, run_id text, key text,
            request_hash text, caller text, command jsonb, background boolean,
-           request_config jsonb, callback_url text))
+           request_config json, callback_url text))
          with ordinality as i (agent_id, organization_id, conversation_id, run_id, key,
            request_hash, caller, command, background, request_config, callback_url, ordinal)
     left join lateral (  -- offset 0: by its key alone, whatever the planner thinks of other indexes
@@ -250,12 +250,15 @@ async def get(conn: Conn, seq: int) -> tuple[bytes, int, bool] | None:
 # Not fenced, like an acceptance: it says what a client wants, whoever owns the agent. A checkpoint that is
 # ending such a run is waited for, and then there is nothing to mark; it changes no command itself.
 _MARK_CANCELLED = """
+with held as materialized (  -- first, as a checkpoint does: it would wait for us with other rows of these
+  select id from agents where id = $1 for no key update
+)
 update inbox set command = command || '{"cancelled": true}'
  where seq in (
-   select seq from inbox
-    where agent_id = $1 and run_id = any ($2::text[]) and state in ('new', 'applied')
-    order by seq
-      for update)
+   select i.seq from held h join inbox i on i.agent_id = h.id
+    where i.run_id = any ($2::text[]) and i.state in ('new', 'applied')
+    order by i.seq
+      for update of i)
 """
 
 

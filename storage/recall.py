@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from storage import recall_search
+from storage import recall_search, words
 from storage.pool import Conn, Row
 from storage.records import Part, Role, TextPart, ToolCallPart
 
@@ -65,14 +65,16 @@ async def search(
     What an agent says by calling `send_message` counts as its words. Tool rows, heartbeats, system
     messages, excluded messages, deleted conversations and assistant messages that themselves called
     `conversation_search` are left out, and so is the run `but_run_id` that asks.
-    `query` is data: no operator in it has a meaning. Both ends of the time span are included.
+    `query` is data: no operator in it has a meaning. Both ends of the time span are included. What was
+    committed before the search began is found: it fills in the words that lack (`words`), so it is not
+    called inside a transaction.
     """
     wanted = [role for role in (roles or SEARCHED) if role in SEARCHED]
     filters = (agent_id, wanted, start, end, but_run_id, limit, conversation_id)
     text = _sought(query)
-    words, many = await _words_of(conn, text, agent_id)
-    matches = [f"{_lexeme(agent_id)} & {word}" for word in words]
-    bound = (_share(words),) if many else ()
+    operands, many = await _operands(conn, text, agent_id)
+    matches = [f"{_lexeme(agent_id)} & {operand}" for operand in operands]
+    bound = (_share(matches),) if many else ()
     statement = recall_search.BY_WORDS_OF_MANY if many else recall_search.BY_WORDS
     if matches and (rows := await conn.fetch(statement, *filters, matches, *bound)):
         return [_hit(row, rank) for rank, row in enumerate(rows, start=1)]
@@ -92,12 +94,14 @@ async def search_everywhere(
 ) -> list[Hit]:
     """Return up to `limit` messages of all agents of an organisation that match `query`, as `search` does.
 
-    However much was said, a bounded part of it is read for words that somebody used.
+    However much was said, a bounded part of it is read for words that somebody used. Messages are found whose
+    words are filled in: the caller sees to that before (`words`), as this does not look through everything.
     """
     wanted = [role for role in (roles or SEARCHED) if role in SEARCHED]
     filters = (organization_id, wanted, start, end, None, limit, None)
     text = _sought(query)
-    matches, _ = await _words_of(conn, text)
+    said = await conn.fetch(recall_search.WORDS_EVERYWHERE, text, QUERY_WORDS) if text else []
+    matches = [_lexeme(row["lexeme"]) for row in said]
     everywhere = recall_search.BY_WORDS_EVERYWHERE
     if matches and (rows := await conn.fetch(everywhere, *filters, matches, _share(matches))):
         return [_hit(row, rank) for rank, row in enumerate(rows, start=1)]
@@ -111,17 +115,22 @@ def _sought(query: str | None) -> str:
     return (query or "")[:QUERY_CHARS].translate(_UNSENDABLE).strip()
 
 
-async def _words_of(conn: Conn, text: str, agent_id: str | None = None) -> tuple[list[str], bool]:
-    """Return the words to look for, each as an operand of a tsquery, and whether there is much to search."""
+async def _operands(conn: Conn, text: str, agent_id: str) -> tuple[list[str], bool]:
+    """Return the words to look for, each as an operand of a tsquery, and whether there is much to search.
+
+    Then the index knows every message of the agent that is committed by now.
+    """
     asked = (text, QUERY_WORDS, agent_id, CONVERSATIONS)
     rows = await conn.fetch(recall_search.WORDS, *asked) if text else []
+    if rows and rows[0]["behind"]:
+        await words.fill(conn, rows[0]["behind"])
     said = rows[0]["said"] if rows else None
     return [_lexeme(row["lexeme"]) for row in rows], said is None or said > FEW
 
 
-def _share(words: Sequence[str]) -> int:
+def _share(matches: Sequence[str]) -> int:
     """Return how many messages are read at most for each of these words."""
-    return max(READ_OF_A_WORD, READ // max(1, len(words)))
+    return max(READ_OF_A_WORD, READ // max(1, len(matches)))
 
 
 class _Spoken(Struct, frozen=True):

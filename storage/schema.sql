@@ -201,13 +201,107 @@ create table messages (
   excluded         boolean not null default false,
   interrupted      boolean not null default false,
   created_at       timestamptz not null default now(),
-  search           tsvector,                  -- words_of(role, content, agent_id)
   constraint message_position_is_unique unique (conversation_id, position)
 );
 create index messages_by_run on messages (run_id) where run_id is not null;
 create index messages_by_otid on messages (conversation_id, otid) where otid is not null;
 create index messages_by_age on messages (organization_id, created_at);
-create index messages_by_words on messages using gin (search);
+
+-- Conversations as they are. The row of one is written when its window moves, not at every step: the messages
+-- from its `end_position` on are later than it, and tell where it ends and when somebody spoke last. Whoever
+-- writes either of the two into the row writes both.
+create view conversations_now as
+select c.id, c.organization_id, c.agent_id, c.parent_id, c.parent_position, c.from_position,
+       coalesce(late.position + 1, c.end_position) as end_position, c.summary_position, c.summary, c.description,
+       c.model, c.model_settings, coalesce(late.created_at, c.last_message_at) as last_message_at, c.archived_at,
+       c.created_at, c.updated_at, c.deleted_at
+  from conversations c
+  left join lateral (
+    select m.position, m.created_at from messages m
+     where m.conversation_id = c.id and m.position >= c.end_position
+     order by m.position desc limit 1) late on true;
+
+-- What of a message is found by a search: what people and the model said. Not what models are never shown, not
+-- heartbeats (which belong to a step), and not questions to this very search.
+create function is_said(role text, step_id text, excluded boolean, content jsonb) returns boolean
+language sql immutable parallel safe as $$
+  select role in ('user', 'assistant', 'summary') and not excluded and (role <> 'user' or step_id is null)
+         and (role <> 'assistant' or not content @> '[{"type": "tool_call", "name": "conversation_search"}]')
+$$;
+
+-- The words of what was said, with what searches choose by. No step writes them: they are filled in for many
+-- messages at once, soon after their commit, and before a search that needs them (storage/words.py).
+create table message_words (
+  conversation_id  text not null,
+  position         bigint not null,
+  agent_id         text not null,
+  organization_id  text not null,
+  role             message_role not null,
+  run_id           text,
+  created_at       timestamptz not null,
+  words            tsvector not null,         -- words_of(role, content, agent_id)
+  primary key (conversation_id, position)
+);
+create index message_words_by_words on message_words using gin (words);
+
+-- The words of a conversation's messages before this position are filled in. One without a row has its first
+-- message at 1 still before it. Copies that a fork makes of its parent's messages stand before the fork's: they
+-- have no words, so that people find a message once.
+create table worded_conversations (
+  conversation_id  text primary key,
+  position         bigint not null
+);
+
+-- Fills in the words of the messages at the next `most` positions of each of these conversations; returns those
+-- that have more. One transaction at a time fills, and it reads what is committed when it has the lock. Whoever
+-- changes or deletes what it may have read takes the lock in shared mode, after its change and before the words
+-- of it. It holds the lock until its commit, and who holds the whole of it waits for nothing else.
+create function fill_words(conversation_ids text[], most int) returns setof text
+language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock(hashtext('wakeful.words'));
+  return query
+  with behind as materialized (
+    select its.id, its.low, least(its.low + most, its.last + 1) as high, its.last
+      from (select c.id, coalesce(w.position, 1) as low,
+                   (select m.position from messages m
+                     where m.conversation_id = c.id and m.position >= coalesce(w.position, 1)
+                     order by m.position desc limit 1) as last
+              from conversations c left join worded_conversations w on w.conversation_id = c.id
+             where c.id = any (conversation_ids)) its
+     where its.last is not null
+  ), filled as (
+    insert into message_words (conversation_id, position, agent_id, organization_id, role, run_id, created_at,
+                               words)
+    select m.conversation_id, m.position, m.agent_id, m.organization_id, m.role, m.run_id, m.created_at,
+           words_of(m.role, m.content, m.agent_id)
+      from behind b
+      join messages m on m.conversation_id = b.id and m.position >= b.low and m.position < b.high
+     where is_said(m.role, m.step_id, m.excluded, m.content)
+  ), noted as (
+    insert into worded_conversations (conversation_id, position)
+    select b.id, b.high from behind b
+    on conflict (conversation_id) do update set position = excluded.position
+  )
+  select b.id from behind b where b.high <= b.last;
+end
+$$;
+
+-- Lets the words of these messages, as far as they are filled in, say what the messages say now.
+create function reword(message_ids text[]) returns void
+language plpgsql as $$
+begin
+  perform pg_advisory_xact_lock_shared(hashtext('wakeful.words'));
+  delete from message_words w
+   using messages m
+   where m.id = any (message_ids) and w.conversation_id = m.conversation_id and w.position = m.position
+     and not is_said(m.role, m.step_id, m.excluded, m.content);
+  update message_words w
+     set words = words_of(m.role, m.content, m.agent_id)
+    from messages m
+   where m.id = any (message_ids) and w.conversation_id = m.conversation_id and w.position = m.position;
+end
+$$;
 
 create table runs (
   id                 text primary key,
@@ -217,10 +311,10 @@ create table runs (
   status             run_status not null default 'created',
   background         boolean not null default false,
   stop_reason        text,
-  usage              jsonb not null default '{}',
-  request_config     jsonb not null default '{}',
+  usage              json not null default '{}',
+  request_config     json not null default '{}',
   metadata           jsonb not null default '{}',
-  error              jsonb,
+  error              json,
   attempt            int not null default 0,  -- activations that worked on it; part of every seq_id
   ttft_ns            bigint,
   total_duration_ns  bigint,
@@ -258,10 +352,10 @@ create table steps (
   model                  text not null,
   provider               text not null,
   context_window_tokens  int not null default 0,
-  usage                  jsonb not null default '{}',
+  usage                  json not null default '{}',
   stop_reason            text,
-  error                  jsonb,
-  timing                 jsonb not null default '{}',
+  error                  json,
+  timing                 json not null default '{}',
   created_at             timestamptz not null default now()
 );
 create index steps_by_run on steps (run_id, position);
@@ -450,12 +544,11 @@ begin
    where a.id = i.agent_id and i.agent_id = any (ok);
 
   insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
-                        sender_id, run_id, step_id, tokens, excluded, interrupted, created_at, search)
+                        sender_id, run_id, step_id, tokens, excluded, interrupted, created_at)
   select m.id,
          (select case when c.agent_id = m.agent_id then c.id end from conversations c where c.id = m.conversation_id),
          m.position, m.agent_id, m.organization_id, m.role, m.content, m.name,
-         m.otid, m.sender_id, m.run_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at,
-         words_of(m.role, m.content, m.agent_id)
+         m.otid, m.sender_id, m.run_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at
     from json_to_recordset(message_rows) as m (
            id text, conversation_id text, position bigint, agent_id text, organization_id text, role text,
            content jsonb, name text, otid text, sender_id text, run_id text, step_id text, tokens int,
@@ -469,7 +562,7 @@ begin
          ttft_ns = coalesce(r.ttft_ns, u.ttft_ns),
          total_duration_ns = u.total_duration_ns
     from json_to_recordset(run_rows) as u (
-           id text, agent_id text, status text, usage jsonb, stop_reason text, error jsonb,
+           id text, agent_id text, status text, usage json, stop_reason text, error json,
            completed_at timestamptz, ttft_ns bigint, total_duration_ns bigint)
    where r.id = u.id and u.agent_id = any (ok) and r.status not in ('completed', 'failed', 'cancelled');
 
@@ -482,8 +575,9 @@ begin
      set from_position = u.from_position, end_position = u.end_position, last_message_at = now(),
          summary_position = nullif(coalesce(u.summary_position, c.summary_position), 0)
     from json_to_recordset(window_rows) as u (
-           agent_id text, id text, from_position bigint, end_position bigint, summary_position bigint)
-   where c.id = u.id and u.agent_id = any (ok);
+           agent_id text, id text, from_position bigint, end_position bigint, summary_position bigint,
+           only_grows boolean)
+   where c.id = u.id and u.agent_id = any (ok) and not u.only_grows;
 
   insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
                      context_window_tokens, usage, stop_reason, error, timing, created_at)
@@ -493,7 +587,7 @@ begin
          s.context_window_tokens, s.usage, s.stop_reason, s.error, s.timing, s.created_at
     from json_to_recordset(step_rows) as s (
            id text, organization_id text, agent_id text, run_id text, position int, status text, model text,
-           provider text, context_window_tokens int, usage jsonb, stop_reason text, error jsonb, timing jsonb,
+           provider text, context_window_tokens int, usage json, stop_reason text, error json, timing json,
            created_at timestamptz)
    where s.agent_id = any (ok)
   on conflict (id) do update
@@ -503,11 +597,15 @@ begin
   if rewrite_rows is not null then
     update messages m
        set content = coalesce(w.content, m.content), tokens = coalesce(w.tokens, m.tokens),
-           excluded = coalesce(w.excluded, m.excluded),
-           search = case when w.content is null then m.search else words_of(m.role, w.content, m.agent_id) end
+           excluded = coalesce(w.excluded, m.excluded)
       from json_to_recordset(rewrite_rows) as w (
              agent_id text, id text, content jsonb, tokens int, excluded boolean)
      where m.id = w.id and w.agent_id = any (ok);
+    -- Nearly every rewrite is of a system prompt, at 0, which has no words.
+    perform reword(array_agg(m.id))
+       from json_to_recordset(rewrite_rows) as w (agent_id text, id text) join messages m on m.id = w.id
+      where w.agent_id = any (ok) and m.position > 0
+     having count(*) > 0;
   end if;
 
   if call_rows is not null then
@@ -526,19 +624,34 @@ begin
 end
 $$;
 
+-- What of a message its step does not say. Rows of a type: a third of what as many in JSON cost to read.
+create type message_row as (
+  id          text,
+  position    bigint,
+  role        text,
+  content     jsonb,
+  name        text,
+  otid        text,
+  sender_id   text,
+  step_id     text,
+  tokens      int,
+  created_at  timestamptz
+);
+
 -- What `commit_steps` does, for one agent's step with one run and one model call: nearly every step of a server
 -- that is not busy. Scalars in place of arrays of rows halve what such a step costs Postgres; what only some
--- steps have comes as rows, or as null. Returns null to a caller that does not own the agent, the ids of blocks
+-- steps have comes as rows, or as null. `step_is_known` says that the step's row may be there, from an earlier
+-- commit that left the step open; an insert that need not look for it costs less. Returns null to a caller that does not own the agent, the ids of blocks
 -- that changed meanwhile, or none of them; only then is anything written.
 create function commit_step(step_agent text, of_fence bigint, of_version bigint, checkpoint text, reason text,
-                            duration_ms int, message_rows json, run text, run_status text, run_usage jsonb,
-                            run_error jsonb, run_completed timestamptz, run_ttft bigint, run_total bigint,
+                            duration_ms int, message_rows message_row[], run text, run_status text, run_usage json,
+                            run_error json, run_completed timestamptz, run_ttft bigint, run_total bigint,
                             command_seq bigint, command_state text, window_id text, window_from bigint,
                             window_end bigint, window_summary bigint, step text, organization text,
                             step_position int, step_status text, step_model text, step_provider text,
-                            step_window int, step_usage jsonb,
-                            step_reason text, step_error jsonb, step_timing jsonb, step_created timestamptz,
-                            block_rows json, rewrite_rows json, call_rows json)
+                            step_window int, step_usage json,
+                            step_reason text, step_error json, step_timing json, step_created timestamptz,
+                            step_is_known boolean, block_rows json, rewrite_rows json, call_rows json)
 returns text[]
 language plpgsql as $$
 declare
@@ -586,55 +699,64 @@ begin
      where b.id = w.id;
   end if;
 
-  update conversations c
-     set from_position = window_from, end_position = window_end, last_message_at = now(),
-         summary_position = nullif(coalesce(window_summary, c.summary_position), 0)
-   where c.id = window_id and c.agent_id = step_agent;
-  if found then
-    home := window_id;
-  end if;
-
-  insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
-                        sender_id, run_id, step_id, tokens, created_at, search)
-  select m.id, home, m.position, step_agent, organization, m.role, m.content, m.name, m.otid, m.sender_id,
-         run, m.step_id, coalesce(m.tokens, 0), m.created_at, words_of(m.role, m.content, step_agent)
-    from json_to_recordset(message_rows) as m (
-           id text, position bigint, role text, content jsonb, name text, otid text, sender_id text,
-           step_id text, tokens int, created_at timestamptz);
-
   update runs r
      set status = run_status, usage = run_usage, stop_reason = reason, error = run_error,
          completed_at = case when run_status in ('completed', 'failed', 'cancelled')
                          then coalesce(run_completed, now()) end,
          ttft_ns = coalesce(r.ttft_ns, run_ttft), total_duration_ns = run_total
-   where r.id = run and r.agent_id = step_agent and r.status in ('created', 'running');
-  if found then
-    parent := run;
-  else
+   where r.id = run and r.agent_id = step_agent and r.status in ('created', 'running')
+  returning r.id, r.conversation_id into parent, home;
+  if not found then
     -- It is over already: what it was when the step began counts for the step alone.
-    select r.id into parent from runs r where r.id = run and r.agent_id = step_agent;
+    select r.id, r.conversation_id into parent, home from runs r where r.id = run and r.agent_id = step_agent;
   end if;
+
+  if window_from is not null then
+    update conversations c
+       set from_position = window_from, end_position = window_end, last_message_at = now(),
+           summary_position = nullif(coalesce(window_summary, c.summary_position), 0)
+     where c.id = window_id and c.agent_id = step_agent
+    returning c.id into home;
+  elsif home is distinct from window_id then
+    select c.id into home from conversations c where c.id = window_id and c.agent_id = step_agent;
+  end if;
+
+  insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name, otid,
+                        sender_id, run_id, step_id, tokens, created_at)
+  select m.id, home, m.position, step_agent, organization, m.role, m.content, m.name, m.otid, m.sender_id,
+         run, m.step_id, m.tokens, m.created_at
+    from unnest(message_rows) as m;
 
   update inbox x
      set state = command_state, attempts = 0,
          done_at = case when command_state in ('done', 'dead') then now() end
    where x.seq = command_seq;
 
-  insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
-                     context_window_tokens, usage, stop_reason, error, timing, created_at)
-  values (step, organization, step_agent, parent, step_position, step_status, step_model, step_provider,
-          step_window, step_usage, step_reason, step_error, step_timing, step_created)
-  on conflict (id) do update
-     set status = excluded.status, usage = excluded.usage, stop_reason = excluded.stop_reason,
-         error = excluded.error, timing = excluded.timing;
+  if step_is_known then
+    update steps s
+       set status = step_status, usage = step_usage, stop_reason = step_reason, error = step_error,
+           timing = step_timing
+     where s.id = step and s.agent_id = step_agent;
+    step_is_known := found;
+  end if;
+  if not step_is_known then
+    insert into steps (id, organization_id, agent_id, run_id, position, status, model, provider,
+                       context_window_tokens, usage, stop_reason, error, timing, created_at)
+    values (step, organization, step_agent, parent, step_position, step_status, step_model, step_provider,
+            step_window, step_usage, step_reason, step_error, step_timing, step_created);
+  end if;
 
   if rewrite_rows is not null then
     update messages m
        set content = coalesce(w.content, m.content), tokens = coalesce(w.tokens, m.tokens),
-           excluded = coalesce(w.excluded, m.excluded),
-           search = case when w.content is null then m.search else words_of(m.role, w.content, m.agent_id) end
+           excluded = coalesce(w.excluded, m.excluded)
       from json_to_recordset(rewrite_rows) as w (id text, content jsonb, tokens int, excluded boolean)
      where m.id = w.id;
+    -- Nearly every rewrite is of a system prompt, at 0, which has no words.
+    perform reword(array_agg(m.id))
+       from json_to_recordset(rewrite_rows) as w (id text) join messages m on m.id = w.id
+      where m.position > 0
+     having count(*) > 0;
   end if;
 
   if call_rows is not null then

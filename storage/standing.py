@@ -43,7 +43,7 @@ _PARTS = """,
                    and x.state in ('new', 'applied') and e ->> 'otid' = any ($3::text[])) h) as heard,
        (select i.run_id from inbox i where i.agent_id = c.agent_id and i.key = $4) as accepted,
        exists (select from pending_requests p where p.conversation_id = c.id) as waits
-  from conversations c
+  from conversations_now c
  where c.id = $1 and c.organization_id = $2 and c.deleted_at is null
 """
 

@@ -1,6 +1,7 @@
 """The clock: ids, and the seam that tests use."""
 
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -49,6 +50,17 @@ def test_an_id_is_a_prefix_and_a_version_4_uuid() -> None:
         assert parsed.variant == uuid.RFC_4122
 
 
+def test_an_id_begins_with_the_millisecond_at_which_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine, made_ms = clock.SystemClock(), [1_893_456_000_123, 1_893_456_000_124, 2**47]
+    taken: list[str] = []
+    for at in made_ms:
+        monkeypatch.setattr(time, "time_ns", lambda at=at: at * 1_000_000 + 999_999)
+        taken += [mine.uuid() for _ in range(2)]
+    assert [uuid.UUID(one).int >> 80 for one in taken] == [at for at in made_ms for _ in range(2)]
+    assert len({one[13:] for one in taken}) == 6
+    assert taken[1] < taken[2] < taken[4]
+
+
 def test_ids_taken_by_several_threads_are_all_different() -> None:
     with ThreadPoolExecutor(8) as threads:
         taken = list(threads.map(lambda _: [clock.new_id("x") for _ in range(2_000)], range(8)))
@@ -79,3 +91,9 @@ async def test_a_replaced_clock_is_the_clock_of_the_process(stopped: Stopped) ->
     assert clock.now() == stopped.at + timedelta(seconds=90)
     assert clock.monotonic() == 90
     assert clock.new_id("run") == "run-00000000-0000-4000-8000-000000000001"
+
+
+def test_epochs_do_not_repeat_though_they_are_made_in_one_moment() -> None:
+    epochs = [clock.new_epoch() for _ in range(500)]
+    assert len(set(epochs)) == 500
+    assert len({epoch[:3] for epoch in epochs}) > 100  # nothing in them is the time

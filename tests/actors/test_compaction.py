@@ -103,6 +103,34 @@ async def test_what_leaves_is_what_was_asked(pool: Pool, provider: Provider) -> 
             assert abs((before - after) / before - share) <= 0.05
 
 
+async def test_the_row_of_a_conversation_is_written_when_its_window_moves_and_not_at_every_step(
+    pool: Pool, provider: Provider
+) -> None:
+    query = """
+    select c.xmin::text as written, n.from_position, n.end_position,
+           n.last_message_at > c.created_at as spoken
+      from conversations c join conversations_now n using (id) where id = $1
+    """
+
+    async def row(agent_id: str) -> dict[str, object]:
+        async with connection(pool) as conn:
+            return dict((await conn.fetch(query, agent_id))[0])
+
+    async with world(pool, provider) as w:
+        agent_id = await w.agent(model="openai/fixed-t5", context_window_tokens=WINDOW)
+        first, second = [await w.ask(agent_id, "hi") and await row(agent_id) for _ in range(2)]
+        assert (first["end_position"], second["end_position"]) == (3, 5)
+        assert {**second, "end_position": 3} == first
+        assert first["spoken"]
+        told: list[Compacted] = []
+        while not told:
+            told = compacted(await w.ask(agent_id, WORDS))
+        moved = await row(agent_id)
+        assert moved["written"] != first["written"]
+        assert moved["from_position"] != 1
+        assert moved["end_position"] == (await w.messages(agent_id))[-1].position + 1
+
+
 async def test_a_provider_that_finds_the_prompt_too_long_is_asked_again_with_a_summary(
     pool: Pool, provider: Provider
 ) -> None:

@@ -103,6 +103,30 @@ def test_an_eviction_moves_the_start_and_the_count() -> None:
     assert (thread.from_position, thread.tokens) == (4, 20)
 
 
+def test_a_window_is_written_again_only_when_its_start_or_its_summary_moves() -> None:
+    thread = loaded(*(message(i, "user", TextPart(f"{i}")) for i in range(1, 4)))
+    first = thread.window_until(4)
+    assert not first.only_grows
+    thread.keep(first)
+    thread.append([message(4, "assistant", TextPart("4"))])
+    assert thread.window_until(5).only_grows
+    thread.append([message(5, "summary", TextPart("1 to 4"))])
+    assert not thread.window_until(6).only_grows
+    thread.keep(thread.window_until(6))
+    assert thread.window_until(7).only_grows
+    thread.evict(3)
+    assert not thread.window_until(7).only_grows
+    thread.keep(thread.window_until(7))
+    thread.clear()
+    assert not thread.window_until(7).only_grows
+
+
+def test_a_window_that_nobody_has_read_is_always_written() -> None:
+    thread = Thread(conversation())
+    thread.keep(thread.window_until(2))
+    assert not thread.window_until(3).only_grows
+
+
 def test_what_is_withdrawn_is_shown_to_models_no_more() -> None:
     thread = loaded(
         message(1, "user", TextPart("x")), message(2, "assistant", CALL), message(3, "tool", RESULT)

@@ -93,8 +93,7 @@ class World:
         """Return every stored message of the default conversation."""
         async with connection(self.pool) as conn:
             rows = await conn.fetch(
-                "select to_jsonb(m) - 'search' as m from messages m where conversation_id = $1"
-                " order by position",
+                "select to_jsonb(m) as m from messages m where conversation_id = $1 order by position",
                 agent_id,
             )
         return [msgspec.json.decode(row["m"], type=Message) for row in rows]

@@ -98,17 +98,17 @@ _BREACHES = {
         select run_id || ': ' || state from inbox where (done_at is null) <> (state in ('new', 'applied'))
     """,
     "a window is no range": """
-        select id || ': ' || from_position || ' to ' || end_position from conversations
+        select id || ': ' || from_position || ' to ' || end_position from conversations_now
          where from_position < 1 or from_position > end_position
     """,
     "positions have a gap, or the window's end is not theirs": """
         select c.id || ': end ' || c.end_position || ', last ' || l.last || ', rows ' || count(*)
-          from conversations c join messages m on m.conversation_id = c.id
+          from conversations_now c join messages m on m.conversation_id = c.id
          cross join lateral (  -- what a fork shares, it has no rows for
                select greatest(max(own.position), c.parent_position) as last,
                       coalesce(c.parent_position, 0) as shared
                  from messages own where own.conversation_id = c.id) l
-         group by c.id, l.last, l.shared
+         group by c.id, c.end_position, l.last, l.shared
         having c.end_position <> l.last + 1 or count(*) <> l.last - l.shared + 1
     """,
 }
@@ -300,7 +300,7 @@ async def _conversations(conn: Conn) -> list[str]:
 async def history(conn: Conn, conversation_id: str) -> list[Message]:
     """Return every stored message of a conversation but the system prompt."""
     rows = await conn.fetch(
-        "select to_jsonb(m) - 'search' as m from messages m where conversation_id = $1 and position > 0"
+        "select to_jsonb(m) as m from messages m where conversation_id = $1 and position > 0"
         " order by position",
         conversation_id,
     )

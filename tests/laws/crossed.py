@@ -43,6 +43,7 @@ _CROSSED: dict[str, tuple[type[Scenario], ...]] = {
     "forks.point_of": (Edits,),
     "inbox.get": (LostWakeups,),
     "inbox.mark_cancelled": (CancelRun,),
+    "messages.by_ids": (Edits,),
     "messages.list_newest": (Approve,),
     "messages.whole_run": (UnheardEnd,),
     "model.open": (Hurried,),
@@ -59,6 +60,7 @@ _CROSSED: dict[str, tuple[type[Scenario], ...]] = {
     "steps.find": (Approve,),
     "unembedded.store": (Embed,),
     "unembedded.texts": (Embed,),
+    "words.behind": (LostWakeups,),
 }
 
 SCENARIOS: tuple[type[Scenario], ...] = (

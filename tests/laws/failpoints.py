@@ -218,6 +218,7 @@ def _watch_statements(on_stray: Callable[[str], None]) -> None:
     for name in STATEMENTS:
         setattr(pool._Connection, name, _told(getattr(pool._Connection, name), on_stray))
     pool._set_codecs = _knowingly(pool._set_codecs)
+    pool._learn_types = _knowingly(pool._learn_types)
 
 
 def _told(

@@ -175,6 +175,16 @@ def faults() -> list[Fault]:
             ends=("invalid_tool_call",),
         ),
         Fault(
+            name="the id of a past call, and of one of the same answer",
+            replies=(
+                {"tool_calls": [{**SEARCH, "id": "call-1"}]},
+                {"tool_calls": [{**SEARCH, "id": "call-1"}]},
+                {"tool_calls": [{**SEARCH, "id": "call-2"}, {**SEARCH, "id": "call-2"}]},
+                ok,
+            ),
+            requests=4,
+        ),
+        Fault(
             name="endless tool loop", replies=forever(tool_calls=[SEARCH]), requests=8, ends=("max_steps",)
         ),
         Fault(  # between the two the model is asked for a summary of what leaves

@@ -125,7 +125,7 @@ async def _view(world: World, conversation_id: str) -> list[str]:
     client = Client()
     client.take(everything_said(world, conversation_id))
     async with connection(world.pool) as conn:
-        full = await conn.fetchrow("select * from conversations where id = $1", conversation_id)
+        full = await conn.fetchrow("select * from conversations_now where id = $1", conversation_id)
         conversation = Conversation(
             id=conversation_id,
             organization_id=full["organization_id"],

@@ -160,7 +160,7 @@ async def an_orphan_row(world: World, agent_id: str) -> None:
         await conn.execute(
             "insert into messages (id, conversation_id, position, agent_id, organization_id, role, content)"
             " select $2, c.id, c.end_position, c.agent_id, c.organization_id, 'tool', $3"
-            "   from conversations c where c.id = $1",
+            "   from conversations_now c where c.id = $1",
             agent_id,
             f"message-orphan-{agent_id[6:]}",
             msgspec.json.encode(orphan),

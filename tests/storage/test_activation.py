@@ -67,7 +67,7 @@ async def test_a_crash_that_no_activation_counted_is_counted_by_itself(pool: Poo
 async def test_the_window_is_what_the_conversation_says_plus_the_system_message(pool: Pool) -> None:
     async with connection(pool) as conn:
         agent_id = await seeds.agent(conn)
-        for position in range(1, 6):
+        for position in range(1, 5):
             await conn.execute(
                 "insert into messages"
                 " (id, conversation_id, position, agent_id, organization_id, role, content)"

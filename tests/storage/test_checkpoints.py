@@ -4,9 +4,9 @@ import pytest
 from msgspec.structs import replace
 
 from actors import clock
-from storage import activation, checkpoints, inbox
+from storage import activation, checkpoints, conversations, inbox, steps, words
 from storage.checkpoints import BlockWrite, Checkpoint, InboxUpdate, MessageRewrite, RunUpdate, WindowUpdate
-from storage.errors import FencedError, RefusedError, StaleBlocksError
+from storage.errors import ConflictError, FencedError, RefusedError, StaleBlocksError
 from storage.inbox import Accepted
 from storage.pool import Conn, Pool, connection, open_lookup_pool
 from storage.records import DEFAULT_ORGANIZATION, Step, TextPart, Timing, ToolCall, Usage
@@ -278,7 +278,7 @@ def _comparable(row: dict[str, object]) -> dict[str, object]:
     kept = {
         name: value is not None if isinstance(value, datetime) else value
         for name, value in row.items()
-        if name not in {"id", "seq", "shard", "name", "key", "command", "search"} and not name.endswith("_id")
+        if name not in {"id", "seq", "shard", "name", "key", "command"} and not name.endswith("_id")
     }
     return {**kept, **given}
 
@@ -309,8 +309,9 @@ async def test_the_common_shape_is_written_as_the_general_statement_writes_it(
             )
             written.append({**await rows_of(conn, agent_id), "blocks": [dict(row) for row in blocks]})
             monkeypatch.setattr(checkpoints, "is_plain", lambda _: False)
+        await words.fill(conn, [there, here])
         searched = await conn.fetchval(
-            "select count(*) from messages where search @@ to_tsquery('english', 'morning')"
+            "select count(*) from message_words where words @@ to_tsquery('english', 'morning')"
         )
     assert written[0] == written[1]
     assert [len(rows) for rows in written[0].values()] == [1, 1, 3, 1, 1, 1, int(running), int(running)]
@@ -335,6 +336,125 @@ async def with_tools(conn: Conn, step: Checkpoint) -> Checkpoint:
         rewrites=(MessageRewrite(id=system, content=(TextPart("rebuilt"),), tokens=2),),
         tool_calls=(call,),
     )
+
+
+@pytest.mark.parametrize("common", [False, True])
+async def test_a_step_that_was_left_open_is_closed_in_its_row(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, *, common: bool
+) -> None:
+    """The first commit holds what the model said; the second the results, and how the step ended."""
+    if not common:
+        monkeypatch.setattr(checkpoints, "is_plain", lambda _: False)
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        command = await accepted(conn, agent_id)
+        whole = plain(agent_id, command)
+        (step,), (asked, said) = whole.steps, whole.messages
+        opens = replace(
+            whole,
+            steps=(replace(step, status="pending", timing=Timing(queue=5)),),
+            messages=(asked, replace(said, step_id=step.id)),
+            runs=(RunUpdate(id=command.run_id, status="running"),),
+            inbox=(InboxUpdate(seq=command.seq, state="applied"),),
+            stop_reason=None,
+        )
+        result = seeds.message(agent_id, 3, "done", role="tool", run_id=command.run_id)
+        closes = replace(
+            whole,
+            id=clock.new_id("ckpt"),
+            version=1,
+            messages=(replace(result, step_id=step.id),),
+            windows=(WindowUpdate(id=agent_id, from_position=1, end_position=4),),
+        )
+        found: list[Step | None] = []
+        for one in (opens, closes):
+            assert await checkpoints.commit(conn, [one]) == [None]
+            found.append(await steps.find(conn, step.id, organization_id=DEFAULT_ORGANIZATION))
+        assert await conn.fetchval("select count(*) from steps where agent_id = $1", agent_id) == 1
+    assert [one and (one.status, one.timing, one.position) for one in found] == [
+        ("pending", Timing(queue=5), 0),
+        ("success", Timing(queue=5, stream=6), 0),
+    ]
+
+
+@pytest.mark.parametrize("common", [False, True])
+async def test_a_window_that_only_grows_leaves_its_row_alone(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, *, common: bool
+) -> None:
+    """Its messages tell where it ends and when somebody spoke last."""
+    if not common:
+        monkeypatch.setattr(checkpoints, "is_plain", lambda _: False)
+    row = "select xmin::text, * from conversations where id = $1"
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        before = await conn.fetchrow(row, agent_id)
+        grown = WindowUpdate(
+            id=agent_id, from_position=1, end_position=3, summary_position=0, only_grows=True
+        )
+        step = plain(agent_id, await accepted(conn, agent_id), windows=(grown,))
+        assert await checkpoints.commit(conn, [step]) == [None]
+        assert await conn.fetchrow(row, agent_id) == before
+        found = await conversations.get(conn, agent_id, organization_id=DEFAULT_ORGANIZATION)
+        assert (found.from_position, found.end_position, found.summary_position) == (1, 3, None)
+        assert found.last_message_at == step.messages[-1].created_at
+        whole = plain(agent_id, await accepted(conn, agent_id), version=1)
+        moved = WindowUpdate(id=agent_id, from_position=3, end_position=5, summary_position=3)
+        said = tuple(replace(m, position=m.position + 2) for m in whole.messages)
+        assert await checkpoints.commit(conn, [replace(whole, messages=said, windows=(moved,))]) == [None]
+        found = await conversations.get(conn, agent_id, organization_id=DEFAULT_ORGANIZATION)
+        assert (found.from_position, found.end_position, found.summary_position) == (3, 5, 3)
+        stored = await conn.fetchrow("select end_position from conversations where id = $1", agent_id)
+        assert stored is not None
+        assert stored["end_position"] == 5
+
+
+@pytest.mark.parametrize("over", [False, True])
+async def test_a_growing_window_needs_a_conversation_of_the_agent(pool: Pool, *, over: bool) -> None:
+    """Whether its run goes on or was cancelled meanwhile."""
+    async with connection(pool) as conn:
+        agent_id, other = await seeds.agent(conn), await seeds.agent(conn)
+        command = await accepted(conn, agent_id)
+        if over:
+            await conn.execute(
+                "update runs set status = 'cancelled', completed_at = now() where id = $1", command.run_id
+            )
+    grown = WindowUpdate(id=agent_id, from_position=1, end_position=3, only_grows=True)
+    step = plain(agent_id, command, windows=(grown,))
+    theirs = replace(
+        step,
+        messages=tuple(replace(m, conversation_id=other) for m in step.messages),
+        windows=(replace(grown, id=other),),
+    )
+    assert checkpoints.is_plain(theirs)
+    with pytest.raises(RefusedError):
+        async with connection(pool) as conn:
+            await checkpoints.commit(conn, [theirs])
+    async with connection(pool) as conn:
+        assert await checkpoints.commit(conn, [step]) == [None]
+        stored = "select count(*) from messages where conversation_id = $1 and position > 0"
+        assert [await conn.fetchval(stored, one) for one in (agent_id, other)] == [2, 0]
+
+
+async def test_a_step_is_written_once_whatever_says_so(pool: Pool) -> None:
+    """What the model said belongs to one step alone: a second row for it is refused, and all beside it."""
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        whole = plain(agent_id, await accepted(conn, agent_id))
+        (step,), (asked, said) = whole.steps, whole.messages
+        first = replace(whole, messages=(asked, replace(said, step_id=step.id)))
+        assert await checkpoints.commit(conn, [first]) == [None]
+        other = plain(agent_id, await accepted(conn, agent_id))
+        again = replace(
+            other,
+            version=1,
+            steps=(replace(other.steps[0], id=step.id),),
+            messages=tuple(replace(m, position=m.position + 2, step_id=step.id) for m in other.messages),
+        )
+    with pytest.raises(ConflictError):
+        async with connection(pool) as conn:
+            await checkpoints.commit(conn, [again])
+    async with connection(pool) as conn:
+        assert await conn.fetchval("select version from agents where id = $1", agent_id) == 1
 
 
 @pytest.mark.parametrize("common", [False, True])

@@ -171,6 +171,34 @@ async def test_only_commands_that_are_not_over_are_marked_as_cancelled_and_stay_
     assert unasked.run_id in commands
 
 
+async def test_marking_runs_waits_for_a_checkpoint_and_not_the_checkpoint_for_it(pool: Pool) -> None:
+    """A step that handles several commands takes their rows in an order of its own."""
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        batch = [seeds.submission(agent_id, text=str(i)) for i in range(2)]
+        await inbox.accept(conn, batch)
+        first, second = await inbox.pending(conn, limit=2)
+    marked = anyio.Event()
+
+    async def mark() -> None:
+        async with connection(pool) as other:
+            await inbox.mark_cancelled(other, agent_id, [first.run_id, second.run_id])
+        marked.set()
+
+    ended = "update inbox set state = 'done', done_at = now() where seq = $1"
+    with anyio.fail_after(20):
+        async with connection(pool) as conn, anyio.create_task_group() as group, conn.transaction():
+            await conn.execute("update agents set version = version + 1 where id = $1", agent_id)
+            await conn.execute(ended, second.seq)
+            group.start_soon(mark)
+            while not await conn.fetchval(LOCK_WAITS):
+                await anyio.lowlevel.checkpoint()
+            await conn.execute(ended, first.seq)
+        await marked.wait()
+    async with connection(pool) as conn:
+        assert not await conn.fetchval("select count(*) from inbox where command ? 'cancelled'")
+
+
 async def test_purge_forgets_only_what_ended_long_ago(pool: Pool) -> None:
     async with connection(pool) as conn:
         agent_id = await seeds.agent(conn)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from storage import activation, checkpoints, inbox
+from storage import activation, checkpoints, inbox, words
 from storage import migrate as module
 from storage.checkpoints import WindowUpdate
 from storage.errors import RefusedError, SchemaError, UnavailableError
@@ -258,15 +258,16 @@ async def test_a_message_of_any_length_and_script_is_stored(
     async with connection(pool) as conn:
         agent_id = await seeds.agent(conn)
         await conn.execute(
-            "insert into messages (id, conversation_id, position, agent_id, organization_id, role, content,"
-            " search) values ('message-long', $1, 7, $1, 'org', 'user', $2, words_of('user', $2, $1))",
+            "insert into messages (id, conversation_id, position, agent_id, organization_id, role, content)"
+            " values ('message-long', $1, 7, $1, 'org', 'user', $2)",
             agent_id,
             msgspec.json.encode([{"type": "image", "source": {}}, {"type": "text", "text": text}]),
         )
-        size = await conn.fetchval("select pg_column_size(search) from messages where id = 'message-long'")
+        await words.fill(conn, [agent_id])
+        size = await conn.fetchval("select pg_column_size(words) from message_words where position = 7")
         first = text[: len(text) // 100].partition(" ")[0].replace("-", " & ")
         found = await conn.fetchval(
-            "select count(*) from messages where search @@ to_tsquery('english', $1)", first
+            "select count(*) from message_words where words @@ to_tsquery('english', $1)", first
         )
     assert size > 10_000
     assert found == 1

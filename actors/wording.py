@@ -1,0 +1,120 @@
+"""Fills in the words of committed messages, many at once: no step pays for what only searches read."""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+
+import anyio
+
+from storage import words
+from storage.checkpoints import Checkpoint
+from storage.errors import StorageError, UnavailableError
+from storage.pool import Pool, connection
+
+log = logging.getLogger("wakeful.words")
+
+GATHER = 5.0  # seconds from the first message to their words, so that one statement is for many
+ENOUGH = 2_000  # messages that do not wait so long
+MOST = 100_000  # conversations that are remembered; beyond them the database is looked through
+FILL_SECONDS = 15.0  # for one statement, with the wait for a connection
+
+
+class Wording:
+    """Fills in words some seconds after commits, and at its start what an earlier life left: in one task.
+
+    What lacks its words stands in the database: a crash loses nothing. A search of an agent fills in what it
+    needs itself; one of everything waits for `once`, which knows of every commit of this process and finds
+    what earlier ones left. Nothing happens while nothing is committed. It uses one connection at a time.
+    """
+
+    def __init__(self, pool: Pool, *, gather: float | None = None) -> None:
+        self._pool = pool
+        self._gather = GATHER if gather is None else gather
+        self._due: set[str] = set()
+        self._messages = 0
+        self._look = True  # through the database
+        self._wanted = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._filling = asyncio.Lock()
+        self._wanted.set()
+
+    def committed(self, batch: Iterable[Checkpoint]) -> None:
+        """Learn that these steps may be committed. Costs a set's entry."""
+        for step in batch:
+            self._messages += len(step.messages)
+            for message in step.messages:
+                self.wrote(message.conversation_id)
+        if self._messages >= ENOUGH:
+            self._enough.set()
+
+    def wrote(self, conversation_id: str) -> None:
+        """Learn that a conversation may have messages without words."""
+        self._due.add(conversation_id)
+        self._wanted.set()
+        if len(self._due) > MOST:
+            self._due.clear()
+            self._look = True
+
+    async def run(self) -> None:
+        """Fill in words until cancelled, which loses nothing."""
+        while True:
+            await self._wanted.wait()
+            with anyio.move_on_after(self._gather):
+                await self._enough.wait()
+            try:
+                await self.once()
+            except (StorageError, TimeoutError) as error:
+                log.warning("words not filled in", extra={"reason": str(error) or "no answer in time"})
+            except Exception:  # the supervisor: searches fill in words themselves, so the host goes on
+                log.exception("words not filled in")
+
+    async def once(self) -> None:
+        """Fill in the words of all that was committed when this was called; what fails is due again.
+
+        Raises:
+            StorageError, TimeoutError: The database failed, or did not answer within `FILL_SECONDS`.
+        """
+        async with self._filling:  # whoever comes meanwhile waits: what we took is no longer due
+            await self._fill_due()
+
+    async def _fill_due(self) -> None:
+        self._wanted.clear()
+        self._enough.clear()
+        self._messages = 0
+        due, self._due = sorted(self._due), set[str]()
+        try:
+            if self._look:
+                await self._look_through()
+                self._look = False
+            while due:
+                await self._fill(due[: words.CONVERSATIONS])
+                del due[: words.CONVERSATIONS]
+        except BaseException:
+            self._due.update(due)
+            self._wanted.set()
+            raise
+
+    async def _look_through(self) -> None:
+        after: str | None = ""
+        while after is not None:
+            with anyio.fail_after(FILL_SECONDS):
+                async with connection(self._pool) as conn:
+                    behind, after = await words.behind(conn, after)
+            for first in range(0, len(behind), words.CONVERSATIONS):
+                await self._fill(behind[first : first + words.CONVERSATIONS])
+
+    async def _fill(self, conversation_ids: Sequence[str]) -> None:
+        left = conversation_ids
+        try:
+            while left:
+                with anyio.fail_after(FILL_SECONDS):
+                    async with connection(self._pool) as conn:
+                        left = await words.fill_some(conn, left)
+        except UnavailableError:
+            raise
+        except StorageError as error:
+            if len(left) > 1:  # only the guilty one stays without
+                for conversation_id in left:
+                    await self._fill([conversation_id])
+                return
+            log.warning("no words", extra={"conversation_id": left[0], "reason": str(error)})
