@@ -82,11 +82,6 @@ def request_id(message_id: str) -> str:
     return f"message-{uuid.UUID(int=(value - 1) % (1 << 128))}"
 
 
-def call_ids(messages: Iterable[Message]) -> list[str]:
-    """Return the ids of the calls that messages make, in order."""
-    return [part.id for m in messages for part in m.content if isinstance(part, ToolCallPart)]
-
-
 def keep_alive(command: SendMessages) -> SendMessages:
     """Return what a model is told where an answer came again and nothing else was said with it."""
     told = InputMessage(role="user", content=(TextPart(KEEP_ALIVE),))

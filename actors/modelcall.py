@@ -90,10 +90,9 @@ class ModelCall(Struct, frozen=True, kw_only=True):
                 answer.restart()
                 if error.learned:
                     continue  # what the model lacks it is not asked for again, so that this comes to an end
-                if error.overflow and shrinks < MAX_SHRINKS:
-                    shrinks += 1
-                    if await self._shrink(shrinks):
-                        continue
+                shrinks += error.overflow
+                if error.overflow and shrinks <= MAX_SHRINKS and await self._shrink(shrinks):
+                    continue
                 tries += error.requests
                 delay = retry.delay(tries, error)
                 if delay is None:

@@ -129,7 +129,6 @@ class Rules(Struct, frozen=True, kw_only=True):
     conditionals: tuple[Conditional, ...] = ()
     limits: Mapping[str, int] = {}
     required: tuple[str, ...] = ()
-    approvals: frozenset[str] = frozenset()
     all: tuple[Rule, ...] = ()
 
     def allowed(self, ran: Ran, attached: Iterable[str]) -> tuple[str, ...]:
@@ -171,10 +170,6 @@ class Rules(Struct, frozen=True, kw_only=True):
         """Say whether the turn goes on after this tool: a rule says so, or says what comes next."""
         leading = (*self.children, *self.conditionals)
         return name in self.continues or any(rule.tool_name == name for rule in leading)
-
-    def approval_needed(self, name: str) -> bool:
-        """Say whether a person must approve each call of this tool."""
-        return name in self.approvals
 
     def hints(self, name: str, ran: Ran) -> tuple[str, ...]:
         """Return the rules that forbid a call of `name` now, one sentence each."""
@@ -236,7 +231,6 @@ def sorted_out(rules: Iterable[Rule]) -> Rules:
         conditionals=tuple(r for r in kept if isinstance(r, Conditional)),
         limits=limits,
         required=tuple(r.tool_name for r in kept if isinstance(r, RequiredBeforeExit)),
-        approvals=frozenset(r.tool_name for r in kept if isinstance(r, RequiresApproval)),
         all=kept,
     )
 

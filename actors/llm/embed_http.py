@@ -8,8 +8,8 @@ import anyio.to_thread
 
 from actors import clock
 from actors.errors import ModelError
-from actors.llm import bodies, openai_embeddings, retry, wire
-from actors.llm.http import Endpoint, Target
+from actors.llm import openai_embeddings, retry, wire
+from actors.llm.http import Endpoint
 
 ANSWER_BYTES = 64 * 1024 * 1024
 # More vectors than this are read in a thread: 128 long ones take 25 ms and more.
@@ -73,30 +73,20 @@ class RemoteEmbedder:
     async def _attempt(self, payload: bytes, texts: int) -> list[tuple[float, ...]]:
         provider, timeouts = self._endpoint.provider, self._endpoint.wire.timeouts
         try:
-            target = await self._endpoint.target(self._path)
             try:
-                data = await self._post(target, payload)
+                data = await self._post(payload)
             except aiohttp.ClientConnectorError:
                 raise
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                data = await self._post(target, payload)  # a kept connection died just as we wrote
+                data = await self._post(payload)  # a kept connection died just as we wrote
         except (aiohttp.ClientError, ValueError) as error:
             raise wire.broken(error, provider.name, timeouts) from error
         if texts <= READ_AT_ONCE:
             return openai_embeddings.vectors(data, provider.name, texts=texts)
         return await anyio.to_thread.run_sync(_read, data, provider.name, texts)
 
-    async def _post(self, target: Target, payload: bytes) -> bytes:
-        async with self._endpoint.wire.session.post(
-            target.url,
-            data=bodies.of(payload),
-            headers=target.headers,
-            proxy=target.proxy,
-            allow_redirects=False,
-        ) as response:
-            if response.status >= 300:
-                raise await self._endpoint.refusal(self._path, response)
-            return await wire.read_body(response, ANSWER_BYTES)
+    async def _post(self, payload: bytes) -> bytes:
+        return await self._endpoint.post(self._path, payload, limit_bytes=ANSWER_BYTES)
 
 
 def _read(data: bytes, provider: str, texts: int) -> list[tuple[float, ...]]:

@@ -163,6 +163,14 @@ def cut_short(provider: str) -> ModelError:
     )
 
 
+def endless(provider: str, size_bytes: int) -> ModelError:
+    """Return the error for an answer that had no end within this size."""
+    return ModelError(
+        f"the answer of model provider {provider!r} did not end within {size_bytes >> 20} MiB",
+        stop_reason="invalid_llm_response",
+    )
+
+
 def empty_answer(provider: str) -> ModelError:
     """Return the error for a success that holds nothing at all."""
     return ModelError(

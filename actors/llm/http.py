@@ -93,6 +93,25 @@ class Endpoint:
             self._targets[path] = target
         return target
 
+    async def post(self, path: str, payload: bytes, *, limit_bytes: int) -> bytes:
+        """Send a request that is answered at once; return the answer's body, cut at the limit.
+
+        Raises:
+            ModelError: It was refused.
+            aiohttp.ClientError, ValueError: The connection failed, or the base URL leads nowhere.
+        """
+        target = await self.target(path)
+        async with self.wire.session.post(
+            target.url,
+            data=bodies.of(payload),
+            headers=target.headers,
+            proxy=target.proxy,
+            allow_redirects=False,
+        ) as response:
+            if response.status >= 300:
+                raise await self.refusal(path, response)
+            return await wire.read_body(response, limit_bytes)
+
     async def refusal(self, path: str, response: aiohttp.ClientResponse) -> ModelError:
         """Read an error response, which closes it, and say what it means; the cause is the client's error."""
         if response.status == 401:

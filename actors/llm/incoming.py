@@ -10,6 +10,9 @@ from actors.llm.tap import tap
 from actors.llm.text_calls_decoder import Decoder
 from actors.llm.wire import Watch
 
+# What an answer may come to on the wire, unpacked: 200,000 tokens in events of 1 KiB each, and more.
+ANSWER_BYTES = 256 * 1024 * 1024
+
 
 class Incoming:
     """An answer that arrives. What comes while somebody waits in `read` is decoded where it arrives.
@@ -57,7 +60,7 @@ class Incoming:
         A connection that breaks after the finish reason ends the answer as its end mark would have.
 
         Raises:
-            ModelError: The answer is cut short, was too slow, or reports a failure.
+            ModelError: The answer is cut short, was too slow, has no end, or reports a failure.
             Exception: As `take` raised it.
         """
         decoder = self._decoder
@@ -78,6 +81,7 @@ class Incoming:
         self._watch.end()
         if self._tap is not None:
             self._tap.remove()
+            self._tap = None  # it holds this; a circle would wait for the garbage collector
         self._response.close()
 
     async def _rest(self) -> list[Piece]:
@@ -112,12 +116,14 @@ class Incoming:
 
         Raises:
             aiohttp.ClientError, OSError: The connection broke, or was closed.
-            ModelError: As the decoder.
+            ModelError: As the decoder, or the answer is larger than any can be.
         """
         content, decoder, watch = self._response.content, self._decoder, self._watch
         if content.total_bytes > self._bytes:
             chunk = content.read_nowait()
             self._bytes += len(chunk)
+            if self._bytes > ANSWER_BYTES:
+                raise errors.endless(self._provider, ANSWER_BYTES)
             pieces = decoder.feed(chunk)
         else:
             if (failure := content.exception()) is not None:

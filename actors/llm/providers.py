@@ -8,6 +8,12 @@ from msgspec import Struct
 from actors.llm.known import ALIASES, KNOWN, Known
 
 
+def showable(url: str) -> str:
+    """Return a URL without user, password and query: these may be secret."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
 class Provider(Struct, frozen=True, kw_only=True):
     """A configured endpoint. `name` is the first half of its models' handles; `type` chooses its dialect.
 
@@ -35,9 +41,8 @@ class Provider(Struct, frozen=True, kw_only=True):
 
     @property
     def endpoint(self) -> str:
-        """Return the base URL without user, password and query."""
-        url = urlsplit(self.base_url)
-        return urlunsplit((url.scheme, url.netloc.rpartition("@")[2], url.path, "", ""))
+        """Return the base URL as it may be shown."""
+        return showable(self.base_url)
 
     @property
     def has_responses(self) -> bool:

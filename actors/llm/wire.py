@@ -179,17 +179,22 @@ class Watch:
             self._arm(self._loop.time() + self._idle)
 
     def end(self) -> None:
-        """Stop watching."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Stop watching. What it would have called, and what that holds, is let go."""
+        self._stop()
+        self._give_up = None
 
     def error(self) -> ModelError:
         """Say what did not come in time."""
         what = "no further bytes" if self._begun else "no first token"
         return errors.timed_out(self._provider, what, self._limit)
 
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _arm(self, when: float) -> None:
-        self.end()
+        self._stop()
         self._timer = self._loop.call_at(when, self._check)
 
     def _check(self) -> None:

@@ -78,7 +78,9 @@ class Pages:
             raise ToolError(_broken(error, url)) from error
 
     async def is_public(self, address: str) -> bool:
-        """Say whether somebody else may be told this address: it is not known to be a private one.
+        """Say whether somebody else may be told this address: it leads to no private network.
+
+        An address is not told while the name service that would know it does not answer.
 
         Raises:
             ToolError: The address cannot be used, or it is private and private ones may not be fetched.
@@ -92,7 +94,9 @@ class Pages:
                     await PublicResolver().resolve(host, url.port or 0)
             except NotPublicError:
                 public = False
-            except (OSError, TimeoutError, UnicodeError):
+            except TimeoutError:
+                return False  # whoever knows the name has not said: it may be one of ours
+            except (OSError, UnicodeError):
                 pass  # no name service here knows it, or can: so that it leads to nothing of ours
         if not public and not self._private:
             raise ToolError(_PRIVATE.format(host=host))
@@ -100,24 +104,33 @@ class Pages:
 
     async def _fetch(self, url: URL) -> Page:
         """Follow redirects, each checked like the first address, to a page."""
+        async with self._session() as session:
+            for _ in range(MAX_REDIRECTS + 1):
+                came = await self._get(session, url)
+                if isinstance(came, Page):
+                    return came
+                url = came
+        raise ToolError(f"the page redirects more than {MAX_REDIRECTS} times; use the address it leads to")
+
+    def _session(self) -> aiohttp.ClientSession:
         resolver: AbstractResolver | None = None if self._private else PublicResolver()
-        connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True)
-        async with aiohttp.ClientSession(
-            connector=connector,
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
             trust_env=False,  # a proxy would resolve names where we cannot look
             headers=_HEADERS,
-        ) as session:
-            for _ in range(MAX_REDIRECTS + 1):
-                if not self._private and is_numeric(url.host or "") and not is_public(url.host or ""):
-                    raise ToolError(_PRIVATE.format(host=url.host))
-                async with session.get(url, allow_redirects=False) as response:
-                    target = response.headers.get("location")
-                    if response.status not in _REDIRECTS or target is None:
-                        return await _received(url, response)
-                    url = checked(str(url.join(URL(target))))
-        raise ToolError(f"the page redirects more than {MAX_REDIRECTS} times; use the address it leads to")
+        )
+
+    async def _get(self, session: aiohttp.ClientSession, url: URL) -> Page | URL:
+        """Return the page, or the address that it says to go to."""
+        if not self._private and is_numeric(url.host or "") and not is_public(url.host or ""):
+            raise ToolError(_PRIVATE.format(host=url.host))
+        async with session.get(url, allow_redirects=False) as response:
+            target = response.headers.get("location")
+            if response.status not in _REDIRECTS or target is None:
+                return await _received(url, response)
+            return checked(str(url.join(URL(target))))
 
     async def _read(self, page: Page) -> str:
         text = _text(page)

@@ -8,7 +8,7 @@ from actors.llm.catalog import Catalog
 from actors.llm.embed import Embeddings
 from actors.llm.http import Endpoint
 from actors.llm.providers import Provider
-from actors.llm.wire import broken, read_body
+from actors.llm.wire import broken
 from gateway.doctor.findings import Finding, Show, error
 
 ANSWER_BYTES = 4 * 1024 * 1024
@@ -30,13 +30,7 @@ async def post(endpoint: Endpoint, path: str, body: bytes) -> bytes:
         ModelError: It was refused, or the connection failed.
     """
     try:
-        target = await endpoint.target(path)
-        async with endpoint.wire.session.post(
-            target.url, data=body, headers=target.headers, proxy=target.proxy, allow_redirects=False
-        ) as response:
-            if response.status >= 300:
-                raise await endpoint.refusal(path, response)
-            return await read_body(response, ANSWER_BYTES)
+        return await endpoint.post(path, body, limit_bytes=ANSWER_BYTES)
     except (aiohttp.ClientError, TimeoutError, ValueError) as problem:
         raise broken(problem, endpoint.provider.name, endpoint.wire.timeouts) from problem
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from actors.llm.providers import showable
 from actors.tools import sandbox
 from gateway.config import Settings
 from gateway.doctor.findings import Finding, ok, warning
@@ -17,7 +18,11 @@ def findings(settings: Settings) -> Iterator[Finding]:
 
 
 def _fetch_webpage(settings: Settings) -> Finding:
-    where = "from here" if settings.exa_api_key is None else f"by {settings.exa_base_url}, else from here"
+    where = (
+        "from here"
+        if settings.exa_api_key is None
+        else f"by {showable(settings.exa_base_url)}, else from here"
+    )
     if settings.fetch_private == "on":
         return warning(
             "fetch_webpage",
@@ -30,7 +35,7 @@ def _fetch_webpage(settings: Settings) -> Finding:
 def _web_search(settings: Settings) -> Finding:
     if settings.exa_api_key is None:
         return ok("web_search", f"{_SAYS_SO}set EXA_API_KEY, a key of https://exa.ai")
-    return ok("web_search", f"searches at {settings.exa_base_url} with the key that is set")
+    return ok("web_search", f"searches at {showable(settings.exa_base_url)} with the key that is set")
 
 
 def _run_code(settings: Settings) -> Finding:

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from actors import clock, edits
+from actors import clock, edit_writes, edits
 from actors.commands import (
     AttachArchive,
     AttachBlock,
@@ -136,7 +136,7 @@ async def test_a_write_that_loses_its_race_is_repeated_and_contention_is_said(
         ref = w.host.ref(agent_id)
         await ref.edit(UpdateBlock(label="human", changes=BlockChanges(value="won")))
         assert await w.value(agent_id) == "won"
-        lost = edits.BLOCK_RETRIES
+        lost = edit_writes.BLOCK_RETRIES
         with pytest.raises(InvalidEditError):
             await ref.edit(UpdateBlock(label="human", changes=BlockChanges(value="never")))
         await hot_equals_stored(w, agent_id)
@@ -218,7 +218,7 @@ async def test_a_changed_conversation_is_the_same_in_memory_and_at_rest(
 async def test_an_edit_whose_answer_was_lost_is_looked_up(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, landed = edits._write, checkpoints.landed
+    write, landed = edit_writes.write, checkpoints.landed
     looked = 0
 
     async def looking(*args: Any) -> list[bool]:
@@ -237,7 +237,7 @@ async def test_an_edit_whose_answer_was_lost_is_looked_up(
             raise UnavailableError("cut before the commit")
 
         with monkeypatch.context() as patch:
-            patch.setattr(edits, "_write", cut)
+            patch.setattr(edit_writes, "write", cut)
             with pytest.raises(UnavailableError):
                 await ref.edit(UpdateBlock(label="human", changes=BlockChanges(value="lost")))
         assert looked == 0  # nothing can have landed

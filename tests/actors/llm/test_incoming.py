@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from actors.errors import DrainingError, ModelError
+from actors.llm import incoming as module
 from actors.llm.incoming import Incoming
 from actors.llm.model import Finished, Piece, Take, TextPiece
 from actors.llm.openai_stream import ChatDecoder
@@ -158,6 +159,21 @@ async def test_an_answer_that_is_cut_off_is_an_error_and_keeps_what_was_taken() 
         line.hang_up()
         assert (await read).retryable
     assert taken.words == ["one "]
+
+
+async def test_an_answer_without_an_end_is_given_up_and_not_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "ANSWER_BYTES", 1024 * 1024)
+    line, taken = Line(), Taken()
+    async with incoming(line, taken) as answer, asyncio.TaskGroup() as tasks:
+        read = tasks.create_task(_failure(answer))
+        for _ in range(11):
+            line.say(text("x" * 100_000))
+        error = await read
+    assert not error.retryable
+    assert "did not end within 1 MiB" in str(error)
+    assert set(taken.words) == {"x" * 100_000}
 
 
 async def _failure(answer: Incoming) -> ModelError:

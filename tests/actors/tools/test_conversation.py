@@ -18,9 +18,8 @@ async def say(conn: Conn, agent_id: str, *said: tuple[datetime, str], role: str 
     for at, text in said:
         await conn.execute(
             "insert into messages (id, conversation_id, position, agent_id, organization_id, role, content,"
-            " created_at, search)"
-            " select $1, $2, max(position) + 1, $2, $3, $4::text, $5, $6, words_of($4::text, $5, $2)"
-            " from messages"
+            " created_at)"
+            " select $1, $2, max(position) + 1, $2, $3, $4::text, $5, $6 from messages"
             " where conversation_id = $2",
             clock.new_id("message"),
             agent_id,
@@ -29,6 +28,9 @@ async def say(conn: Conn, agent_id: str, *said: tuple[datetime, str], role: str 
             msgspec.json.encode((TextPart(text),)),
             at,
         )
+    await conn.execute(
+        "update conversations set end_position = end_position + $2 where id = $1", agent_id, len(said)
+    )
 
 
 async def searched(conn: Conn, agent_id: str, timezone: str = "UTC", **arguments: Any) -> dict[str, Any]:

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import pytest
+from aiohttp.abc import ResolveResult
 
 from actors.llm.wire import Wire
+from actors.public_addresses import PublicResolver
+from actors.tools import pages
 from actors.tools.results import ToolError
 from actors.tools.web import Web
 from tests.actors.tools.exa_server import KEY, Engine, engine
@@ -49,6 +52,21 @@ async def test_with_a_key_public_pages_come_from_exa(monkeypatch: pytest.MonkeyP
         }
         ((path, key, asked),) = at.asked
         assert (path, key, asked["urls"]) == ("/contents", KEY, ["https://public.example/tea"])
+
+
+@pytest.mark.parametrize(("problem", "told"), [(TimeoutError(), False), (OSError("unknown name"), True)])
+async def test_exa_is_told_no_name_that_a_name_service_may_still_know(
+    monkeypatch: pytest.MonkeyPatch, problem: Exception, told: bool
+) -> None:
+    class Resolver(PublicResolver):
+        async def resolve(self, *_: object, **__: object) -> list[ResolveResult]:
+            raise problem
+
+    monkeypatch.setattr(pages, "PublicResolver", Resolver)
+    async with engine() as at, web(at) as ours:
+        with suppress(ToolError):
+            await ours.fetch({"url": "https://wiki.corp.example/plans"})
+        assert bool(at.asked) == told
 
 
 @pytest.mark.parametrize(("status", "results"), [(200, []), (200, [{"url": "x", "text": ""}]), (500, [])])

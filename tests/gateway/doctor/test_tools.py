@@ -1,5 +1,7 @@
 """What the doctor says of the tools that reach beyond this system."""
 
+import re
+
 import pytest
 
 from actors.tools import sandbox
@@ -26,6 +28,14 @@ def test_tools_that_are_set_up_say_where_they_lead() -> None:
     assert "http://exa.test" in shown["web_search"].text
     assert "http://exa.test, else from here" in shown["fetch_webpage"].text
     assert "sandboxes of E2B" in shown["run_code"].text
+
+
+def test_what_a_url_may_hide_is_not_shown() -> None:
+    hidden = "https://ada:secret@exa.test/v1?token=hidden"
+    shown = found(Settings(exa_api_key="k" * 20, exa_base_url=hidden))
+    for check in ("web_search", "fetch_webpage"):
+        assert "https://exa.test/v1" in shown[check].text
+        assert not {"ada", "secret", "hidden"} & set(re.findall(r"\w+", shown[check].text))
 
 
 def test_a_key_without_its_library_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
