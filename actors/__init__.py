@@ -21,6 +21,7 @@ One message, through the modules:
     toolrun     calls become results; edits of memory are settled at the commit
     draft       what the step is about to change, against the blocks as they are committed
     calibrations  what providers report for our tokens, per model: learned by all, stored once a minute
+    wording     the words of messages, which only searches read, are filled in seconds after their commit
     backlog     passages stored while their embedding model was away get their vectors later
     expiry      requests that nobody answered in time get the default answer
     jobs        what is done to a conversation between its turns: compaction on demand, reset

@@ -228,10 +228,9 @@ class Actor:
             self.known.discard(waiting.seq)
             self.deliver(waiting)
 
-    def add_conversation(self, conversation: Conversation) -> Thread:
+    def add_conversation(self, conversation: Conversation) -> None:
         """Hold a conversation that was just created."""
-        thread = self.threads[conversation.id] = Thread(conversation)
-        return thread
+        self.threads[conversation.id] = Thread(conversation)
 
     def deliver(self, waiting: Waiting) -> None:
         """Put an accepted command where it belongs; a command that is known already changes nothing."""
@@ -246,18 +245,23 @@ class Actor:
             self.commons.spawn(self.population.end_late, self, waiting)
             return
         self.touched = clock.monotonic()
-        running = thread.turn
-        if waiting.command.approvals:
-            thread.mailbox.put(waiting)
-        elif running is not None and waiting.command.when_busy == "steer" and running.steered_by(waiting):
+        when_busy = "queue" if waiting.command.approvals else waiting.command.when_busy
+        if when_busy == "steer" and thread.turn is not None and thread.turn.steered_by(waiting):
             thread.steering.append(waiting)
-        elif running is not None and waiting.command.when_busy == "interrupt":
-            thread.mailbox.put_first(waiting)
-            running.cancel()
+        elif when_busy == "interrupt":
+            self._interrupt(thread, waiting)
         else:
             thread.mailbox.put(waiting)
         queueing.arrived(self, thread)
         self._schedule(thread)
+
+    def _interrupt(self, thread: Thread, waiting: Waiting) -> None:
+        """Make a command the next one, and end what is under way before it."""
+        for run_id in thread.under_way:  # whatever becomes of the turn, the next activation ends it as well
+            self.commons.load.cancel(run_id)
+        if thread.turn is not None:
+            thread.turn.cancel()
+        thread.mailbox.put_first(waiting)
 
     async def operate(self, thread: Thread, work: Callable[[], Awaitable[T]]) -> T:
         """Do the work when no turn of the conversation runs, before its next one; return its result.
@@ -290,28 +294,30 @@ class Actor:
             if not thread.loaded:
                 await reading.load(self, thread)
                 thread.woken = clock.monotonic()
-            while not self.dead:
-                async with self.commons.run_slots:
-                    if thread.jobs and not thread.resuming:
-                        await thread.jobs.pop(0).run()
-                        continue
-                    # Taken only now: a command that waits for a slot can still be cancelled.
-                    waiting = thread.take()
-                    if waiting is None:
-                        return
-                    self.spoke = thread.id
-                    thread.turn = TurnRunner(self, thread, waiting)
-                    thread.turn.joined += thread.take_applied()
-                    await thread.turn.run()
-                self._forget(thread.turn)
-                thread.turn = None
+            while not self.dead and await self._go_on(thread):
+                pass
         finally:
             thread.scheduled = False
             self.touched = clock.monotonic()
 
-    def _forget(self, turn: TurnRunner) -> None:
-        for waiting in (turn.waiting, *turn.joined):
-            self.known.discard(waiting.seq)
+    async def _go_on(self, thread: Thread) -> bool:
+        """Do what comes next, an operation or a turn; return whether there was anything to do."""
+        async with self.commons.run_slots:
+            if thread.jobs and not thread.resuming:
+                await thread.jobs.pop(0).run()
+                return True
+            # Taken only now: a command that waits for a slot can still be cancelled.
+            waiting = thread.take()
+            if waiting is None:
+                return False
+            self.spoke = thread.id
+            thread.turn = TurnRunner(self, thread, waiting)
+            thread.turn.joined += thread.take_applied()
+            await thread.turn.run()
+        for done in (waiting, *thread.turn.joined):
+            self.known.discard(done.seq)
+        thread.turn = None
+        return True
 
     @property
     def idle(self) -> bool:
@@ -363,6 +369,7 @@ class Actor:
                 self.dead = True
                 raise
             self.version += 1
+            thread.keep(*checkpoint.windows)
             return draft
 
     def _checkpoint(self, thread: Thread, draft: Draft) -> Checkpoint:

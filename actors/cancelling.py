@@ -64,10 +64,10 @@ async def _cancel_all(population: Population, actor: Actor, run_ids: list[str]) 
             for run_id in run_ids:
                 group.create_task(_cancel_one(population, actor, run_id))
     if left := [run_id for run_id in run_ids if commons.load.held(run_id)]:
-        await _note(commons, actor.agent.id, left)
+        await note(commons, actor.agent.id, left)
 
 
-async def _note(commons: Commons, agent_id: str, run_ids: list[str]) -> None:
+async def note(commons: Commons, agent_id: str, run_ids: list[str]) -> None:
     """Make durable that runs are to end as cancelled.
 
     Raises:

@@ -20,6 +20,8 @@ from actors.frozen import DELTAS
 from actors.listeners import Ears, Listener, Watcher
 from actors.segments import DELTA_BYTES, PACK_AFTER, Segment, size_of
 
+SWEEP_CHANNELS = 10_000  # beyond them those of which nothing is known are forgotten
+
 Hand = Callable[[int, Event], bool]  # takes the delta at an offset at once, or says that it cannot
 Beside = Callable[[Event, str], bool]  # whether an event that is not a run's own concerns it
 
@@ -46,7 +48,7 @@ class Channel:
         self.id = channel_id
         self.agent_id = agent_id
         self.ears: Ears | None = None
-        self.epoch = clock.new_id("e")[2:10]
+        self.epoch = clock.new_epoch()
         self.next = 1
         self.more = 0  # events that listeners are told after this one, of the same publish
         self.segments: list[Segment] = []
@@ -63,6 +65,11 @@ class Channel:
     def listened(self) -> bool:
         """Whether anybody listens to this channel itself."""
         return self.ears is not None and bool(self.ears.all)
+
+    @property
+    def blank(self) -> bool:
+        """Whether nothing is known of this channel and nobody waits for anything in it."""
+        return not (self.segments or self.waiters or self.expected or self.listened)
 
     def publish(self, *events: Event) -> None:
         """Append events and wake whoever follows. Never blocks."""
@@ -267,13 +274,21 @@ class Logs:
         self._watchers: dict[str, Ears] = {}
         self._watching_all = Ears(self)
         self._finished = Finished()
+        self._sweep_at = SWEEP_CHANNELS
 
     def channel(self, channel_id: str, agent_id: str) -> Channel:
         """Return the log of a conversation of this agent, made at first use."""
         channel = self.channels.get(channel_id)
         if channel is None:
+            if len(self.channels) >= self._sweep_at:
+                self._sweep()
             channel = self.channels[channel_id] = Channel(self, channel_id, agent_id)
         return channel
+
+    def _sweep(self) -> None:
+        """Forget the channels that somebody only looked at; they cost no bytes of the budget."""
+        self.channels = {name: channel for name, channel in self.channels.items() if not channel.blank}
+        self._sweep_at = max(SWEEP_CHANNELS, 2 * len(self.channels))
 
     # --- listeners ----------------------------------------------------------------------------------
 
@@ -345,7 +360,7 @@ class Logs:
             channel = segment.channel
             channel.segments.remove(segment)
             segment.clear()
-            if not (channel.segments or channel.waiters or channel.expected or channel.listened):
+            if channel.blank:
                 self.channels.pop(channel.id, None)
 
     def drop(self, channel_id: str, agent_id: str) -> None:

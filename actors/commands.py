@@ -55,7 +55,8 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     `withdraws` are stored messages, positions by id, that models are shown no more: an answer that is to be
     given anew. They stay in the history.
     `cancelled` is set where the command is stored, never by who sends it: whatever became of the process
-    that was asked to cancel its run, the next one ends it.
+    that was asked to cancel its run, the next one ends it. Likewise `interrupts`, the runs that were under
+    way when a command with `when_busy="interrupt"` was accepted: they end with its acceptance.
     """
 
     conversation_id: str
@@ -75,6 +76,7 @@ class SendMessages(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     steer_run: str | None = None
     withdraws: dict[str, int] = {}
     cancelled: bool = False
+    interrupts: tuple[str, ...] = ()
 
 
 Command = SendMessages
@@ -84,7 +86,8 @@ class Envelope(Struct, frozen=True, kw_only=True):
     """A command with what its acceptance needs.
 
     `key` makes it idempotent for 24 h; `request_hash` tells a repeat from a reuse of the key;
-    `caller` is who asked (an API key's name or the loopback user).
+    `caller` is who asked (an API key's name or the loopback user). `fresh` says that who asks has looked
+    whether this was asked before, and found that it was not.
     """
 
     command: Command
@@ -92,6 +95,7 @@ class Envelope(Struct, frozen=True, kw_only=True):
     request_hash: bytes
     caller: str
     organization_id: str
+    fresh: bool = False
 
 
 class Receipt(Struct, frozen=True, kw_only=True):

@@ -33,9 +33,27 @@ PATIENCE = 10.0  # seconds until one that no turn took is dropped; an acceptance
 LONGEST_CHARS = 50_000  # of new text: longer ones cost too much to be encoded twice
 KEPT_KEYS = 2048  # of the latest commands: who repeats one is answered, and no model is asked
 # How keys begin that the gateway makes, one for each request. Others are their clients', who may repeat what
-# an earlier process accepted: for so many seconds from its start a host does not trust them to be new.
+# an earlier process accepted: for so many seconds from its start a host does not trust them to be new, unless
+# it is told that somebody looked.
 FRESH = "request-"
 UNSURE = 600.0
+
+
+class _Sending:
+    """Tells the turn's watch that the request is written, once there is one.
+
+    The request holds it and not the head start, which holds the request.
+    """
+
+    __slots__ = ("watch",)
+
+    def __init__(self) -> None:
+        self.watch: Stopwatch | None = None
+
+    def sent(self) -> None:
+        """Say that the request is written."""
+        if self.watch is not None:
+            self.watch.sent()
 
 
 class HeadStart:
@@ -51,9 +69,9 @@ class HeadStart:
         "_opened",
         "_request",
         "_run_id",
+        "_sending",
         "_task",
         "_thread",
-        "_watch",
         "step_id",
     )
 
@@ -70,7 +88,7 @@ class HeadStart:
         self._opened: Opened | None = None
         self._error: ModelError | None = None
         self._task: asyncio.Task[None] | None = None
-        self._watch: Stopwatch | None = None
+        self._sending = _Sending()
 
     def begin(self) -> None:
         """Make the request and send it, in a task of the host."""
@@ -114,12 +132,8 @@ class HeadStart:
             inputs=inputs,
             key=f"{self.step_id}.0",
             dialect=dialect,
-            sent=self._sent,
+            sent=self._sending.sent,
         )
-
-    def _sent(self) -> None:
-        if self._watch is not None:
-            self._watch.sent()
 
     # --- the turn's side ------------------------------------------------------------------------
 
@@ -155,7 +169,7 @@ class HeadStart:
         Raises:
             ModelError: The call failed.
         """
-        self._watch = watch
+        self._sending.watch = watch
         try:
             if self._task is not None:
                 await self._task
@@ -185,12 +199,15 @@ class HeadStarts:
         self._keys: dict[int, None] = {}
         self._since = clock.monotonic()
 
-    def begin(self, agent_id: str, command: SendMessages, *, run_id: str, key: str) -> None:
+    def begin(
+        self, agent_id: str, command: SendMessages, *, run_id: str, key: str, fresh: bool = False
+    ) -> None:
         """Give a command that is about to be accepted a head start, unless something speaks against it.
 
-        It begins a moment later, so that its acceptance is on its way first. It never raises.
+        `fresh` says that the key is known to be new. The head start begins a moment later, so that its
+        acceptance is on its way first. It never raises.
         """
-        if self._repeated(agent_id, key) or not self.trusted or len(self._begun) >= MOST:
+        if self._repeated(agent_id, key, fresh=fresh) or not self.trusted or len(self._begun) >= MOST:
             return
         actor = self._population.hot.get(agent_id)
         if actor is None or self._population.closed or not _plain(command):
@@ -203,7 +220,7 @@ class HeadStarts:
         self._begun[run_id] = head, loop.call_later(PATIENCE, self.drop, run_id)
         loop.call_soon(head.begin)
 
-    def _repeated(self, agent_id: str, key: str) -> bool:
+    def _repeated(self, agent_id: str, key: str, *, fresh: bool = False) -> bool:
         """Say whether a command may have come under this key before, and remember that it has now."""
         mark = hash((agent_id, key))
         if mark in self._keys:
@@ -211,7 +228,7 @@ class HeadStarts:
         if len(self._keys) >= KEPT_KEYS:
             del self._keys[next(iter(self._keys))]
         self._keys[mark] = None
-        return not key.startswith(FRESH) and clock.monotonic() < self._since + UNSURE
+        return not (fresh or key.startswith(FRESH)) and clock.monotonic() < self._since + UNSURE
 
     def take(self, waiting: Waiting) -> HeadStart | None:
         """Return the head start of a run whose turn begins, which drops it when it is over.

@@ -7,7 +7,7 @@ import anyio
 import msgspec
 from msgspec.structs import replace
 
-from actors import approvals, clock
+from actors import approvals, cancelling, clock, stored_commands
 from actors.batch import Batcher
 from actors.commands import Envelope, Receipt, SendMessages
 from actors.errors import (
@@ -51,26 +51,32 @@ class Intake:
         """Accept a command; see `AgentRef.tell`."""
         load, command = self._commons.load, envelope.command
         conversation_id = command.conversation_id
-        submission = _submission(agent_id, envelope)
         ahead = load.waiting(conversation_id)
         if command.approvals:
             envelope = await self._answering(agent_id, envelope)
-            command, submission = envelope.command, _submission(agent_id, envelope)
         elif (refusal := self._refusal(agent_id, command)) and not await self._known(agent_id, envelope.key):
             raise refusal
         elif command.steer_run is not None and not await self._known(agent_id, envelope.key):
             await self._check_steered(agent_id, conversation_id, command.steer_run)
+        if command.when_busy == "interrupt":
+            runs_ended = self._under_way(agent_id, conversation_id)
+            envelope = replace(envelope, command=replace(command, interrupts=runs_ended))
+        command, submission = envelope.command, _submission(agent_id, envelope)
         reserve = load.reserve_answer if command.approvals else load.reserve
         reserve(agent_id, conversation_id)  # from here on nothing may fail before it is given back
         self._commands[submission.run_id] = command, clock.monotonic()
         if ahead == 0:
-            self._population.heads.begin(agent_id, command, run_id=submission.run_id, key=envelope.key)
+            self._population.heads.begin(
+                agent_id, command, run_id=submission.run_id, key=envelope.key, fresh=envelope.fresh
+            )
         accepted: Accepted | None = None
         # Shielded, and bounded by the committer's deadlines: a caller that leaves must not take the
         # bookkeeping of a command that was already accepted with it.
         with anyio.CancelScope(shield=True):
             accepted = await self.batcher.submit(submission)
         assert accepted is not None
+        if command.when_busy == "interrupt":
+            await self._end_late_ones(agent_id, command)
         busy = ahead > 0 and not accepted.replayed
         steered = busy and command.when_busy == "steer"
         if steered and command.steer_run is not None:  # the run may have ended while this was accepted
@@ -82,7 +88,7 @@ class Intake:
             seq=accepted.seq,
             replayed=accepted.replayed,
             disposition="steered" if steered else "queued" if busy else "started",
-            queue_position=ahead if busy and not steered else 0,
+            queue_position=_place(command, ahead) if busy and not steered else 0,
         )
 
     def _refusal(self, agent_id: str, command: SendMessages) -> ActorError | None:
@@ -107,6 +113,24 @@ class Intake:
         thread = (await self._population.wake(agent_id)).thread(conversation_id)
         if thread.turn is None or thread.turn.finished or not thread.turn.owns(run_id):
             raise NotRunningError(run_id, over=not self._commons.load.held(run_id))
+
+    def _under_way(self, agent_id: str, conversation_id: str) -> tuple[str, ...]:
+        """Return the runs that a conversation is working on."""
+        thread = self._thread(agent_id, conversation_id)
+        return () if thread is None else thread.under_way
+
+    async def _end_late_ones(self, agent_id: str, command: SendMessages) -> None:
+        """Make durable what a command interrupts beside what is stored with it: it began meanwhile.
+
+        Raises:
+            UnavailableError, DrainingError: That could not be made durable; the command itself is.
+        """
+        thread = self._thread(agent_id, command.conversation_id)
+        turn = None if thread is None else thread.turn
+        if thread is None or turn is None or turn.finished or not turn.cancelled:
+            return
+        if late := [run_id for run_id in thread.under_way if run_id not in command.interrupts]:
+            await cancelling.note(self._commons, agent_id, late)
 
     def _thread(self, agent_id: str, conversation_id: str) -> Thread | None:
         """Return a conversation of an agent that is alive."""
@@ -246,13 +270,16 @@ class Intake:
                 rows = await inbox.pending(conn, after=self._looked_at, limit=POLL_ROWS)
             self._looked_at = rows[-1].seq if len(rows) == POLL_ROWS else 0
             for row in rows:
-                actor = self._population.hot.get(row.agent_id)
-                if row.run_id in ended:
-                    continue
-                if actor is None:
-                    self._population.summon(row)
-                elif row.seq not in actor.known and not self._commons.load.held(row.run_id):
-                    await self._fetch(row)
+                if row.run_id not in ended:
+                    await self._find(row)
+
+    async def _find(self, row: Pending) -> None:
+        """Wake the agent of a command that waits, or tell the live one that was never told of it."""
+        actor = self._population.hot.get(row.agent_id)
+        if actor is None:
+            self._population.summon(row)
+        elif row.seq not in actor.known and not self._commons.load.held(row.run_id):
+            await self._fetch(row)
 
     async def _fetch(self, row: Pending) -> None:
         """Deliver a command that a hot actor was never told of."""
@@ -262,11 +289,9 @@ class Intake:
         if found is None or row.run_id in ended or self._commons.load.held(row.run_id):
             return
         stored, attempt, applied = found
-        try:
-            command = msgspec.json.decode(stored, type=SendMessages)
-        except msgspec.MsgspecError:  # the next activation gives it up
-            log.exception("command cannot be read", extra={"agent_id": row.agent_id, "run_id": row.run_id})
-            return
+        command = stored_commands.read(stored, agent_id=row.agent_id, run_id=row.run_id)
+        if command is None:
+            return  # the next activation gives it up
         waiting = Waiting(
             seq=row.seq,
             run_id=row.run_id,
@@ -276,6 +301,11 @@ class Intake:
             applied=applied,
         )
         self._population.deliver(row.agent_id, waiting)
+
+
+def _place(command: SendMessages, ahead: int) -> int:
+    """Return where a command waits that came behind `ahead` others."""
+    return 1 if command.when_busy == "interrupt" else ahead
 
 
 def _submission(agent_id: str, envelope: Envelope) -> Submission:

@@ -29,7 +29,10 @@ class Waiting(Struct, frozen=True, kw_only=True):
 
 
 class Mailbox:
-    """Commands of one conversation: user before background, each lane in order of acceptance."""
+    """Commands of one conversation: user before background, each lane in order of acceptance.
+
+    What an earlier life began comes before all of them.
+    """
 
     __slots__ = ("_background", "_user")
 
@@ -46,12 +49,16 @@ class Mailbox:
         yield from self._background
 
     def put(self, waiting: Waiting) -> None:
-        """Add a command behind its lane's others."""
+        """Add a command behind its lane's others; one that an earlier life began goes on before them."""
+        if waiting.applied:
+            self.put_first(waiting)
+            return
         (self._background if waiting.command.lane == "background" else self._user).append(waiting)
 
     def put_first(self, waiting: Waiting) -> None:
-        """Add a command before everything else: it interrupts."""
-        self._user.insert(0, waiting)
+        """Add a command before everything else that has not begun: it interrupts."""
+        begun = next((i for i, w in enumerate(self._user) if not w.applied), len(self._user))
+        self._user.insert(begun, waiting)
 
     def take(self) -> Waiting | None:
         """Remove and return the next command."""

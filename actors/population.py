@@ -7,15 +7,15 @@ from collections.abc import Collection
 from typing import Any
 
 import anyio
-import msgspec
 
-from actors import clock, reading, unheard, withdrawal
+from actors import clock, reading, stored_commands, unheard, withdrawal
 from actors.agent import Actor
 from actors.commands import SendMessages
 from actors.commons import Commons
 from actors.errors import ActorError, BrokenAgentError, DrainingError
 from actors.headstart import HeadStarts
 from actors.mailbox import Waiting
+from actors.pace import Pace
 from actors.thread import Thread
 from storage import activation
 from storage.activation import MAX_ATTEMPTS, Activated, PendingCommand
@@ -126,12 +126,7 @@ class Population:
         actor: Actor | None = None
         try:
             with self.commons.hearing() as heard, self.commons.load.ends() as ended:
-                async with self._activations:
-                    self.commons.check_lease()
-                    await self._settle_attempts(agent_id)
-                    fence = self.commons.directory.fence(shard_of(agent_id))
-                    async with connection(self.commons.commit_pool) as conn:
-                        state = await activation.activate(conn, agent_id, fence=fence)
+                state = await self._claimed(agent_id)
                 actor = Actor(self, state)
                 await self._deliver_pending(actor, state, since=begun)
                 if actor.dead:  # what it was given has ended it already
@@ -165,13 +160,26 @@ class Population:
             self._waking.pop(agent_id, None)
         return None
 
+    async def _claimed(self, agent_id: str) -> Activated:
+        """Raise the agent's fence and read what is to be loaded, when its turn to be woken has come."""
+        async with self._activations:
+            self.commons.check_lease()
+            await self._settle_attempts(agent_id)
+            fence = self.commons.directory.fence(shard_of(agent_id))
+            async with connection(self.commons.commit_pool) as conn:
+                return await activation.activate(conn, agent_id, fence=fence)
+
     async def _deliver_pending(self, actor: Actor, state: Activated, *, since: float) -> None:
         """Deliver what an agent's inbox holds; its time counts from when the agent was woken for it."""
         heads = {row.conversation_id: row.seq for row in reversed(state.pending) if not row.held}
-        for row in state.pending:
+        commands = [
+            stored_commands.read(row.command, agent_id=actor.agent.id, run_id=row.run_id)
+            for row in state.pending
+        ]
+        interrupted = {run_id for command in commands if command is not None for run_id in command.interrupts}
+        for row, command in zip(state.pending, commands, strict=True):
             if row.state == "applied" or heads.get(row.conversation_id) == row.seq:
                 actor.counted.add(row.seq)
-            command = _readable(row)
             waiting = Waiting(
                 seq=row.seq,
                 run_id=row.run_id,
@@ -182,10 +190,11 @@ class Population:
                 usage=row.usage,
             )
             self.count(actor.agent.id, row.conversation_id, row.run_id)
+            ends = waiting.command.cancelled or row.run_id in interrupted
             thread = actor.threads.get(row.conversation_id)
             if thread is not None and (command is None or row.attempts > MAX_ATTEMPTS):
                 await self._park(actor, thread, waiting, row)
-            elif thread is not None and waiting.command.cancelled and not waiting.applied:
+            elif thread is not None and ends and not waiting.applied:
                 await self.settle(actor, thread, waiting, stop_reason="cancelled")
             else:
                 actor.deliver(waiting)
@@ -327,16 +336,18 @@ class Population:
         """Let idle actors go by time, and the least recently used first when memory is over its bound."""
         while True:
             await anyio.sleep(SWEEP)
-            self.sweep_once()
+            await self.sweep_once()
             await self.commons.logs.freeze()
 
-    def sweep_once(self) -> None:
-        """Look once for actors to let go."""
-        settings = self.commons.settings
+    async def sweep_once(self) -> None:
+        """Look once for actors to let go, with pauses where there are many."""
+        settings, pace = self.commons.settings, Pace()
         oldest = clock.monotonic() - settings.passivate_after
         total = 0
         for actor in tuple(self.hot.values()):
-            if actor.idle and actor.touched < oldest:
+            if pace.due():
+                await pace.rest()
+            if actor.idle and actor.touched < oldest and not actor.dead:
                 self.drop(actor)
             else:
                 total += actor.size_bytes
@@ -372,15 +383,6 @@ class Population:
             await self._settle_attempts(agent_id)
         if stopped:
             await asyncio.wait(stopped, timeout=self.commons.settings.drain_seconds)
-
-
-def _readable(row: PendingCommand) -> SendMessages | None:
-    """Return a stored command; None where this release cannot read it."""
-    try:
-        return msgspec.json.decode(row.command, type=SendMessages)
-    except msgspec.MsgspecError:
-        log.exception("command cannot be read", extra={"run_id": row.run_id})
-        return None
 
 
 async def _acquired(lock: asyncio.Lock, *, until: float) -> bool:

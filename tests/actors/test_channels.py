@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import channels
 from actors.channels import Channel, Logs
 from actors.errors import LogTrimmedError
 from actors.events import (
@@ -224,3 +225,20 @@ async def test_a_run_that_outlives_its_conversation_says_its_end_and_is_forgotte
     await logs.freeze()
     await logs.freeze()
     assert logs.size_bytes == 0
+
+
+def test_channels_that_somebody_only_looked_at_are_not_kept_without_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(channels, "SWEEP_CHANNELS", 20)
+    logs = Logs(1 << 20)
+    said, heard, expected = (logs.channel(name, "agent") for name in ("said", "heard", "expected"))
+    said.publish(started("r"))
+    stop = heard.listen(lambda *_: None)
+    expected.expected.add("r")
+    for number in range(200):
+        logs.channel(f"c-{number}", "agent")
+        assert len(logs.channels) <= 20
+    assert (logs.channels["said"], logs.channels["heard"]) == (said, heard)
+    assert logs.channels["expected"] is expected
+    stop()

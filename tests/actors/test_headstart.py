@@ -472,14 +472,14 @@ async def test_a_turn_that_does_something_before_it_asks_has_no_head_start(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A window that is full is shortened first, one that is to be forgotten is cleared first."""
-    begun: list[str] = []
-    spawn = headstart.HeadStart._sent
+    begun: list[headstart._Sending] = []
+    sent = headstart._Sending.sent
 
-    def sent(self: headstart.HeadStart) -> None:
-        begun.append(self.step_id)
-        spawn(self)
+    def noted(self: headstart._Sending) -> None:
+        begun.append(self)
+        sent(self)
 
-    monkeypatch.setattr(headstart.HeadStart, "_sent", sent)
+    monkeypatch.setattr(headstart._Sending, "sent", noted)
     async with world(pool, provider) as w:
         full = await hot(w, context_window_tokens=1200)
         finish(await w.ask(full, "word " * 3000))
@@ -551,6 +551,8 @@ def test_keys_of_clients_are_not_trusted_to_be_new_at_first(monkeypatch: pytest.
     assert heads._repeated("agent-1", "otid-1")
     assert heads._repeated("agent-1", "client-1")
     assert not heads._repeated("agent-1", clock.new_id("request"))
+    assert not heads._repeated("agent-1", "looked-up", fresh=True)
+    assert heads._repeated("agent-1", "looked-up", fresh=True), "it came before"
     monkeypatch.setattr(headstart, "UNSURE", 0.0)
     assert not heads._repeated("agent-1", "otid-2")
     assert heads._repeated("agent-1", "otid-1"), "it came before"

@@ -40,3 +40,12 @@ def test_background_waits_for_every_user_command() -> None:
     mailbox.put(waiting(2))
     mailbox.put_first(waiting(3))
     assert [w.seq for w in iter(mailbox.take, None)] == [3, 2, 1]
+
+
+def test_what_an_earlier_life_began_comes_before_everything() -> None:
+    mailbox = Mailbox()
+    mailbox.put(waiting(1))
+    mailbox.put(waiting(2, lane="background", applied=True))
+    mailbox.put(waiting(3, applied=True))
+    mailbox.put_first(waiting(4))
+    assert [w.seq for w in iter(mailbox.take, None)] == [2, 3, 4, 1]

@@ -85,7 +85,7 @@ async def test_the_least_recently_used_leave_first_when_memory_is_short(
         with anyio.fail_after(5):  # the consumers' last lines run after the run's last event
             while not all(a.idle for a in population(w).hot.values()):
                 await anyio.lowlevel.checkpoint()
-        population(w).sweep_once()
+        await population(w).sweep_once()
         left = list(population(w).hot)
         assert agents[0] in left
         assert len(left) < 6
@@ -99,7 +99,7 @@ async def test_a_busy_agent_is_never_let_go(pool: Pool, provider: Provider) -> N
         agent_id = await w.agent()
         await w.tell(agent_id)
         await provider.log(requests=1)
-        population(w).sweep_once()
+        await population(w).sweep_once()
         assert agent_id in population(w).hot
 
 
