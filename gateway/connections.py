@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import weakref
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -130,18 +131,25 @@ class Connection(HttpToolsProtocol):
 
 
 class _DirectWrites:
-    """What a stream of unknown length may write without a task: the `sse.Writer` of one response."""
+    """What a stream of unknown length may write without a task: the `sse.Writer` of one response.
+
+    The response holds it, so it holds the response weakly: what is tied in a circle, with all that a request
+    made, would wait for the garbage collector, which holds up every stream while it looks.
+    """
 
     __slots__ = ("_cycle", "_transport")
 
     def __init__(self, cycle: RequestResponseCycle, transport: asyncio.Transport) -> None:
-        self._cycle = cycle
+        self._cycle = weakref.ref(cycle)
         self._transport = transport
 
     def ready(self) -> bool:
-        cycle = self._cycle
-        return not (cycle.flow.write_paused or cycle.disconnected or cycle.response_complete) and (
-            cycle.chunked_encoding is True
+        cycle = self._cycle()
+        return cycle is not None and not (
+            cycle.flow.write_paused
+            or cycle.disconnected
+            or cycle.response_complete
+            or cycle.chunked_encoding is not True
         )
 
     def write(self, body: bytes) -> None:
@@ -151,7 +159,8 @@ class _DirectWrites:
 class _WholeWrites:
     """The transport of one response, whose head waits for its body where that has a known length.
 
-    A write of its own would cost about as much as all that the server does between the two.
+    A write of its own would cost about as much as all that the server does between the two. It holds the
+    response, whose transport it is, weakly, as `_DirectWrites` does, and so the connection.
     """
 
     __slots__ = ("_begun", "_cycle", "_head", "_linger", "_transport")
@@ -159,17 +168,17 @@ class _WholeWrites:
     def __init__(
         self, cycle: RequestResponseCycle, transport: asyncio.Transport, linger: Callable[[], None] | None
     ) -> None:
-        self._cycle = cycle
+        self._cycle = weakref.ref(cycle)
         self._transport = transport
-        self._linger = linger
+        self._linger = None if linger is None else weakref.WeakMethod(linger)
         self._head = b""
         self._begun = False
 
     def write(self, data: bytes) -> None:
-        cycle = self._cycle
-        if not self._begun and cycle.response_started:
+        if not self._begun and (cycle := self._response()).response_started:
             self._begun = True
-            if cycle.chunked_encoding is False and cycle.expected_content_length and not self._bodiless():
+            bodiless = cycle.scope["method"] == "HEAD"
+            if cycle.chunked_encoding is False and cycle.expected_content_length and not bodiless:
                 self._head = data
                 return
         if self._head:
@@ -180,17 +189,20 @@ class _WholeWrites:
         if self._head:
             self._transport.write(self._head)
             self._head = b""
-        cycle = self._cycle
-        if cycle.response_complete and cycle.more_body and self._linger is not None:
-            self._linger()
+        cycle = self._response()
+        linger = None if self._linger is None else self._linger()
+        if linger is not None and cycle.response_complete and cycle.more_body:
+            linger()
         else:
             self._transport.close()
 
     def is_closing(self) -> bool:
         return self._transport.is_closing()
 
-    def _bodiless(self) -> bool:
-        return self._cycle.scope["method"] == "HEAD"
+    def _response(self) -> RequestResponseCycle:
+        cycle = self._cycle()
+        assert cycle is not None, "only the response writes to its transport"
+        return cycle
 
 
 def _later() -> bytes:

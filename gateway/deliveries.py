@@ -62,9 +62,18 @@ async def deliver(
 
 
 async def tell(
-    host: Host, caller: Caller, command: SendMessages, *, agent_id: str, key: str, request_hash: bytes
+    host: Host,
+    caller: Caller,
+    command: SendMessages,
+    *,
+    agent_id: str,
+    key: str,
+    request_hash: bytes,
+    fresh: bool = False,
 ) -> Receipt:
     """Make a command durable under a key; every message of it that has no otid gets one.
+
+    `fresh` says that none of its messages was heard before, by their otids; see `Envelope`.
 
     Raises:
         As `AgentRef.tell`.
@@ -75,6 +84,7 @@ async def tell(
         request_hash=request_hash,
         caller=caller.name,
         organization_id=caller.organization_id,
+        fresh=fresh and all(message.otid is not None for message in command.messages),
     )
     return await host.ref(agent_id).tell(envelope)
 

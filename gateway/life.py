@@ -1,7 +1,6 @@
 """One run of the server inside its event loop: migrated, serving, drained."""
 
 import asyncio
-import gc
 import logging
 import os
 import shutil
@@ -14,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import anyio
+from anyio.abc import TaskGroup
 
 from actors.host import Host, HostSettings
 from actors.llm.catalog import FALLBACK
@@ -22,7 +22,7 @@ from actors.llm.embed import LOCAL_HANDLE
 from actors.llm.providers import Provider
 from actors.llm.wire import Timeouts
 from actors.tools.registry import BUILTIN
-from gateway import callbacks, config, database, logs
+from gateway import callbacks, config, database, garbage, logs
 from gateway.app import App
 from gateway.config import Settings
 from gateway.connections import Server
@@ -115,8 +115,8 @@ class Life:
         callbacks.install(host, self._settings)
         async with host.running(), websocket.running(host, self._settings) as websockets:
             app = App(host, self._settings, ROUTES, websocket=websockets, tokens=websockets.tokens)
-            server = Server(app, on_started=partial(self._announce, host))
             async with anyio.create_task_group() as tasks:
+                server = Server(app, on_started=partial(self._announce, host, tasks))
                 if self._database.server is not None:
                     tasks.start_soon(self._database.server.watch)
                 tasks.start_soon(self._end, host, server, websockets)
@@ -146,9 +146,8 @@ class Life:
             with anyio.move_on_after(LISTING_SECONDS):
                 await self._catalog.list()
 
-    def _announce(self, host: Host) -> None:
-        gc.freeze()  # what is alive now stays so: collections need not look at it again
-        gc.enable()  # see `serve`
+    def _announce(self, host: Host, tasks: TaskGroup) -> None:
+        tasks.start_soon(garbage.started().run)
         announcement = {
             "address": config.url(self._settings),
             "database": self._database.shown,

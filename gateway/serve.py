@@ -7,7 +7,6 @@ was acknowledged is in the database, and the embedded Postgres stops by itself.
 
 import asyncio
 import contextlib
-import gc
 import importlib
 import resource
 import socket
@@ -17,11 +16,14 @@ from collections.abc import Generator, Mapping
 import uvloop
 
 from actors.llm.providers import Provider, provider_for, providers_from_env
-from gateway import database, logs
+from gateway import database, garbage, logs
 from gateway.config import Settings, SettingsError
 from gateway.database import Database
 
 BACKLOG = 2048
+# libuv takes one connection of a listener in each turn of its loop, and a turn under load takes 10 ms: who
+# comes with a hundred others would wait a second. So each listener is there so often: a turn takes so many.
+TAKEN_AT_ONCE = 8
 # A peer that acknowledges nothing for this long is gone; as long as a stream waits for a stalled reader.
 PEER_SECONDS = 30
 
@@ -38,6 +40,7 @@ def serve(settings: Settings, env: Mapping[str, str]) -> int:
     providers = _providers(settings, env)
     with (
         _listening(settings.host, settings.port) as sockets,
+        garbage.starting(),
         _importing(with_sdk=bool(providers) or settings.default_base_url is not None),
         database.opened(settings) as opened,
         database.host_name(settings) as name,
@@ -84,12 +87,8 @@ def _importing(*, with_sdk: bool) -> Generator[None]:
             if with_sdk:
                 importlib.import_module("actors.llm.openai_sdk")
 
-    gc.disable()  # until the server is up: imports make no garbage that is worth looking for
-    try:
-        threading.Thread(target=load, name="imports", daemon=True).start()
-        yield
-    finally:
-        gc.enable()
+    threading.Thread(target=load, name="imports", daemon=True).start()
+    yield
 
 
 def _allow_many_connections() -> None:
@@ -117,8 +116,9 @@ def _listening(host: str, port: int) -> Generator[list[socket.socket]]:
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             ):
                 sock = stack.enter_context(socket.socket(family, kind, protocol))
-                sockets.append(sock)
                 _listen(sock, address)
+                sockets.append(sock)
+                sockets += [stack.enter_context(sock.dup()) for _ in range(TAKEN_AT_ONCE - 1)]
         except OSError as error:
             problem = f"cannot listen on {host} port {port}: {error.strerror}"
             raise SettingsError("--host, --port", problem) from error

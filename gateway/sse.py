@@ -3,8 +3,12 @@
 Three tasks serve a connection for its whole life, none is made per chunk: this one sends, one waits for the
 client to leave, one looks after time. A source that is waited for may write past them (`Direct`). A client
 that leaves or stalls ends the response, never the run.
+
+The group is asyncio's: of a task that is cancelled anyio's keeps a cycle of traceback and frame, and with it
+all that the response held, for the garbage collector.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Protocol
@@ -109,24 +113,36 @@ class EventStream(Response):
         """Send the stream to its end. Cancelling ends the connection; nothing else depends on it."""
         self._said_at = self._pinged_at = clock.monotonic()
         self._direct.lead_to(scope.get("extensions", {}).get(DIRECT))
-        async with aclosing(self._batches) as batches, anyio.create_task_group() as tasks:
-            tasks.start_soon(_leave, receive, tasks.cancel_scope)
-            tasks.start_soon(self._watch, send, tasks.cancel_scope)
-            await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *self._more]})
-            async for batch in batches:
-                if self._ended:  # given up a moment ago
-                    return
-                self._sending = True
-                for body in _pieces(batch):
-                    self._said_at = clock.monotonic()
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-                self._sending = False
-            self._said_at = clock.monotonic()
-            self._ended = self._sending = True
-            if self._pinging is not None:
-                await self._pinging.wait()
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-            tasks.cancel_scope.cancel()
+        with CancelScope() as response:
+            async with aclosing(self._batches) as batches, asyncio.TaskGroup() as tasks:
+                beside = (
+                    tasks.create_task(_leave(receive, response)),
+                    tasks.create_task(self._watch(send, response)),
+                )
+                if await self._say_all(batches, send):
+                    for task in beside:
+                        task.cancel()
+
+    async def _say_all(self, batches: AsyncGenerator[list[bytes], None], send: Send) -> bool:
+        """Send what the source yields and the end of the response; say whether that was all of it.
+
+        It was not where the stream was given up meanwhile: its last words are still being said.
+        """
+        await send({"type": "http.response.start", "status": 200, "headers": [*_HEADERS, *self._more]})
+        async for batch in batches:
+            if self._ended:
+                return False
+            self._sending = True
+            for body in _pieces(batch):
+                self._said_at = clock.monotonic()
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            self._sending = False
+        self._said_at = clock.monotonic()
+        self._ended = self._sending = True
+        if self._pinging is not None:
+            await self._pinging.wait()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return True
 
     async def _watch(self, send: Send, scope: CancelScope) -> None:
         """Ping when it is quiet, give up when it stays quiet, drop a client that takes nothing."""

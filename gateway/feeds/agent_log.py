@@ -64,7 +64,7 @@ class AgentLog:
     __slots__ = ("_slices", "epoch", "next")
 
     def __init__(self) -> None:
-        self.epoch = clock.new_id("e")[2:10]
+        self.epoch = clock.new_epoch()
         self.next = 1
         self._slices: deque[Slice] = deque()
 

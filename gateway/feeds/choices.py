@@ -15,6 +15,8 @@ from gateway.realtime.protocol import BAD_REQUEST, ProtocolError, SubscribeData
 MAX_RATE = 1000.0  # publications per second; more is no limit at all
 MAX_PATTERNS = 64
 PATTERN_CHARS = 128
+ALL_CHARS = 1024  # of all of them: about 10 ms to compile, which the loop waits for
+MAX_STARS = 4  # of one pattern
 
 _PATTERN = re.compile(r"[A-Za-z0-9_.:*?!\[\]-]+")
 
@@ -72,6 +74,9 @@ def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
 def _check(patterns: Sequence[str]) -> None:
     if len(patterns) > MAX_PATTERNS:
         raise ProtocolError(BAD_REQUEST, f"events: at most {MAX_PATTERNS} patterns")
+    if sum(map(len, patterns)) > ALL_CHARS or any(pattern.count("*") > MAX_STARS for pattern in patterns):
+        text = f"events: at most {ALL_CHARS} characters, and {MAX_STARS} stars in a pattern"
+        raise ProtocolError(BAD_REQUEST, text)
     for pattern in patterns:
         if len(pattern) > PATTERN_CHARS or _PATTERN.fullmatch(pattern) is None:
             raise ProtocolError(BAD_REQUEST, "events: patterns of AG-UI types, as in TEXT_MESSAGE_*")

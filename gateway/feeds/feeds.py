@@ -74,7 +74,7 @@ class Feeds:
         place = await self._admit(caller, request.channel)
         choice = choices.choose(None, thoughts=THOUGHTS in caller.scopes)
         if place.address.kind in ("conv", "agent"):
-            return self._logs.history(place, request, choice)
+            return await self._logs.history(place, request, choice)
         return await self._of_state(caller, place, request, choice)
 
     async def _of_state(

@@ -86,7 +86,7 @@ class FleetFeed:
         self.audience = Audience(lambda: left(self))
         self.agents: dict[str, Doing] = {}
         self._host = host
-        self._epoch = clock.new_id("e")[2:10]
+        self._epoch = clock.new_epoch()
         self._offset = 1
         self._known = False
         self._finding_out = asyncio.Lock()

@@ -216,12 +216,16 @@ def merged(frames: Iterable[Frame]) -> list[Frame]:
     out: list[Frame] = []
     stream: list[Frame] = []
     chars = 0
+    before: Event | None = None
     for frame in frames:
-        chars += _chars(frame)
-        if stream and not (chars <= MERGED_CHARS and _continues(stream[-1].event, frame.event)):
+        event = frame.event
+        more = len(event.text) if isinstance(event, DELTAS) else 0
+        chars += more
+        if stream and not (chars <= MERGED_CHARS and _continues(before, event)):
             out.append(_joined(stream))
-            stream, chars = [], _chars(frame)
+            stream, chars = [], more
         stream.append(frame)
+        before = event
     if stream:
         out.append(_joined(stream))
     return out
@@ -270,25 +274,19 @@ def _around(path: str) -> list[str]:
 
 def _continues(first: Event | None, second: Event | None) -> bool:
     """Say whether two events are fragments of one stream: they differ in their text and in nothing else."""
-    if type(first) is not type(second):
-        return False
-    match first, second:
-        case TextDelta(), TextDelta():
-            return first.message_id == second.message_id and first.run_id == second.run_id
-        case ReasoningDelta(), ReasoningDelta():
-            return (first.message_id, first.run_id, first.source) == (
-                second.message_id,
-                second.run_id,
-                second.source,
-            )
-        case ToolCallDelta(), ToolCallDelta():
-            return (first.call_id, first.message_id, first.run_id) == (
-                second.call_id,
-                second.message_id,
-                second.run_id,
-            )
-        case _:
-            return False
+    if isinstance(first, TextDelta):  # the way of most
+        return (
+            isinstance(second, TextDelta)
+            and first.message_id == second.message_id
+            and first.run_id == second.run_id
+        )
+    if isinstance(first, ReasoningDelta) and isinstance(second, ReasoningDelta):
+        ours = first.message_id, first.run_id, first.source
+        return ours == (second.message_id, second.run_id, second.source)
+    if isinstance(first, ToolCallDelta) and isinstance(second, ToolCallDelta):
+        ours = first.call_id, first.message_id, first.run_id
+        return ours == (second.call_id, second.message_id, second.run_id)
+    return False
 
 
 def _joined(frames: Sequence[Frame]) -> Frame:

@@ -1,5 +1,9 @@
-"""Reads a channel's log on demand: what came after a place, or the last publications."""
+"""Reads a channel's log on demand: what came after a place, or the last publications.
 
+A log is read in pieces, no more of them than are asked for, and others work between two of them.
+"""
+
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
@@ -9,15 +13,18 @@ from actors.channels import Channel
 from actors.events import Event, Position
 from gateway.feeds.agent import AgentFeed
 from gateway.feeds.agent_log import Entry
+from gateway.feeds.catching_up import PIECE_EVENTS
 from gateway.feeds.choices import Choice
-from gateway.feeds.conversation import READ_EVENTS, ConversationFeed
+from gateway.feeds.conversation import ConversationFeed
 from gateway.feeds.user import UserFeed
 from gateway.realtime.protocol import BAD_REQUEST, UNRECOVERABLE_POSITION, History, ProtocolError
 
 MAX_LIMIT = 1000
 REPLY_BYTES = 512 * 1024  # of the publications in one answer: half of what a connection may have waiting
+FIRST_EVENTS = 64  # read at once, at least; where that is not enough each piece is twice the one before
 
 E = TypeVar("E")
+P = TypeVar("P", tuple[int, Event], Entry)  # an event at its place
 
 
 class HistoryResult(Struct, frozen=True):
@@ -38,7 +45,7 @@ def check(request: History) -> None:
         raise ProtocolError(BAD_REQUEST, f"history: limit must be at most {MAX_LIMIT}, or -1 for that many")
 
 
-def of_conversation(feed: ConversationFeed, request: History, choice: Choice) -> HistoryResult:
+async def of_conversation(feed: ConversationFeed, request: History, choice: Choice) -> HistoryResult:
     """Return publications of a conversation; see `Feeds.history`.
 
     Raises:
@@ -48,15 +55,19 @@ def of_conversation(feed: ConversationFeed, request: History, choice: Choice) ->
     position = channel.position
     if request.limit == 0:
         return HistoryResult([], position.epoch, position.offset)
+
+    def takes(entry: tuple[int, Event]) -> bool:
+        return choice.takes_event(entry[1])
+
     if request.since is not None and not request.reverse:
-        events = _known(_after(position, request, lambda offset: channel.since(offset, READ_EVENTS)))
+        wanted = await _first(channel.since, position, request, takes)
     else:
-        events = last_events(channel, _before(position, request), _most(request), choice.takes_event)
-    wanted = [(offset, event) for offset, event in events if choice.takes_event(event)]
+        before = _before(position, request)
+        wanted = await _last(lambda end, most: _kept(channel, end, most), before, _most(request), takes)
     return _result(position, wanted, request, lambda picked: feed.publications(picked, choice))
 
 
-def of_agent(feed: AgentFeed, request: History, choice: Choice) -> HistoryResult:
+async def of_agent(feed: AgentFeed, request: History, choice: Choice) -> HistoryResult:
     """Return publications of all of an agent's conversations; see `Feeds.history`.
 
     Raises:
@@ -65,12 +76,14 @@ def of_agent(feed: AgentFeed, request: History, choice: Choice) -> HistoryResult
     position = feed.position
     if request.limit == 0:
         return HistoryResult([], position.epoch, position.offset)
-    entries: list[Entry]
+
+    def takes(entry: Entry) -> bool:
+        return choice.takes_event(entry[2])
+
     if request.since is not None and not request.reverse:
-        entries = _known(_after(position, request, lambda offset: feed.log.since(offset, READ_EVENTS)))
+        wanted = await _first(feed.log.since, position, request, takes)
     else:
-        entries = feed.log.kept(_before(position, request), READ_EVENTS)
-    wanted = [entry for entry in entries if choice.takes_event(entry[2])]
+        wanted = await _last(feed.log.kept, _before(position, request), _most(request), takes)
     return _result(position, wanted, request, lambda picked: feed.publications(picked, choice))
 
 
@@ -92,27 +105,51 @@ def of_user(feed: UserFeed, request: History, choice: Choice) -> HistoryResult:
     return _result(position, seen, request, lambda picked: feed.publications(picked, choice))
 
 
-def last_events(
-    channel: Channel, before: int, most: int, wanted: Callable[[Event], bool]
-) -> list[tuple[int, Event]]:
-    """Return the last `most` wanted events before an offset that the log still has, in their order.
+async def _first(
+    since: Callable[[int, int], list[P] | None],
+    position: Position,
+    request: History,
+    takes: Callable[[P], bool],
+) -> list[P]:
+    """Return the first events after the place that is named which are wanted, as far as `position`.
 
-    Reads no more segments than it needs: finished ones are compressed.
+    Raises:
+        ProtocolError: It is no place in what is kept (112).
     """
-    found: list[list[tuple[int, Event]]] = []
-    count = 0
-    end = before
-    for segment in reversed(channel.segments):
-        if segment.start >= end:
-            continue
-        events = enumerate(segment.read(segment.start), segment.start)
-        part = [(offset, event) for offset, event in events if offset < end and wanted(event)]
-        found.append(part)
-        count += len(part)
+    most, found = _most(request), list[P]()
+    part = _known(_after(position, request, lambda offset: since(offset, max(FIRST_EVENTS, most))))
+    while part:
+        found += [entry for entry in part if entry[0] <= position.offset and takes(entry)]
+        if len(found) >= most or part[-1][0] >= position.offset:
+            break
+        await asyncio.sleep(0)
+        part = _known(since(part[-1][0], PIECE_EVENTS))
+    return found[:most]
+
+
+async def _last(
+    kept: Callable[[int, int], list[P]], before: int, most: int, takes: Callable[[P], bool]
+) -> list[P]:
+    """Return the last `most` events before an offset that are wanted and still there, in their order."""
+    parts: list[list[P]] = []
+    count, size = 0, max(FIRST_EVENTS, most)
+    while part := kept(before, size):
+        parts.append([entry for entry in part if takes(entry)])
+        count += len(parts[-1])
+        before = part[0][0]
         if count >= most:
             break
-    everything = [event for part in reversed(found) for event in part]
-    return everything[-most:]
+        size = min(2 * size, PIECE_EVENTS)
+        await asyncio.sleep(0)
+    return [entry for part in reversed(parts) for entry in part][-most:]
+
+
+def _kept(channel: Channel, before: int, most: int) -> list[tuple[int, Event]]:
+    """Return the last events of a log before an offset, in their order, as far as they are still there."""
+    oldest = channel.segments[0].start if channel.segments else channel.next
+    end = min(before, channel.next)
+    first = max(oldest, end - most)
+    return [] if first >= end else channel.since(first - 1, end - first) or []
 
 
 def _most(request: History) -> int:

@@ -27,7 +27,7 @@ class InterruptLog:
     __slots__ = ("_kept", "epoch", "next")
 
     def __init__(self) -> None:
-        self.epoch = clock.new_id("e")[2:10]
+        self.epoch = clock.new_epoch()
         self.next = 1
         self._kept: deque[Interrupt] = deque(maxlen=MAX_INTERRUPTS)
 

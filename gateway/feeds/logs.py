@@ -38,7 +38,7 @@ class LogFeeds:
             return self._conversation(place).join(member, request)
         return self._agent(place).join(member, request)
 
-    def history(self, place: Place, request: History, choice: Choice) -> HistoryResult:
+    async def history(self, place: Place, request: History, choice: Choice) -> HistoryResult:
         """Read a log; see `Feeds.history`.
 
         Raises:
@@ -47,11 +47,11 @@ class LogFeeds:
         if place.address.kind == "agent":
             feed = self._agent(place)
             self._left(feed)
-            return feed_history.of_agent(feed, request, choice)
+            return await feed_history.of_agent(feed, request, choice)
         shown = self._conversations.get(place.address.id)
         if shown is None:
             shown = ConversationFeed(self._log(place), place, forget=self._forget_conversation)
-        return feed_history.of_conversation(shown, request, choice)
+        return await feed_history.of_conversation(shown, request, choice)
 
     def position(self, channel: str) -> Position | None:
         """Return where a log stands; None where there is none."""

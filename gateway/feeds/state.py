@@ -43,7 +43,7 @@ class StateFeed:
         self._host = host
         self._organization_id = organization_id
         self._left = left
-        self._epoch = clock.new_id("e")[2:10]
+        self._epoch = clock.new_epoch()
         self._offset = 0
         self._state: Document | None = None
         self._seen: Signature | None = None

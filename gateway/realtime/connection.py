@@ -47,7 +47,6 @@ from gateway.tokens import Identity, Tokens
 log = logging.getLogger("wakeful.realtime")
 
 WORK_SECONDS = 30.0  # as long as a request of REST has
-ORDERED = frozenset(("agent.send",))  # messages of one connection are accepted in the order they were sent
 ABOUT: dict[str, Any] = {
     "protocol": "wakeful/1",
     "agui": "1.0",
@@ -99,7 +98,6 @@ class Connection:
         self._under_way: set[asyncio.Task[None]] = set()
         self._joining: dict[Following, asyncio.Task[None]] = {}
         self._subscribers: dict[Following, Subscriber] = {}
-        self._order: asyncio.Lock | None = None
         self.session = Session(client=clock.new_id("cl"), node=services.node, now=self._loop.time())
         self.outbound = Outbound(
             socket, later=self._loop.call_later, slow=self._slow, budget=services.places.budget
@@ -233,13 +231,10 @@ class Connection:
                 assert_never(work)
 
     async def _call(self, work: Call) -> None:
-        if work.request.method in ORDERED:
-            self._order = self._order or asyncio.Lock()
-            async with self._order:  # each has its own time, whatever those before it took
-                data = await self._asked(work)
-        else:
+        # Each has its own time, whatever those before it took.
+        async with self._turns.of_call(work.request.method):
             data = await self._asked(work)
-        self.perform(self.session.answered(work.command_id, protocol.returned(work.command_id, data)))
+            self.perform(self.session.answered(work.command_id, protocol.returned(work.command_id, data)))
 
     async def _asked(self, work: Call) -> bytes:
         request = work.request
@@ -314,22 +309,27 @@ class Connection:
             self._schedule()
 
     async def _reauthorise(self, before: Caller, after: Caller) -> None:
-        """End what the caller may follow no more, and show it all else as it may see it now."""
-        blinded = THOUGHTS in before.scopes and THOUGHTS not in after.scopes
-        moved = before.agents != after.agents
+        """End what the caller may follow no more, and show it all else as it may see it now.
+
+        What is being joined meanwhile sees to it itself; see `_join`.
+        """
+        own: list[Following] = []
         for following in tuple(self._subscribers):
-            of_many = following.channel == "fleet" or following.channel.startswith("user:")
             if not self._services.feeds.allowed(after, following.channel):
-                code, reason = protocol.PERMISSION_REVOKED, "permission revoked"
-            elif not (blinded or (moved and of_many)):
+                self._dismiss(following, protocol.PERMISSION_REVOKED, "permission revoked")
+            elif not _narrows(before, after, following.channel):
                 continue
             elif following.command_id:  # the client subscribes again, and then gets what it may still see
-                code, reason = protocol.INSUFFICIENT_STATE, "permissions have changed"
-            else:  # SDKs do not: the server subscribed them, and does so again
-                self._leave(following)
-                await self._join(following, protocol.Subscribe(following.channel))
-                continue
-            self.perform(self.session.ended(following, code=code, reason=reason))
+                self._dismiss(following, protocol.INSUFFICIENT_STATE, "permissions have changed")
+            else:
+                own.append(following)
+        for following in own:  # SDKs do not: the server subscribed them, and does so again
+            self._leave(following)
+            await self._join(following, protocol.Subscribe(following.channel))
+
+    def _dismiss(self, following: Following, code: int, reason: str) -> None:
+        """End a subscription from our side."""
+        self.perform(self.session.ended(following, code=code, reason=reason))
 
     # --- channels -------------------------------------------------------------------------------
 
@@ -351,18 +351,29 @@ class Connection:
 
     def _cut_short(self, following: Following) -> None:
         """End a subscription that cannot go on; its client comes back from where it is."""
-        code, reason = protocol.INSUFFICIENT_STATE, "insufficient state"
-        self.perform(self.session.ended(following, code=code, reason=reason))
+        self._dismiss(following, protocol.INSUFFICIENT_STATE, "insufficient state")
 
     async def _join(self, following: Following, request: protocol.Subscribe) -> SubscribeResult:
-        subscriber = Subscriber(self, following)
-        joined = await self._services.feeds.subscribe(self._known(), request, subscriber)
+        while True:
+            caller, subscriber = self._known(), Subscriber(self, following)
+            joined = await self._services.feeds.subscribe(caller, request, subscriber)
+            if caller == self._known():
+                break
+            joined.close()  # the token was renewed meanwhile: what the old one allowed counts no more
+            following.held = None
         if following.state is OVER or self.over.is_set():
             joined.close()
         else:
             subscriber.close, subscriber.rest = joined.close, joined.rest
             self._subscribers[following] = subscriber
         return _result(joined)
+
+
+def _narrows(before: Caller, after: Caller, channel: str) -> bool:
+    """Say whether a caller that may still follow a channel is to be shown less of it than before."""
+    blinded = THOUGHTS in before.scopes and THOUGHTS not in after.scopes
+    of_many = channel == "fleet" or channel.startswith("user:")
+    return blinded or (of_many and before.agents != after.agents)
 
 
 def _result(joined: Subscribed) -> SubscribeResult:

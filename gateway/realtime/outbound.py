@@ -18,6 +18,7 @@ CONDENSE_ITEMS = MAX_ITEMS // 4
 CONDENSE_BYTES = MAX_BYTES // 4
 MORE_ITEMS = 32  # by which it grows before it is condensed anew, so that this costs little per message
 MORE_BYTES = 64 * 1024
+TURNS = 16  # in which the queues of those who stall at one moment are condensed, so that nobody waits for all
 JOINED_BYTES = 16 * 1024  # of messages that are joined into one
 STUCK_SECONDS = 10.0
 CHECK_SECONDS = 1.0
@@ -58,6 +59,7 @@ class Outbound:
         "_bytes",
         "_condense_bytes",
         "_condense_items",
+        "_early",
         "_later",
         "_queue",
         "_slow",
@@ -75,6 +77,7 @@ class Outbound:
         self._budget = budget
         self._queue: deque[Frame | bytes] | None = None  # none while nothing waits
         self._bytes = 0
+        self._early = 0  # turns by which it is condensed before others
         self._condense_items = CONDENSE_ITEMS
         self._condense_bytes = CONDENSE_BYTES
         self._timer: Timer | None = None
@@ -144,11 +147,16 @@ class Outbound:
             self._stuck = 0.0
             self._unsent = self._wire.unsent()
             self._timer = self._later(CHECK_SECONDS, self._check)
-        self._queue.append(item)
-        self._count(_cost(item))
-        if len(self._queue) > self._condense_items or self._bytes > self._condense_bytes:
-            self._condense(self._queue)
-        if self._budget.spent:
+            self._early = self._budget.queues % TURNS
+            self._budget.queues += 1
+            self._condense_at(CONDENSE_ITEMS, CONDENSE_BYTES)
+        queue, budget, size = self._queue, self._budget, _cost(item)
+        queue.append(item)
+        self._bytes += size  # as `_count`: every frame comes by here for everyone who stalls
+        budget.used += size
+        if len(queue) > self._condense_items or self._bytes > self._condense_bytes:
+            self._condense(queue)
+        if budget.used > budget.limit_bytes:
             self._give_up()
 
     def _condense(self, queue: deque[Frame | bytes]) -> None:
@@ -157,10 +165,16 @@ class Outbound:
         queue.clear()
         queue.extend(items)
         self._count(sum(map(_cost, items)) - self._bytes)
-        self._condense_items = max(CONDENSE_ITEMS, len(queue) + MORE_ITEMS)
-        self._condense_bytes = max(CONDENSE_BYTES, self._bytes + MORE_BYTES)
-        if self._condense_items > MAX_ITEMS or self._condense_bytes + self._wire.unsent() > MAX_BYTES:
+        most_items = max(CONDENSE_ITEMS, len(queue) + MORE_ITEMS)
+        most_bytes = max(CONDENSE_BYTES, self._bytes + MORE_BYTES)
+        self._condense_at(most_items, most_bytes)
+        if most_items > MAX_ITEMS or most_bytes + self._wire.unsent() > MAX_BYTES:
             self._give_up()
+
+    def _condense_at(self, items: int, size_bytes: int) -> None:
+        """Condense beyond this; a part of it earlier, by at most half of what it may grow."""
+        self._condense_items = items - self._early * MORE_ITEMS // (2 * TURNS)
+        self._condense_bytes = size_bytes - self._early * MORE_BYTES // (2 * TURNS)
 
     def _check(self) -> None:
         """Give up when nothing has moved for long."""
@@ -180,7 +194,6 @@ class Outbound:
         """Nothing waits any more."""
         self._queue = None
         self._count(-self._bytes)
-        self._condense_items, self._condense_bytes = CONDENSE_ITEMS, CONDENSE_BYTES
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -209,8 +222,10 @@ def condense(items: Iterable[Frame | bytes]) -> list[Frame | bytes]:
             out += _condensed(channels)
             channels = {}
             out.append(item)
+        elif item.channel in channels:
+            channels[item.channel].append(item)
         else:
-            channels.setdefault(item.channel, []).append(item)
+            channels[item.channel] = [item]
     return out + _condensed(channels)
 
 
@@ -218,7 +233,7 @@ def _condensed(channels: dict[str, list[Frame]]) -> list[Frame | bytes]:
     out: list[Frame | bytes] = []
     for frames in channels.values():
         last = {frame.key: frame for frame in frames if frame.key is not None}
-        kept = [frame for frame in frames if frame.key is None or last[frame.key] is frame]
+        kept = [f for f in frames if f.key is None or last[f.key] is f] if last else frames
         for chunk in _chunks(kept):
             out += _folded(merged(chunk))
     return out
@@ -229,11 +244,11 @@ def _chunks(frames: list[Frame]) -> Iterator[list[Frame]]:
     chunk: list[Frame] = []
     size = 0
     for frame in frames:
-        if size + len(frame.push) > JOINED_BYTES and chunk:
+        size += len(frame.wire)
+        if size > JOINED_BYTES and chunk:
             yield chunk
-            chunk, size = [], 0
+            chunk, size = [], len(frame.wire)
         chunk.append(frame)
-        size += len(frame.push)
     if chunk:
         yield chunk
 

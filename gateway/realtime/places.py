@@ -9,13 +9,17 @@ RETRY_SECONDS = 5.0
 
 
 class Budget:
-    """Memory of all connections together: what they are, and what waits to be sent on them."""
+    """Memory of all connections together: what they are, and what waits to be sent on them.
 
-    __slots__ = ("limit_bytes", "used")
+    `queues` counts how often one of them began to wait.
+    """
+
+    __slots__ = ("limit_bytes", "queues", "used")
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.used = 0
+        self.queues = 0
 
     @property
     def spent(self) -> bool:

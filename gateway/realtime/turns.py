@@ -1,14 +1,17 @@
-"""Large answers of one connection: one after the other, each when the one before is taken."""
+"""What one connection does one after the other: large answers, each when the one before is taken."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 import anyio
 
 from gateway.feeds.frames import head_of
 from gateway.feeds.subscriptions import Rest
 from gateway.realtime.outbound import STUCK_SECONDS, Outbound
+
+ORDERED = frozenset(("agent.send",))  # messages of one connection are accepted in the order they were sent
+LARGE = frozenset(("agent.list", "context.get", "history"))  # methods whose answers may be
 
 
 class Turns:
@@ -19,13 +22,14 @@ class Turns:
     `STUCK_SECONDS` although somebody waits for it; it ends whoever waits.
     """
 
-    __slots__ = ("_lock", "_outbound", "_room", "_slow", "_unsent")
+    __slots__ = ("_lock", "_order", "_outbound", "_room", "_slow", "_unsent")
 
     def __init__(self, outbound: Outbound, *, unsent: Callable[[], int], slow: Callable[[], None]) -> None:
         self._outbound = outbound
         self._unsent = unsent
         self._slow = slow
         self._lock: asyncio.Lock | None = None
+        self._order: asyncio.Lock | None = None
         self._room: asyncio.Event | None = None
 
     def writable(self) -> None:
@@ -41,6 +45,13 @@ class Turns:
             while not self._outbound.free:
                 await self._move()
             yield
+
+    def of_call(self, method: str) -> AbstractAsyncContextManager[None]:
+        """Return what a call is made and answered in: where it waits for others of its kind."""
+        if method in ORDERED:
+            self._order = self._order or asyncio.Lock()
+            return self._order
+        return self.turn() if method in LARGE else nullcontext()
 
     @asynccontextmanager
     async def work(self, seconds: float) -> AsyncGenerator[None]:

@@ -92,6 +92,7 @@ async def _answer(ctx: Context, given: RunAgentInput, agent_id: str) -> Response
         agent_id=conversation.agent_id,
         key=key,
         request_hash=inputs.hash_of(conversation.agent_id, command),
+        fresh=bool(said) and earlier is None,  # no message of it was heard, and no run is known by its name
     )
     return agui_stream.response(
         ctx.host, _stream(ctx, conversation, receipt.run_id, ids, answering=bool(answers))

@@ -23,7 +23,7 @@ from gateway.auth import READ, SEND, THOUGHTS
 from gateway.decode import Limit
 from gateway.deliveries import ACCEPT_SECONDS
 from gateway.errors import BadArgumentError, NotSupportedError
-from storage import messages, pending, runs
+from storage import forks, messages, pending, runs
 from storage.keyset import Page
 from storage.pending_records import PendingRequest
 from storage.pool import Conn, connection
@@ -31,6 +31,7 @@ from storage.records import Conversation, Message, Run
 from storage.standing import Standing
 
 NOT_AGAIN = "only the last message of a conversation is answered anew, and none that was said is changed"
+NOT_INHERITED = "what a fork began with is not answered anew; fork its parent before the message instead"
 ANSWER_MESSAGES = 1000  # stored messages of one answer that is given anew
 
 
@@ -66,6 +67,7 @@ async def chat(ctx: Context) -> Response:
             agent_id=agent_id,
             key=planned.key or ai_sdk_requests.key_of(command),
             request_hash=inputs.hash_of(agent_id, command),
+            fresh=bool(new),  # no message of it was heard
         )
     return ai_sdk_stream.response(
         ctx, planned.mode, [ai_sdk_stream.following(ctx, conversation.id, receipt.run_id)]
@@ -104,7 +106,8 @@ async def history(ctx: Context) -> Response:
     if conversation is None:
         return json([])
     async with connection(ctx.host.pool) as conn:
-        found = await messages.list_newest(conn, conversation.id, limit=limit)
+        ancestors = await forks.ancestors(conn, conversation)
+        found = await messages.list_newest(conn, conversation.id, limit=limit, ancestors=ancestors)
         waiting = (await pending.of_conversations(conn, [conversation.id])).get(conversation.id)
     found.reverse()
     if len(found) == limit:  # an answer of which the beginning is missing is not shown
@@ -132,6 +135,8 @@ async def _plan(
         if request.trigger == "regenerate-message":
             return await _anew(ctx, request, conversation, waiting)
         return await _earlier(ctx, request, conversation, known.heard, waiting)
+    if request.trigger == "regenerate-message" and conversation.parent_id is not None:
+        await _check_own(ctx, request, conversation)
     into = ai_sdk_requests.target(request)
     tools = ai_sdk_requests.client_tools(request.tools)
     offered = tools if tools is not None else () if waiting is None else waiting.client_tools
@@ -207,6 +212,20 @@ async def _anew(
     )
     last = stored[0].id if newest is None else newest.id  # one that failed may have left no message
     return _Planned(command=command, mode=mode, key=f"again-{conversation.id}-{last}")
+
+
+async def _check_own(ctx: Context, request: ChatRequest, conversation: Conversation) -> None:
+    """Refuse to answer anew what a fork began with: nobody said it there, and its parent keeps the answer.
+
+    Raises:
+        NotSupportedError
+    """
+    last = request.messages[-1] if request.messages else None
+    async with connection(ctx.host.pool) as conn:
+        ancestors = await forks.ancestors(conn, conversation)
+        stored = await messages.list_newest(conn, conversation.id, limit=ANSWER_MESSAGES, ancestors=ancestors)
+    if last is not None and any(message.otid == last.id for message in stored):
+        raise NotSupportedError(NOT_INHERITED, param="/messages")
 
 
 async def _newest(ctx: Context, conn: Conn, conversation: Conversation) -> Run | None:

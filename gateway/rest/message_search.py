@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
+import anyio
 from msgspec import Meta, Struct
 from starlette.responses import Response
 
@@ -11,11 +12,12 @@ from gateway.app import Context, Route, json
 from gateway.errors import InvalidRequestError
 from gateway.letta.internal import InternalMessage, internal
 from storage import agents, conversations, messages, recall
-from storage.errors import NotFoundError
+from storage.errors import NotFoundError, UnavailableError
 from storage.pool import Conn, connection
 from storage.recall import Hit
 from storage.records import Role
 
+PREPARE_SECONDS = 10.0
 RRF_K = 60  # of reciprocal rank fusion, as Letta has it; here it fuses one ranking
 
 
@@ -73,6 +75,7 @@ _TYPES: dict[Role, str] = {"user": "user_message", "assistant": "assistant_messa
 async def search(ctx: Context) -> Response:
     """Find messages by their words, the best first: of all agents, of one, or of one conversation."""
     request = await ctx.body(SearchRequest)
+    await _prepare(ctx, request)
     async with connection(ctx.host.pool) as conn:
         hits = await _hits(ctx, conn, request)
     return json([_found(hit) for hit in hits])
@@ -83,6 +86,7 @@ async def search_as_older(ctx: Context) -> Response:
     request = await ctx.body(OlderRequest)
     if request.project_id is not None or request.template_id is not None:
         return json(())
+    await _prepare(ctx, request)
     async with connection(ctx.host.pool) as conn:
         hits = await _hits(ctx, conn, request, roles=request.roles)
         stored = await messages.by_ids(conn, [hit.message_id for hit in hits])
@@ -98,6 +102,21 @@ async def search_as_older(ctx: Context) -> Response:
             if hit.message_id in stored
         ]
     )
+
+
+async def _prepare(ctx: Context, request: SearchRequest | OlderRequest) -> None:
+    """Have everything found that is committed; a search of one agent sees to that itself.
+
+    Raises:
+        UnavailableError: It takes too long, as it may after a start that has a lot to make up for.
+    """
+    if request.agent_id is not None or request.conversation_id is not None:
+        return
+    try:
+        with anyio.fail_after(PREPARE_SECONDS):
+            await ctx.host.wording.once()
+    except TimeoutError as error:
+        raise UnavailableError("the words of new messages are being filled in: try again") from error
 
 
 async def _hits(

@@ -80,6 +80,28 @@ async def test_a_fork_leaves_its_parent_after_a_message(pool: Pool, provider: Pr
             await c.client.conversations.fork("conv-00000000-0000-4000-8000-000000000000")
 
 
+async def test_a_fork_at_the_system_message_begins_with_nothing_else(pool: Pool, provider: Provider) -> None:
+    await provider.script(
+        [{"text": t} for t in ("one", "two", "three", "Tea was the matter.", "afresh", "again")]
+    )
+    async with connected(pool, provider) as c:
+        for text in ("first", "second", "third"):
+            await c.say(text)
+        await c.client.agents.messages.compact(c.agent_id)
+        system = ((await c.client.agents.retrieve(c.agent_id)).message_ids or [])[0]
+        fork = await c.client.conversations.fork("default", agent_id=c.agent_id, message_id=system)
+        assert len(fork.in_context_message_ids or []) == 1
+        assert system not in (fork.in_context_message_ids or [])
+        await talk(c, fork.id, "from the beginning")
+        assert prompt((await provider.log())[-1]) == ["from the beginning"]
+        own = ((await c.client.conversations.retrieve(fork.id)).in_context_message_ids or [])[0]
+        again = await c.client.conversations.fork(fork.id, message_id=own)
+        await talk(c, again.id, "once more")
+        assert await said(c, again.id) == ["once more", "again"]
+        with pytest.raises(letta_client.NotFoundError):
+            await c.client.conversations.fork(again.id, message_id=own)
+
+
 async def test_a_fork_keeps_the_summary_of_what_left_the_window(pool: Pool, provider: Provider) -> None:
     await provider.script([{"text": t} for t in ("one", "two", "three", "Tea was the matter.", "on", "off")])
     async with connected(pool, provider) as c:

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from actors.llm.providers import provider_for
@@ -138,6 +139,7 @@ async def alive(served: Served, agent_id: str) -> None:
     assert answer["stop_reason"]["stop_reason"] == "end_turn"
 
 
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("entry", ["rest_body", "rest_path", "rest_query", "rest_header", "block_value"])
 async def test_a_bad_request_is_answered_and_the_next_good_one_works(
     pool: Pool, provider: Provider, entry: str
@@ -147,11 +149,137 @@ async def test_a_bad_request_is_answered_and_the_next_good_one_works(
     async with serving(pool, providers=[provider_for("openai", provider.base_url, "sk-test")]) as served:
         blocks = [{"label": "human", "value": "v"}]
         made = await served.agent(model="openai/echo", memory_blocks=blocks)
+        await alive(served, made["id"])  # what is loaded once is loaded before answers are timed
         for case in cases:
             await check(served, case, agent_id=made["id"], block_id=made["blocks"][0]["id"])
             await served.json("GET", f"/v1/agents/{made['id']}")
         await alive(served, made["id"])
     assert not PWNED.exists()  # noqa: ASYNC240 - one stat
+
+
+def searches(agent_id: str, words: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return every request that searches, with these words."""
+    return [
+        ("POST", "/v1/messages/search", {"json": {"query": words}}),
+        ("POST", "/v1/messages/search", {"json": {"query": words, "agent_id": agent_id}}),
+        ("POST", "/v1/passages/search", {"json": {"query": words, "agent_id": agent_id}}),
+        ("POST", "/v1/tools/search", {"json": {"query": words}}),
+        ("GET", f"/v1/agents/{agent_id}/archival-memory", {"params": {"search": words}}),
+        ("GET", f"/v1/agents/{agent_id}/archival-memory/search", {"params": {"query": words}}),
+        ("GET", "/v1/agents/", {"params": {"query_text": words}}),
+        ("GET", "/v1/blocks/", {"params": {"label_search": words}}),
+        ("GET", "/v1/tools/", {"params": {"search": words}}),
+        ("GET", "/v1/tags/", {"params": {"query_text": words}}),
+    ]
+
+
+@pytest.mark.timeout(60)
+async def test_whatever_is_searched_for_is_words_and_found_as_words(pool: Pool, provider: Provider) -> None:
+    """The text that makes patterns slow is stored, so that one that ran as a pattern would be noticed."""
+    hostile = "a" * 50 + "!"
+    async with serving(pool, providers=[provider_for("openai", provider.base_url, "sk-test")]) as served:
+        agent_id = (await served.agent(model="openai/echo"))["id"]
+        await served.json(
+            "POST",
+            f"/v1/agents/{agent_id}/messages",
+            json={"messages": [{"role": "user", "content": f"{hostile} union"}]},
+        )
+        await served.json("POST", f"/v1/agents/{agent_id}/archival-memory", json={"text": hostile})
+        for case in of("search"):
+            for method, path, more in searches(agent_id, case["payload"]):
+                with anyio.fail_after(SECONDS):
+                    answer = await served.http.request(method, path, **more)
+                assert answer.status_code in case["expect"]["status"], (case["id"], path, answer.text[:300])
+                assert INSIDE.search(answer.content) is None, case["id"]
+        found = await served.json("POST", "/v1/messages/search", json={"query": "' union --"})
+        assert any("union" in hit["content"] for hit in found), "a search for a word finds it still"
+        await alive(served, agent_id)
+
+
+@pytest.mark.timeout(60)
+async def test_a_schema_of_a_clients_tool_is_passed_on_or_refused_and_never_followed(
+    pool: Pool, provider: Provider
+) -> None:
+    async with serving(pool, providers=[provider_for("openai", provider.base_url, "sk-test")]) as served:
+        agent_id = (await served.agent(model="openai/echo"))["id"]
+        path = f"/v1/agents/{agent_id}/messages"
+        for case in of("tool_schema"):
+            body = (
+                b'{"messages":[{"role":"user","content":"x"}],"client_tools":[{"name":"f","parameters":%s}]}'
+                % payload_of(case)
+            )
+            await provider.script([{"tool_calls": [{"name": "f", "arguments": {"a": 1}}]}])
+            headers: Headers = [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")]
+            status, answer, _ = await call(served.app, "POST", path, headers=headers, body=body)
+            assert status in case["expect"]["status"], (case["id"], status, answer[:300])
+            assert INSIDE.search(answer) is None, case["id"]
+            await provider.reset()
+            await served.http.post(f"/v1/agents/{agent_id}/messages/cancel")
+            await alive(served, agent_id)
+
+
+@pytest.mark.timeout(60)
+async def test_of_twenty_answers_to_one_request_one_is_carried_out(pool: Pool, provider: Provider) -> None:
+    """The case REST-approval-twice."""
+    async with serving(pool, providers=[provider_for("openai", provider.base_url, "sk-test")]) as served:
+        rule = {"type": "requires_approval", "tool_name": "memory_insert"}
+        blocks = [{"label": "human", "value": ""}]
+        made = await served.agent(
+            model="openai/echo", tool_rules=[rule], memory_blocks=blocks, tools=["memory_insert"]
+        )
+        path = f"/v1/agents/{made['id']}/messages"
+        arguments = {"label": "human", "new_string": "Likes tea"}
+        await provider.script(
+            [{"tool_calls": [{"name": "memory_insert", "arguments": arguments, "id": "call-1"}]}]
+        )
+        asked = await served.json(
+            "POST", path, json={"messages": [{"role": "user", "content": "I like tea"}]}
+        )
+        assert asked["stop_reason"]["stop_reason"] == "requires_approval"
+        yes = {
+            "type": "approval",
+            "approvals": [{"type": "approval", "tool_call_id": "call-1", "approve": True}],
+        }
+        statuses: list[int] = []
+
+        async def race() -> None:
+            statuses.append((await served.http.post(path, json={"messages": [yes]}, timeout=30)).status_code)
+
+        async with anyio.create_task_group() as racers:
+            for _ in range(20):
+                racers.start_soon(race)
+        assert 200 in statuses
+        assert set(statuses) <= {200, 202, 409}
+        block = await served.json("GET", f"/v1/agents/{made['id']}/core-memory/blocks/human")
+        assert block["value"].strip() == "Likes tea", "the tool ran once"
+        await alive(served, made["id"])
+
+
+@pytest.mark.timeout(60)
+async def test_an_answer_in_very_many_pieces_is_whole_and_others_are_served_meanwhile(
+    pool: Pool, provider: Provider
+) -> None:
+    """The case LLM-1M-deltas, shortened."""
+    async with serving(pool, providers=[provider_for("openai", provider.base_url, "sk-test")]) as served:
+        agent_id = (await served.agent(model="openai/fixed-t50000-d0-g0"))["id"]
+        body = {"messages": [{"role": "user", "content": "go on"}]}
+        answers: list[Any] = []
+
+        async def ask() -> None:
+            path = f"/v1/agents/{agent_id}/messages"
+            answers.append(await served.json("POST", path, json=body, timeout=60))
+
+        async with anyio.create_task_group() as asking:
+            asking.start_soon(ask)
+            while not answers:
+                with anyio.fail_after(SECONDS):
+                    await served.json("GET", "/v1/health/")
+                await anyio.lowlevel.checkpoint()
+        assert answers[0]["stop_reason"]["stop_reason"] == "end_turn"
+        (message,) = (m for m in answers[0]["messages"] if m["message_type"] == "assistant_message")
+        assert len(message["content"].split()) == 50_000
+        await served.json("PATCH", f"/v1/agents/{agent_id}", json={"model": "openai/echo"})
+        await alive(served, agent_id)
 
 
 async def test_a_wrong_key_is_refused_and_the_right_one_works(pool: Pool) -> None:

@@ -346,3 +346,9 @@ async def test_a_refused_client_has_no_further_request_of_it_served() -> None:
         peer.write(b"x" * 9 + GET.replace(b"/ ", b"/never "))
         assert await peer.rest() == b""
     assert not app.reached.is_set()
+
+
+def test_a_websocket_is_asked_whether_it_is_there_and_may_send_little_at_once() -> None:
+    config = connections.Server(app=None, on_started=lambda: None).config
+    assert (config.ws_ping_interval, config.ws_ping_timeout) == (20.0, 20.0)
+    assert (config.ws_max_size, config.ws_per_message_deflate) == (64 * 1024, False)

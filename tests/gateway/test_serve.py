@@ -1,12 +1,15 @@
+import asyncio
+import contextlib
 import signal
 import socket
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from bench.targets import free_port
 from gateway.config import Settings, SettingsError
-from gateway.serve import PEER_SECONDS, serve
+from gateway.serve import PEER_SECONDS, TAKEN_AT_ONCE, _listening, serve
 from gateway.sse import STALL_SECONDS
 from tests.gateway.processes import Process, run
 
@@ -66,3 +69,46 @@ def test_a_base_url_that_cannot_be_understood_is_named(reachable: Path) -> None:
 
 def test_a_vanished_peer_is_given_as_long_as_a_stalled_stream() -> None:
     assert PEER_SECONDS == STALL_SECONDS
+
+
+def test_those_who_connect_at_once_are_taken_in_a_few_turns_of_the_loop() -> None:
+    crowd = 8 * TAKEN_AT_ONCE
+
+    async def turns_until_all_are_in() -> int:
+        loop, turns = asyncio.get_running_loop(), 0
+        taken: list[asyncio.BaseTransport] = []
+
+        class Protocol(asyncio.Protocol):
+            def connection_made(self, transport: asyncio.BaseTransport) -> None:
+                taken.append(transport)
+
+        with _listening("127.0.0.1", 0) as sockets, contextlib.ExitStack() as clients:
+            servers = [await loop.create_server(Protocol, sock=sock) for sock in sockets]
+            for _ in range(crowd):
+                clients.enter_context(socket.create_connection(sockets[0].getsockname()))
+            while len(taken) < crowd:
+                turns += 1
+                await asyncio.sleep(0)
+            for transport in taken:
+                transport.close()
+            for server in servers:
+                server.close()
+        return turns
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(turns_until_all_are_in()) < crowd / 2
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has this option")
+def test_connections_give_up_on_a_peer_that_takes_nothing() -> None:
+    with _listening("127.0.0.1", 0) as sockets:
+        with socket.create_connection(sockets[0].getsockname()):
+            taken = _accepted(sockets[0])
+        with taken:
+            found = taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert found == PEER_SECONDS * 1000
+
+
+def _accepted(listening: socket.socket) -> socket.socket:
+    listening.setblocking(True)
+    return listening.accept()[0]

@@ -20,7 +20,7 @@ async function follow() {
 
 /** Ask again and again for what is never answered. */
 async function ask() {
-  const client = new Wakeful({ url, ...SETTINGS, timeout: 100, patience: 250 });
+  const client = new Wakeful({ url, ...SETTINGS, timeout: 1000, patience: 2500 });
   await client.agents().catch((error) => say("failed", error.lost));
   client.close();
 }

@@ -2,8 +2,10 @@
 
 import pytest
 
+from gateway.agui import images as agui
 from gateway.feeds import choices
 from gateway.realtime.protocol import BAD_REQUEST, ProtocolError, SubscribeData
+from tests.gateway.agui_events import EVERY
 
 
 @pytest.mark.parametrize(
@@ -39,11 +41,24 @@ def test_nonsense_is_refused(pattern: str) -> None:
     assert refused.value.code == BAD_REQUEST
 
 
-def test_a_pattern_of_many_stars_is_matched_at_once() -> None:
-    pattern = "*A" * 60
-    choice = choices.choose(SubscribeData(None, [pattern]), thoughts=True)
+def test_a_pattern_of_stars_is_matched_at_once() -> None:
+    choice = choices.choose(SubscribeData(None, ["*A*A*A*A"] * 60), thoughts=True)
     assert choice.kinds is not None
-    assert not choices.matches(choice.kinds, "A" * 50)
+    assert not choices.matches(choice.kinds, "A" * 5000 + "B")
+
+
+@pytest.mark.parametrize("patterns", [["*A*A*A*A*"], ["A" * 100] * 11, ["[A-Z]" * 20] * 11])
+def test_patterns_that_take_long_to_compile_are_refused(patterns: list[str]) -> None:
+    with pytest.raises(ProtocolError) as refused:
+        choices.choose(SubscribeData(None, patterns), thoughts=True)
+    assert refused.value.code == BAD_REQUEST
+
+
+def test_all_kinds_by_name_are_few_enough() -> None:
+    kinds = sorted({agui.kind(event) for event in EVERY})
+    choice = choices.choose(SubscribeData(None, kinds), thoughts=True)
+    assert choice.kinds is not None
+    assert all(choices.matches(choice.kinds, kind) for kind in kinds)
 
 
 @pytest.mark.parametrize("rate", [0, -1, 1001, float("nan"), float("inf")])

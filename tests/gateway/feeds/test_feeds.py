@@ -9,7 +9,6 @@ import pytest
 from actors import frozen
 from gateway.auth import READ, Caller
 from gateway.feeds import conversation as conversation_feed
-from gateway.feeds import history as feed_history
 from gateway.realtime.protocol import (
     BAD_REQUEST,
     PERMISSION_DENIED,
@@ -176,7 +175,6 @@ async def test_a_gap_that_costs_too_much_to_read_is_not_recovered(
     kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(conversation_feed, "READ_EVENTS", 20)
-    monkeypatch.setattr(feed_history, "READ_EVENTS", 20)
     stage = Stage()
     name = f"{kind}:{stage.conversation if kind == 'conv' else stage.agent}"
     first, _ = await stage.follow(name)

@@ -2,6 +2,8 @@
 
 import pytest
 
+from actors.channels import Channel
+from actors.events import Event, ReasoningDelta
 from gateway.auth import READ, Caller
 from gateway.feeds.feeds import HistoryResult
 from gateway.realtime.protocol import (
@@ -103,3 +105,34 @@ async def test_reading_a_history_listens_to_nothing() -> None:
     stage.channel.publish(*run_of(stage.conversation, ["a"]))
     await read(stage, limit=5)
     assert stage.logs.heard == 0
+
+
+@pytest.mark.parametrize("channel", ["conv", "agent"])
+@pytest.mark.parametrize("place", [None, 0])
+async def test_no_more_is_read_than_is_asked_for_and_never_much_at_once(
+    channel: str, place: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(budget_bytes=1 << 26)
+    await stage.follow(f"agent:{stage.agent}")
+    *begin, end = run_of(stage.conversation, ["w"] * 10)
+    stage.channel.publish(*begin)
+    stage.channel.publish(*(ReasoningDelta("run-1", "message-1", "hm") for _ in range(9_000)), end)
+    reads: list[int] = []
+    since = Channel.since
+
+    def counted(self: Channel, offset: int, most: int | None = None) -> list[tuple[int, Event]] | None:
+        found = since(self, offset, most)
+        reads.append(len(found or ()))
+        return found
+
+    monkeypatch.setattr(Channel, "since", counted)
+    at = stage.feeds.position(f"{channel}:{stage.conversation if channel == 'conv' else stage.agent}")
+    assert at is not None
+    where = {} if place is None else {"since": (place, at.epoch)}
+    assert len((await read(stage, channel, limit=3, **where)).publications) == 3
+    assert sum(reads) <= 64
+    reads.clear()
+    blind = Caller("reader", scopes=frozenset((READ,)))  # for whom most of it is nothing
+    shown = await read(stage, channel, caller=blind, limit=1000, **where)
+    assert len(shown.publications) == len(begin) + 1
+    assert max(reads) <= 2000

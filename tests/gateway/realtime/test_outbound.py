@@ -9,7 +9,15 @@ from actors.events import Event, RunStarted, TextDelta
 from gateway.feeds import frames
 from gateway.feeds.frames import Frame, framed
 from gateway.realtime import outbound
-from gateway.realtime.outbound import BATCH, MAX_BYTES, MAX_ITEMS, STUCK_SECONDS, Outbound, condense
+from gateway.realtime.outbound import (
+    BATCH,
+    MAX_BYTES,
+    MAX_ITEMS,
+    STUCK_SECONDS,
+    TURNS,
+    Outbound,
+    condense,
+)
 from gateway.realtime.places import Budget
 
 
@@ -246,6 +254,23 @@ def test_condensing_costs_little_for_each_message(monkeypatch: pytest.MonkeyPatc
     for offset in range(10_000):
         peer.out.push(token(offset))
     assert calls < 200
+
+
+def test_those_who_stall_at_one_moment_are_condensed_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(outbound, "condense", lambda items: calls.append(1) or condense(items))
+    budget = Budget(2**40)
+    peers = [Peer(room=0, budget=budget) for _ in range(2 * TURNS)]
+    at_once = 0
+    for offset in range(500):
+        frame, before = token(offset), len(calls)
+        for peer in peers:
+            peer.out.push(frame)
+        at_once = max(at_once, len(calls) - before)
+    assert len(calls) >= 3 * len(peers)
+    assert at_once <= len(peers) // 4
 
 
 def test_of_snapshots_only_the_last_one_is_kept() -> None:

@@ -14,9 +14,19 @@ import jwt
 import pytest
 
 from actors import clock
-from actors.events import RunFinished, RunStarted, StepStarted, ToolReturned
+from actors.events import (
+    ReasoningDelta,
+    ReasoningStarted,
+    RunFinished,
+    RunStarted,
+    StepStarted,
+    ToolReturned,
+)
 from bench.provider import Provider
+from gateway.auth import Caller
 from gateway.config import Settings
+from gateway.feeds.channel_access import Access, Place
+from gateway.feeds.channel_names import Address
 from gateway.realtime import connection as realtime
 from gateway.realtime import protocol, session, turns, websocket
 from gateway.realtime.places import CONNECTION_BYTES
@@ -25,8 +35,9 @@ from storage.pool import Pool
 from storage.records import Usage
 from tests.gateway.feeding import AT
 from tests.gateway.processes import Process
-from tests.gateway.raw_websocket import Peer, deflate_frame, dialled, frame, upgraded
+from tests.gateway.raw_websocket import CLOSE, Peer, deflate_frame, dialled, frame, upgraded
 from tests.gateway.rest.talking import new_agent, talking, user
+from tests.laws.watching import until
 from tests.serving import Served, listening, serving
 
 CASES: dict[str, dict[str, Any]] = {
@@ -265,6 +276,31 @@ async def test_a_client_follows_a_conversation_from_the_first_event_to_the_last(
             assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
 
 
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("politely", [True, False])
+async def test_a_run_outlives_the_connection_that_began_it(
+    pool: Pool, provider: Provider, politely: bool
+) -> None:
+    await provider.script([{"text": "one two", "gate": "go", "gate_after": 1}])
+    async with talking(pool, provider) as served, listening(served.app) as url:
+        agent = await new_agent(served)
+        async with upgraded(url) as peer:
+            await peer.connect()
+            peer.say(sub(2, f"conv:{agent}"))
+            peer.say({"id": 3, "rpc": {"method": "agent.send", "data": {"agent": agent, **user("hi")}}})
+            await provider.log(requests=1)
+            if politely:
+                peer.send(frame((1000).to_bytes(2, "big"), CLOSE))
+                assert await peer.end() == 1000
+        await until_empty(served)
+        await provider.open("go")
+        await until(lambda: not served.host.health().unfinished_runs)
+        (run,) = await served.json("GET", "/v1/runs/", params={"agent_id": agent})
+        assert run["status"] == "completed"
+        listed = await served.json("GET", f"/v1/agents/{agent}/messages")
+        assert listed[-1]["content"] == "one two"
+
+
 async def test_everything_of_a_connection_ends_with_it(pool: Pool) -> None:
     async with served_at(pool) as (served, url):
         agent = (await served.agent())["id"]
@@ -430,6 +466,44 @@ async def test_a_refresh_narrows_what_a_fleet_and_a_user_are_shown(pool: Pool, p
         assert asked["push"]["pub"]["tags"]["agent"] == mine
 
 
+async def test_a_refresh_narrows_what_is_being_subscribed_as_well(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database takes its time to say whose a conversation is; until it does the token is renewed."""
+    looking, said = anyio.Event(), anyio.Event()
+    look_up = Access._look_up
+
+    async def slow(self: Access, caller: Caller, address: Address) -> Place:
+        looking.set()
+        await said.wait()
+        return await look_up(self, caller, address)
+
+    monkeypatch.setattr(Access, "_look_up", slow)
+    async with served_at(pool, KEYED) as (served, url), upgraded(url) as peer:
+        mine, other = [(await served.agent())["id"] for _ in range(2)]
+        await peer.connect(token())
+        peer.say(sub(2, f"conv:{mine}"), sub(3, f"conv:{other}"))
+        await looking.wait()
+        narrow = token(agents=[mine], scope="agent:read agent:send")
+        peer.say({"id": 4, "refresh": {"token": narrow}})
+        assert "refresh" in (await peer.replies(1))[4]
+        said.set()
+        replies = await peer.replies(2)
+        assert replies[2]["subscribe"]["recoverable"] is True
+        assert replies[3]["error"]["code"] == 103
+        log = served.host.logs.channel(mine, mine)
+        log.publish(
+            RunStarted("run-1", mine, 1, ()),
+            ReasoningStarted("run-1", "message-1"),
+            ReasoningDelta("run-1", "message-1", "a thought"),
+            StepStarted("run-1", "step-1", 1, "model", "message-1", AT),
+        )
+        pushed = [one["push"]["pub"]["data"]["type"] for one in await peer.next()]
+        while len(pushed) < 2:
+            pushed += [one["push"]["pub"]["data"]["type"] for one in await peer.next()]
+        assert pushed == ["RUN_STARTED", "STEP_STARTED"]
+
+
 async def test_a_refresh_for_somebody_else_is_the_end(pool: Pool) -> None:
     async with served_at(pool, KEYED) as (_, url), upgraded(url) as peer:
         await peer.connect(token())
@@ -467,6 +541,23 @@ async def test_what_a_call_raises_is_a_reply_and_the_connection_stays(
         assert replies[3]["error"]["code"] == 504
         assert replies[3]["error"]["temporary"] is True
         assert replies[4] == {"id": 4, "rpc": {"data": {"n": 4}}}
+
+
+async def test_a_client_that_asks_for_many_large_answers_at_once_gets_all_of_them(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served_at(pool) as (served, url), upgraded(url, receive_bytes=64 * 1024) as peer:
+        await peer.connect()
+
+        async def call(caller: Any, method: str, data: bytes) -> bytes:
+            return b'"%b"' % (b"x" * 250_000)
+
+        monkeypatch.setattr(served.websockets.services.methods, "call", call)
+        asked = ("history", "agent.list", "context.get")
+        peer.say(*({"id": n, "rpc": {"method": asked[n % 3]}} for n in range(2, 17)))
+        with anyio.fail_after(20):
+            replies = await peer.replies(15)
+        assert all(len(reply["rpc"]["data"]) == 250_000 for reply in replies.values())
 
 
 async def test_what_waits_behind_others_has_its_whole_time_when_its_turn_comes(

@@ -10,7 +10,7 @@ import pytest
 from ag_ui.core import AgentCapabilities
 from ag_ui_validate.transport import TransportOptions, validate_endpoint
 
-from actors import clock, recalling
+from actors import clock, headstart, recalling
 from bench.provider import Provider
 from gateway import threads
 from gateway.agui import source as agui_source
@@ -39,6 +39,30 @@ async def test_a_live_endpoint_leaves_the_validator_nothing_to_say(pool: Pool, p
     assert (result.report.summary.errors, result.report.summary.warnings) == (0, 0), result.report.diagnostics
     rules = {d.rule for d in result.report.diagnostics}
     assert "AGUI507" not in rules  # it is not buffered
+
+
+async def test_what_is_new_to_a_conversation_is_asked_while_it_is_accepted(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a process's first message on: that nothing of it was heard before has been looked up."""
+    begun: list[str] = []
+    begin = headstart.HeadStart.begin
+
+    def noted(self: headstart.HeadStart) -> None:
+        begun.append(self.step_id)
+        begin(self)
+
+    monkeypatch.setattr(headstart.HeadStart, "begin", noted)
+    async with talking(pool, provider) as served:
+        agent = await runner(served)
+        await agent.run("wakes it")
+        begun.clear()
+        await agent.run("I like tea")
+        assert len(begun) == 1
+        repeated = agent.body("I like cake")
+        first, again = await agent.post(repeated), await agent.post(repeated)
+        assert run_of(agui_streams.events(again.text)) == run_of(agui_streams.events(first.text))
+        assert len(begun) == 2, "what is said again is answered, and no model is asked"
 
 
 async def test_thoughts_text_calls_and_memory_are_told(pool: Pool, provider: Provider) -> None:

@@ -279,6 +279,37 @@ async def test_the_history_begins_with_a_message_of_the_user(pool: Pool, provide
         assert [m["id"] for m in everything if m["role"] == "user"] == ["u0", "u1", "u2"]
 
 
+async def test_a_fork_is_a_chat_with_the_history_of_its_parent(pool: Pool, provider: Provider) -> None:
+    await provider.script([{"text": "one"}, {"text": "left"}, {"text": "right"}, {"text": "again"}])
+    async with talking(pool, provider) as served:
+        agent_id = await new_agent(served)
+        await said(served, agent_id, user("hi"))
+        [parent] = await served.json("GET", "/v1/conversations/", params={"agent_id": agent_id})
+        fork = (await served.json("POST", f"/v1/conversations/{parent['id']}/fork"))["id"]
+        await said(served, agent_id, user("in the parent", "u2"))
+        inherited = await served.json("GET", path(agent_id, f"/{fork}/messages"))
+        assert texts(inherited) == ["hi", "one"]
+        anew = {**body(user("hi"), chat_id=fork), "trigger": "regenerate-message"}
+        refused = await served.http.post(path(agent_id), json=anew)
+        assert refused.status_code == 501, refused.text  # the answer is its parent's
+        asked = user("in the fork", "u3")
+        assert await said(served, agent_id, *inherited, asked, chat_id=fork) == "right"
+        anew = {**body(*inherited, asked, chat_id=fork), "trigger": "regenerate-message"}
+        assert (await served.http.post(path(agent_id), json=anew)).status_code == 200
+        shown = await served.json("GET", path(agent_id, f"/{fork}/messages"))
+        assert texts(shown) == ["hi", "one", "in the fork", "again"]
+        assert texts(await served.json("GET", path(agent_id, "/chat/messages"))) == [
+            "hi",
+            "one",
+            "in the parent",
+            "left",
+        ]
+
+
+def texts(shown: list[dict[str, Any]]) -> list[str]:
+    return [part["text"] for message in shown for part in message["parts"] if part["type"] == "text"]
+
+
 async def test_an_answer_given_anew_by_a_model_that_is_written_to_otherwise_sees_none_before(
     pool: Pool, provider: Provider
 ) -> None:

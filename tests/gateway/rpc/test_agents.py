@@ -79,6 +79,25 @@ async def test_messages_queue_steer_and_are_refused_as_asked(pool: Pool, provide
             assert await ended(served, sent["run"], agent) == "completed"
 
 
+async def test_a_message_that_interrupts_is_the_next_one(pool: Pool, provider: Provider) -> None:
+    await provider.script([SLOW])
+    async with talking(pool, provider) as served:
+        agent = await new_agent(served)
+        call = Calls(served)
+        first = await call("agent.send", agent=agent, messages=HI)
+        await until(lambda: served.host.running_step(agent, first["run"]))
+        waits = await call("agent.send", agent=agent, messages=HI)
+        asked = {"agent": agent, "messages": HI, "whenBusy": "interrupt", "clientMessageId": "cm-1"}
+        urgent = await call("agent.send", **asked)
+        assert (urgent["disposition"], urgent["position"]) == ("queued", 1)
+        assert await ended(served, first["run"], agent) == "cancelled"
+        await provider.open("go")
+        for sent in (urgent, waits):
+            assert await ended(served, sent["run"], agent) == "completed"
+        again = await call("agent.send", **asked)
+        assert (again["run"], again["replayed"], again["status"]) == (urgent["run"], True, "completed")
+
+
 async def test_a_client_message_id_names_one_run(pool: Pool, provider: Provider) -> None:
     await provider.script([SLOW])
     async with talking(pool, provider) as served:
