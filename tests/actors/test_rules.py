@@ -108,7 +108,7 @@ def test_there_is_no_dead_end(some: Rules, done: list[tuple[str, str]]) -> None:
 
 @given(rule_sets)
 def test_an_agent_without_constraints_may_always_call_everything(some: Rules) -> None:
-    free = Rules(exits=some.exits, continues=some.continues, required=some.required, approvals=some.approvals)
+    free = Rules(exits=some.exits, continues=some.continues, required=some.required)
     assert free.allowed(Ran({"a": 3}, "a", "x"), TOOLS) == TOOLS
     assert not free.forced(Ran(), TOOLS)
 

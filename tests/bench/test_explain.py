@@ -64,7 +64,8 @@ def test_a_run_of_a_server_is_explained(
     run, (step,) = explain.read(url, run_id, None)
     assert run.status == "completed"
     assert step.first_token >= 50e6
-    assert step.stream >= 30e6
+    assert step.stream > 0
+    assert step.first_token + step.stream >= 90e6  # a token that is seen late makes the first longer
     assert step.checkpoint > 0
     assert __main__.main(["explain", run_id, "--url", url]) == 0
     shown = capsys.readouterr().out
@@ -89,7 +90,8 @@ def test_a_run_through_each_door_has_every_phase(ready: tuple[Wakeful, Bench]) -
         shown = {span.phase for span in explain.spans([first, second])}
         assert shown == {name for name, _, _ in PHASES} - {"compaction", "claim"}, door.name
         assert min(first.delivery, second.delivery) > 0, door.name
-        assert second.stream >= 40e6, door.name
+        assert second.stream > 0, door.name
+        assert second.first_token + second.stream >= 70e6, door.name
 
 
 def test_what_cannot_be_explained_says_why(capsys: pytest.CaptureFixture[str]) -> None:
