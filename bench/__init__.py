@@ -10,7 +10,7 @@
     python -m bench explain RUN_ID --url http://127.0.0.1:8283   where the time of one run went
     python -m bench explain bench/out/….json                 which phases hold the rest where its rows fail
     python -m bench scale --agents 10000 --messages-per-second 50 --watchers 2000     what a load takes
-    python -m bench scale --check   a small load on this machine beside what the model says of it
+    python -m bench scale --check   a load on this machine beside what the model says of it
     python -m bench scale --record  the costs that tests read, measured anew on a quiet machine
     python -m bench guard           fails where a message has come to cost a fifth more than the baseline
     python -m bench guard --update  records the baseline of this class of machine

@@ -2,7 +2,7 @@
 
 python -m bench scale --agents 10000 --messages-per-second 50 --watchers 2000
 python -m bench scale --agents … --messages-per-second … --from bench/out/….json
-python -m bench scale --check       a small load on this machine beside what the model says of it
+python -m bench scale --check       a load on this machine beside what the model says of it
 python -m bench scale --record      measures the costs that the tests read anew; on a quiet machine, minutes
 """
 
@@ -87,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="JSON", help="costs (newest in bench/out)"
     )
-    parser.add_argument("--check", action="store_true", help="measure a small load beside the model's answer")
+    parser.add_argument("--check", action="store_true", help="measure a load beside the model's answer")
     parser.add_argument(
         "--record",
         nargs="?",

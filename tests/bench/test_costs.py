@@ -1,5 +1,7 @@
 """The fit of the model's costs to the JSON of a real sitting."""
 
+from statistics import median
+
 import msgspec
 import pytest
 
@@ -17,10 +19,9 @@ def measured() -> Measured:
 
 
 def figure(measured: Measured, case: str, key: str) -> float:
-    (run,) = measured.figures[case]["ours"]
-    value = run[key]
-    assert value is not None
-    return value
+    """The median of the runs, of which there are as many as the sitting had."""
+    values = [run[key] for run in measured.figures[case]["ours"]]
+    return median(value for value in values if value is not None)
 
 
 def test_the_fit_gives_back_what_was_measured(measured: Measured) -> None:
@@ -37,7 +38,7 @@ def test_the_fit_gives_back_what_was_measured(measured: Measured) -> None:
 
 def test_tokens_that_did_not_come_are_not_divided_by(measured: Measured) -> None:
     """On a machine that does not keep the pace the case divides by more tokens than there were."""
-    (run,) = measured.figures["tokens"]["ours"]
+    run = measured.figures["tokens"]["ours"][0]
     half = {"cpu_32": 100.0, "seen_32": 1.0, "cpu_128": 40.0, "seen_128": 0.5}
     starved = measured.figures | {"tokens": {"ours": [run | half]}}
     fitted = costs.fit(msgspec.structs.replace(measured, figures=starved))
@@ -74,7 +75,7 @@ def test_a_run_without_a_finite_figure_counts_for_nothing(measured: Measured) ->
 
 
 def test_a_rate_of_nothing_is_no_figure(measured: Measured) -> None:
-    (run,) = measured.figures["tokens"]["ours"]
+    run = measured.figures["tokens"]["ours"][0]
     stuck = measured.figures | {"tokens": {"ours": [run | {"seen_128": 0.0}]}}
     assert costs.lacks(msgspec.structs.replace(measured, figures=stuck)) == ["tokens"]
 
