@@ -25,6 +25,9 @@ One message, through the modules:
     backlog     passages stored while their embedding model was away get their vectors later
     expiry      requests that nobody answered in time get the default answer
     jobs        what is done to a conversation between its turns: compaction on demand, reset
+    edits       a write of REST's to an agent, one transaction; `edit_writes` says what each of them writes
+    stored_commands   what the inbox stores becomes commands again; one that cannot be read stops nobody
+    pace        work that nobody waits for is done in pieces of a millisecond
     committer   many steps in one round trip; a lost answer is looked up before anything is repeated
     telling     what a turn says of its steps: whatever it begins on the log it ends there
     queueing    what is said of those who wait

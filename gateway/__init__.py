@@ -2,6 +2,7 @@
 
 A request's path
 ----------------
+`serve` starts, `life` is one run of the server; `garbage` decides when the process looks for garbage.
 `app.App` is one plain ASGI application. It makes a request id, asks `auth.Gate` who calls, finds the
 route in `router.Router`, builds a `Context` and awaits the route's endpoint under the route's deadline.
 Whatever the endpoint raises becomes one answer in `errors.answer`: that table is the only place that

@@ -41,10 +41,15 @@ commit (`actors.wording`), and a search what it needs before it looks, so it fin
 it began, in any process. How far a conversation is filled in stands beside its words, and is written with
 them. Copies of messages, which forks have, stand before that from the start and are never found twice.
 
+A conversation's row is written when its window moves, not at every step: read the view `conversations_now`,
+which adds what its later messages say of its end and of when somebody spoke last.
+
 Vectors of every model stand in the one column `passages.embedding`, of pgvector's type where the server has
 it and `real[]` elsewhere; the driver's codec knows which (`pool.Conn.has_vectors`). Each length has a partial
 HNSW index (`passage_indexes`), and a search takes it only where comparing the whole archive would cost more
-(`passage_search`). Vectors of different models are never compared. Words are looked up within bounds, in
+(`passage_search`). Between the parts of a search a row is its `ctid`, which one statement sees unchanged, and
+common words are known from statistics kept for each connection (`passage_statistics`). Vectors of different
+models are never compared. Words are looked up within bounds, in
 archives as in histories (`recall_search`): where a word is everywhere, only some of its rows are ranked.
 
 What a message writes has no foreign key, and its tables (`messages`, `runs`, `inbox`, `steps`, `agents`,
