@@ -18,7 +18,7 @@ TITLES = {
 }
 REFERENCES = ("relay", "floor")
 REASON = 100  # characters of why a message failed
-TARGET_WIDTH = 28  # the addresses of other servers take several lines
+TARGET_WIDTH = 38  # of `responses http://192.168.100.100:8000/v1`, so that only longer names take more lines
 
 
 def groups(measured: Sequence[Level]) -> dict[tuple[str, str], list[Level]]:

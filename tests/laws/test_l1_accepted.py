@@ -1,5 +1,6 @@
 """L1: what was acknowledged survives any crash and is handled once, in order."""
 
+import re
 from collections import Counter, deque
 from random import Random
 
@@ -39,13 +40,23 @@ PATH = (
 class Kills:
     """Starts hosts of one name and kills them, one after the other."""
 
-    def __init__(self, home: Home, crowd: Crowd, watcher: Watcher, spec: Spec, *, points: list[str]) -> None:
+    def __init__(
+        self,
+        home: Home,
+        crowd: Crowd,
+        watcher: Watcher,
+        spec: Spec,
+        *,
+        points: list[str],
+        patience: float | None,
+    ) -> None:
         self._home = home
         self._crowd = crowd
         self._watcher = watcher
         self._spec = spec
         self._random = Random(len(points))
         self._points = deque(Failpoint(point) for point in points)
+        self._patience = patience
         self._longest = LONGEST_LIFE
         self._lives: list[float] = []
         self.at: Counter[str] = Counter()
@@ -68,7 +79,7 @@ class Kills:
         if tired:
             await self._progress()
         if failpoint is not None:
-            with anyio.move_on_after(POINT_WAIT * self._longest):
+            with anyio.move_on_after(self._patience or POINT_WAIT * self._longest):
                 await host.gone()
         else:
             await anyio.sleep(self._random.uniform(0, self._longest))
@@ -118,18 +129,22 @@ async def violations(
     *,
     kills: int,
     points: list[str] | None = None,
+    patience: float | None = None,
     planted: tuple[str, ...] = (),
     settle: float = SETTLE,
     figures: dict[str, object] | None = None,
 ) -> list[str]:
-    """Kill hosts while clients talk; return what was lost, doubled, disordered or left unfinished."""
+    """Kill hosts while clients talk; return what was lost, doubled, disordered or left unfinished.
+
+    A host has `patience` seconds to come to its point, by default about as long as other hosts live.
+    """
     crowd = Crowd()
     found: list[str] = []
     async with opened(dsn) as pool:
         where = await places(pool, agents=4, conversations=2, model=MODEL)
     async with nursery.home() as home, watching(dsn) as watcher:
         spec = Spec(dsn=dsn, provider=provider.base_url, planted=planted)
-        killer = Kills(home, crowd, watcher, spec, points=points or path_points())
+        killer = Kills(home, crowd, watcher, spec, points=points or path_points(), patience=patience)
         async with anyio.create_task_group() as group:
             for place in where:
                 group.start_soon(crowd.talk, place)
@@ -190,7 +205,7 @@ async def test_a_thousand_kills_lose_nothing(nursery: Nursery, dsn: str, provide
     assert await violations(nursery, dsn, provider, kills=1000, figures=figures) == []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(150)
 async def test_the_law_catches_an_acknowledgement_before_the_commit(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:
@@ -200,13 +215,14 @@ async def test_the_law_catches_an_acknowledgement_before_the_commit(
         provider,
         kills=6,
         points=["inbox.accept:before"],
+        patience=SETTLE,
         planted=("ack_before_commit",),
         settle=3,
     )
     assert any("was acknowledged and is 0 times" in breach for breach in found)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(150)
 async def test_the_law_catches_a_step_that_commits_in_two(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:
@@ -216,7 +232,8 @@ async def test_the_law_catches_a_step_that_commits_in_two(
         provider,
         kills=6,
         points=["planted.step_in_two:between"],
+        patience=SETTLE,
         planted=("step_in_two",),
-        settle=3,
     )
-    assert any("was acknowledged and is 2 times" in breach for breach in found)
+    # Once more for each death between the two commits.
+    assert any(re.search(r"was acknowledged and is [2-9] times", breach) for breach in found)

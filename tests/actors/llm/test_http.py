@@ -26,7 +26,9 @@ from storage.records import ModelSettings, Usage
 from tests.actors.llm.servers import ANSWER, HEAD, Exchange, server
 from tests.actors.llm.streams import DONE, Decoded, event, ref, request
 
-QUICK = Timeouts(connect=0.3, first_token=0.4, idle=0.3, after_finish=0.2)
+# Only what must come too late is waited for briefly: a slow machine makes everything else late as well.
+PATIENT = Timeouts(connect=30, first_token=30, idle=30, after_finish=0.2)
+QUICK = Timeouts(connect=0.3, first_token=0.8, idle=0.6, after_finish=0.2)
 
 
 class Way:
@@ -37,6 +39,15 @@ class Way:
 
 @pytest.fixture
 async def wire() -> AsyncIterator[Wire]:
+    await warm()
+    made = Wire(timeouts=PATIENT)
+    yield made
+    await made.aclose()
+
+
+@pytest.fixture
+async def hasty() -> AsyncIterator[Wire]:
+    """Connections of a process that soon gives up."""
     await warm()
     made = Wire(timeouts=QUICK)
     yield made
@@ -184,10 +195,10 @@ FAULTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("script", "expected"), FAULTS, ids=lambda value: str(value.get("fault", "")))
 async def test_a_fault_ends_in_one_classified_error(
-    provider: Scripted, wire: Wire, script: dict[str, Any], expected: dict[str, Any]
+    provider: Scripted, wire: Wire, hasty: Wire, script: dict[str, Any], expected: dict[str, Any]
 ) -> None:
     await provider.script([{"text": "one two three four", "repeat": 2, **script}])
-    model = scripted(provider, wire)
+    model = scripted(provider, hasty if expected == LATE else wire)
     decoded = await call(model)
     assert decoded.finish is None
     assert decoded.error is not None
@@ -269,7 +280,7 @@ async def test_a_name_that_nobody_knows_may_be_tried_later(wire: Wire) -> None:
     assert "resolved" in str(error)
 
 
-async def test_a_connection_that_nobody_accepts_times_out(wire: Wire) -> None:
+async def test_a_connection_that_nobody_accepts_times_out(hasty: Wire) -> None:
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
@@ -278,7 +289,7 @@ async def test_a_connection_that_nobody_accepts_times_out(wire: Wire) -> None:
             for one in waiting:  # the backlog is full: further handshakes get no answer
                 one.setblocking(False)
                 one.connect_ex(full.getsockname())
-            error = await failure(model(provider_for("test", f"127.0.0.1:{full.getsockname()[1]}"), wire))
+            error = await failure(model(provider_for("test", f"127.0.0.1:{full.getsockname()[1]}"), hasty))
         finally:
             for one in waiting:
                 one.close()
@@ -307,7 +318,7 @@ async def test_only_a_trusted_certificate_is_accepted_and_no_other_is_tried_agai
 
     async with server(handler, ssl=theirs) as provider:
         error = await failure(model(provider, wire))
-        trusting = Wire(timeouts=QUICK, tls=ssl.create_default_context(cafile=certificate / "cert"))
+        trusting = Wire(timeouts=PATIENT, tls=ssl.create_default_context(cafile=certificate / "cert"))
         try:
             decoded = await call(model(provider, trusting))
         finally:
@@ -339,7 +350,7 @@ async def test_a_base_url_with_a_user_sends_the_key_instead(wire: Wire) -> None:
         assert (await call(model(named, wire))).text == "Hello"
 
 
-async def test_comments_for_ever_are_no_progress(wire: Wire) -> None:
+async def test_comments_for_ever_are_no_progress(hasty: Wire) -> None:
     async def handler(exchange: Exchange) -> None:
         await exchange.request()
         await exchange.send(HEAD + b"\r\n")
@@ -348,7 +359,7 @@ async def test_comments_for_ever_are_no_progress(wire: Wire) -> None:
             await asyncio.sleep(0.02)
 
     async with server(handler) as provider:
-        error = await failure(model(provider, wire))
+        error = await failure(model(provider, hasty))
     assert error.kind == "llm_timeout"
     assert "first token" in str(error)
 
@@ -365,7 +376,7 @@ async def test_an_answer_whose_end_mark_never_comes_is_complete_all_the_same(wir
 
 
 async def test_a_slow_consumer_is_no_fault_of_the_provider(
-    provider: Scripted, wire: Wire, monkeypatch: pytest.MonkeyPatch
+    provider: Scripted, hasty: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checks: list[Watch] = []
     late = anyio.Event()
@@ -380,7 +391,7 @@ async def test_a_slow_consumer_is_no_fault_of_the_provider(
     monkeypatch.setattr(Watch, "_check", counted)
     await provider.script([{"text": "one two three", "gate": "rest", "gate_after": 2}])
     decoded = Decoded()
-    async with aclosing(scripted(provider, wire).stream(request())) as batches:
+    async with aclosing(scripted(provider, hasty).stream(request())) as batches:
         decoded.take(await anext(batches))
         await late.wait()
         await provider.open("rest")
@@ -525,7 +536,7 @@ async def test_the_end_of_the_body_is_not_waited_for(wire: Wire) -> None:
         await exchange.request()
 
     async with server(handler) as provider:
-        with anyio.fail_after(QUICK.idle):
+        with anyio.fail_after(PATIENT.idle):
             assert (await call(model(provider, wire))).finish == "stop"
 
 
@@ -534,6 +545,7 @@ async def test_the_end_of_the_body_is_not_waited_for(wire: Wire) -> None:
 SYSTEM, USER = encode_system("s"), b'{"role":"user","content":"hi"}'
 TOOL = b'[{"type":"function","function":{"name":"f","parameters":{"type":"object","required":["a"]}}}]'
 JSON_TOOLS = ModelSettings(extra={"tool_mode": "json_schema"})
+TOO_LATE = {"kind": "llm_timeout"}
 FAULTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"status": 429, "headers": {"retry-after": "7"}}, {"kind": "llm_rate_limit", "retry_after": 7.0}),
     ({"status": 500}, {"kind": "llm_error", "retryable": True}),
@@ -543,8 +555,8 @@ FAULTS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"fault": "empty_200"}, {"kind": "llm_empty_response"}),
     ({"text": "a b c", "fault": "bad_json_event", "tokens": 1}, {"stop_reason": "invalid_llm_response"}),
     ({"text": "a b c", "fault": "error_event", "tokens": 1}, {"retryable": True}),
-    ({"text": "a b c", "fault": "hang_after", "tokens": 1}, {"kind": "llm_timeout"}),
-    ({"fault": "hang"}, {"kind": "llm_timeout"}),
+    ({"text": "a b c", "fault": "hang_after", "tokens": 1}, TOO_LATE),
+    ({"fault": "hang"}, TOO_LATE),
 ]
 
 
@@ -562,9 +574,14 @@ def dialogue(provider: Scripted, wire: Wire, kind: str) -> tuple[OpenAIChat, dic
 @pytest.mark.parametrize("kind", ["chat", "responses", "json"])
 @pytest.mark.parametrize(("fault", "expected"), FAULTS)
 async def test_every_fault_has_the_same_class_in_every_dialect(
-    provider: Scripted, wire: Wire, kind: str, fault: dict[str, Any], expected: dict[str, Any]
+    provider: Scripted,
+    wire: Wire,
+    hasty: Wire,
+    kind: str,
+    fault: dict[str, Any],
+    expected: dict[str, Any],
 ) -> None:
-    asked, how = dialogue(provider, wire, kind)
+    asked, how = dialogue(provider, hasty if expected == TOO_LATE else wire, kind)
     await provider.script([fault, {"text": "Well again."}])
     error = (await call(asked, SYSTEM, USER, **how)).error
     assert error is not None
