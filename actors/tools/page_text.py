@@ -52,6 +52,8 @@ def _render(html: str, url: str, *, without: str) -> str:
     page = _Page(url)
     page.walk(_main(body))
     if not page.blocks:
+        page.walk(body)
+    if not page.blocks:
         return ""
     if title and not any(block.startswith("# ") for block in page.blocks):
         page.blocks.insert(0, f"# {title}")
@@ -66,9 +68,14 @@ def _title(tree: LexborHTMLParser) -> str:
 def _main(body: LexborNode) -> LexborNode:
     """Return the element that holds the page's text: the one that says so, where it holds enough of it."""
     found = body.css("main, [role='main']") or body.css("article")
-    if len(found) == 1 and len(found[0].text()) >= _MAIN_SHARE * len(body.text()):
+    if len(found) == 1 and _length(found[0]) >= _MAIN_SHARE * _length(body):
         return found[0]
     return body
+
+
+def _length(node: LexborNode) -> int:
+    """Return how many characters of a text are seen: templates indent much that is empty."""
+    return len(_SPACE.sub("", node.text()))
 
 
 class _Page:
