@@ -10,7 +10,7 @@
     python -m bench explain RUN_ID --url http://127.0.0.1:8283   where the time of one run went
     python -m bench explain bench/out/….json                 which phases hold the rest where its rows fail
     python -m bench scale --agents 10000 --messages-per-second 50 --watchers 2000     what a load takes
-    python -m bench scale --check   a load on this machine beside what the model says of it
+    python -m bench scale --check   two loads on this machine beside what the model says of them
     python -m bench scale --record  the costs that tests read, measured anew on a quiet machine
     python -m bench guard           fails where a message has come to cost a fifth more than the baseline
     python -m bench guard --update  records the baseline of this class of machine
@@ -37,9 +37,12 @@ case spent their time, here and in the relay, `stacks` draws it, and `shortfall`
 phases that hold the rest where a row fails; `seeding` writes rows straight into a database.
 
 Scaling on paper. `scaling` is the model, pure: sums of measured costs times rates, and what a host has only
-so much of. `costs` fits it to the JSON of a sitting, `scale` is the command, and `scale_check` runs a small
-load, sets what it took beside the model's answer, and judges. The model knows what was measured and says
-what was not.
+so much of. A message, token or frame that comes after a pause finds cold caches and shares neither wake-up
+nor commit, and costs up to twice what it does in a crowd; so each was measured at low rates (`paced`) and at
+high ones, and from one rate to the next each doubling takes the same share off. `costs` fits it to the JSON
+of a sitting, `scale` is the command, and `scale_check` runs a small load with pauses and a large one, sets
+what they took beside the model's answers, judges, and says which way an error goes: below zero a plan is
+short. The model knows what was measured and says what was not.
 
 The guard. `probes` are measurements of seconds, each a ratio in pairs: this server beside the relay, or a
 frame beside a bare uvicorn's, at once where the load is paced and in turns where it is not. `baselines` has

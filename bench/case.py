@@ -109,11 +109,12 @@ class Bench:
 
     def wait(self, words: str, seconds: float) -> None:
         """Let so much time pass, and show it."""
-        until = time.monotonic() + seconds
+        until, left = time.monotonic() + seconds, seconds
         with self.bar(words, seconds) as done:
-            while (left := until - time.monotonic()) > 0:
+            while left > 0:
                 time.sleep(min(TICK_S, left))
-                done(min(TICK_S, left))
+                before, left = left, max(0.0, until - time.monotonic())
+                done(before - left)
 
     def forget_requests(self) -> None:
         """Clear the provider's records before a measurement that reads them."""

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from bench.cases import paced, ws_tokens
 from bench.scaling import Costs, Curve
 
 # What the fit reads, by case.
@@ -18,12 +19,20 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "memory": ("warm", "agent"),
     "ws_tokens": ("cpu_1", "cpu_200"),
     "ws_memory": ("connection", "opened"),
+    "paced": (
+        *("rate_10", "server_10", "postgres_10"),
+        *("rate_80", "server_80", "postgres_80"),
+        *("tokens", "token", "frame"),
+    ),
 }
-ABOVE_NOTHING = ("p50_0", "rate_32", "seen_32", "seen_128", "opened")  # what else would be divided by
+# What else would be divided by.
+ABOVE_NOTHING = ("p50_0", "rate_32", "seen_32", "seen_128", "opened", "rate_10", "rate_80", "tokens")
 TOKENS_PER_SECOND = 50.0  # of a stream in the case `tokens`
 HISTORY = 1000  # of the step that has one
 WATCHERS = 200  # of the stream that has many
 COMMAND = f"python -m bench --targets ours {' '.join(f'--only {case}' for case in NEEDED)}"  # measures them
+
+Medians = Mapping[tuple[str, str], float]  # by case and key
 
 
 class FitError(Exception):
@@ -82,24 +91,18 @@ def fit(measured: Measured, target: str = "ours") -> Costs:
         for case, keys in NEEDED.items()
         for key in keys
     }
-    alone, together = 1000 / of["step", "p50_0"], of["crowd", "rate_32"]
     first, many = of["ws_tokens", "cpu_1"], of["ws_tokens", "cpu_200"]
-    further = (WATCHERS * many - first) / (WATCHERS - 1)
+    further = max(0.0, (WATCHERS * many - first) / (WATCHERS - 1))
     return Costs(
-        message=curve((alone, of["step", "server_0"] / 1e3), (together, of["crowd", "server_32"] / 1e3)),
-        postgres_message=curve(
-            (alone, of["step", "postgres_0"] / 1e3), (together, of["crowd", "postgres_32"] / 1e3)
+        message=_messages(of, "server"),
+        postgres_message=_messages(of, "postgres"),
+        token=_tokens(of),
+        frame_first=curve(
+            # What the second watcher of a paced frame costs beyond `further` is counted with the first.
+            (of["paced", "tokens"], _cost(paced.WATCHERS * of["paced", "frame"] - further, 1e6)),
+            (ws_tokens.STREAMS / ws_tokens.GAP_S, _cost(first, 1e6)),
         ),
-        token=curve(
-            *(
-                (streams * TOKENS_PER_SECOND * seen, of["tokens", f"cpu_{streams}"] / seen / 1e6)
-                for streams in (32, 128)
-                # Where the machine did not keep the pace, fewer came than the case divides by.
-                for seen in [min(1.0, of["tokens", f"seen_{streams}"])]
-            ),
-        ),
-        frame_first=max(0.0, first / 1e6),
-        frame_further=max(0.0, further / 1e6),
+        frame_further=further / 1e6,
         history_message=max(0.0, of["step", "server_1000"] - of["step", "server_0"]) / HISTORY / 1e3,
         postgres_history_message=max(0.0, of["step", "postgres_1000"] - of["step", "postgres_0"])
         / HISTORY
@@ -112,6 +115,39 @@ def fit(measured: Measured, target: str = "ours") -> Costs:
         answer_seconds=of["step", "p50_0"] / 1e3,
         connections_per_second=of["ws_memory", "opened"],
     )
+
+
+def _messages(of: Medians, whose: str) -> Curve:
+    """Messages that come with pauses, one at a time without, and many at once.
+
+    What a second of rest takes is within the first of these, and in a plan by itself; so it is taken off.
+    """
+    idle = of["idle", whose]
+    with_pauses = [
+        (rate, _cost(of["paced", f"{whose}_{asked}"] - idle / rate, 1e3))
+        for asked in paced.MESSAGES_S
+        for rate in [of["paced", f"rate_{asked}"]]
+    ]
+    alone = (1000 / of["step", "p50_0"], _cost(of["step", f"{whose}_0"], 1e3))
+    return curve(*with_pauses, alone, (of["crowd", "rate_32"], _cost(of["crowd", f"{whose}_32"], 1e3)))
+
+
+def _tokens(of: Medians) -> Curve:
+    """Tokens of a few streams and of many."""
+    rate = of["paced", "tokens"]
+    few = (rate, _cost(of["paced", "token"] - of["idle", "server"] * 1e3 / rate, 1e6))
+    many = [
+        (streams * TOKENS_PER_SECOND * seen, of["tokens", f"cpu_{streams}"] / seen / 1e6)
+        for streams in (32, 128)
+        # Where the machine did not keep the pace, fewer came than the case divides by.
+        for seen in [min(1.0, of["tokens", f"seen_{streams}"])]
+    ]
+    return curve(few, *many)
+
+
+def _cost(figure: float, of_a_second: float) -> float:
+    """In seconds. A difference that noise has below zero is nothing."""
+    return max(0.0, figure / of_a_second)
 
 
 def curve(*points: tuple[float, float]) -> Curve:

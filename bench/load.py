@@ -79,6 +79,10 @@ class Outcome(Struct, frozen=True):
     bodies: list[str]
     cpu_s: float = 0.0
 
+    def ended_within(self, began_ns: int, until_ns: int) -> int:
+        """How many requests ended in a stretch of the monotonic clock."""
+        return sum(began_ns <= timing.ended_ns < until_ns for timing in self.timings)
+
 
 class Client(asyncio.Protocol):
     """One connection that sends its slot's requests in turn."""

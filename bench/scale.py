@@ -2,7 +2,7 @@
 
 python -m bench scale --agents 10000 --messages-per-second 50 --watchers 2000
 python -m bench scale --agents … --messages-per-second … --from bench/out/….json
-python -m bench scale --check       a load on this machine beside what the model says of it
+python -m bench scale --check       two loads on this machine beside what the model says of them
 python -m bench scale --record      measures the costs that the tests read anew; on a quiet machine, minutes
 """
 
@@ -66,13 +66,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def _check(console: Console, fitted: Costs, measured: Measured) -> int:
     found = scale_check.check(fitted, measured.calibration_ms)
-    console.print(scale_check.table(found))
+    for check in found:
+        console.print(scale_check.table(check))
+    console.print(scale_check.sign(), style="dim", highlight=False)
     if said := scale_check.doubt(measured.load_before, quick=measured.settings.quick):
         console.print(
             f"no verdict: {said}; `--record`, or `{costs.COMMAND}`, measures them anew", style="yellow"
         )
         return 0
-    return int(not all(row.holds for row in found.compared))
+    return int(not all(row.holds for check in found for row in check.compared))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--from", dest="source", type=Path, metavar="JSON", help="costs (newest in bench/out)"
     )
-    parser.add_argument("--check", action="store_true", help="measure a load beside the model's answer")
+    parser.add_argument("--check", action="store_true", help="measure two loads beside the model's answers")
     parser.add_argument(
         "--record",
         nargs="?",

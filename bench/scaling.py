@@ -2,16 +2,20 @@
 
 Everything is a sum of measured costs times rates. The costs are `bench.costs`; nothing here measures.
 
-- A message costs what the blocking step costs (`step`), and less the more of them there are, because commits
-  and turns of the loop are shared: between the two measured rates (`step`, `crowd`) it is a straight line.
-- A token costs what it does to the client that sent the message (`tokens`), likewise between two rates, and
-  a frame to each watcher of the agent (`ws_tokens`): the first watcher more than each further one.
+- A message costs less the more of them there are: after a pause caches are cold, and nobody shares its commit
+  and its turns of the loop. It was measured with pauses at two rates (`paced`), one at a time without a pause
+  (`step`), and many at once (`crowd`); from one of these rates to the next, each doubling takes the same
+  share off.
+- A token costs what it does to the client that sent the message (`paced`, `tokens`), and a frame to each
+  watcher of the agent (`paced`, `ws_tokens`), likewise by their rates: to the first watcher more than to
+  each further one.
 - A message of the history costs what the step with 1,000 of them costs more (`step`).
 - Messages go to agents at random, watchers follow one agent each and are spread evenly. An agent stays in
   memory for `HOT_SECONDS` after a message, so that those in memory are those who got one in that time.
 """
 
 import math
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -30,23 +34,36 @@ class ScalingError(Exception):
 
 
 class Curve(Struct, frozen=True):
-    """What pieces cost together: CPU seconds per second by pieces per second, straight between the points.
+    """What pieces cost together: CPU seconds per second by pieces per second.
 
-    `points` are (pieces per second, CPU seconds per second) in rising order; at no rate there is no cost, and
-    beyond the last point a piece costs what it does there.
+    `points` are (pieces per second, CPU seconds per second) in rising order. From one of them to the next,
+    each doubling of the rate takes the same share off the cost of a piece; below the first and beyond the
+    last a piece costs what it does there.
     """
 
     points: tuple[tuple[float, float], ...]
 
     def at(self, rate: float) -> float:
         """CPU seconds per second at a rate."""
-        before_rate, before_cost = 0.0, 0.0
-        for known_rate, cost in self.points:
-            if rate <= known_rate:
-                share = (rate - before_rate) / (known_rate - before_rate)
-                return before_cost + share * (cost - before_cost)
-            before_rate, before_cost = known_rate, cost
-        return before_cost * rate / before_rate
+        if rate <= self.points[0][0]:
+            return _in_proportion(self.points[0], rate)
+        for before, after in pairwise(self.points):
+            if rate <= after[0]:
+                return _between(before, after, rate)
+        return _in_proportion(self.points[-1], rate)
+
+
+def _in_proportion(point: tuple[float, float], rate: float) -> float:
+    known_rate, cost = point
+    return cost * rate / known_rate
+
+
+def _between(before: tuple[float, float], after: tuple[float, float], rate: float) -> float:
+    """On the straight line between two points where both axes are logarithmic."""
+    if not before[1]:  # what costs nothing at a low rate costs nothing at a higher one
+        return 0.0
+    slope = math.log(after[1] / before[1]) / math.log(after[0] / before[0])
+    return before[1] * (rate / before[0]) ** slope
 
 
 class Costs(Struct, frozen=True, kw_only=True):
@@ -55,7 +72,7 @@ class Costs(Struct, frozen=True, kw_only=True):
     message: Curve
     postgres_message: Curve
     token: Curve
-    frame_first: float  # to the first watcher of an agent
+    frame_first: Curve  # to the first watcher of an agent
     frame_further: float  # to each further one
     history_message: float  # per message and message of the history in the window
     postgres_history_message: float
@@ -149,26 +166,27 @@ def plan(demand: Demand, costs: Costs, *, utilisation: float) -> Plan:
 def taken(demand: Demand, costs: Costs, *, hosts: int) -> Taken:
     """What one of so many hosts takes, and what its messages take of the database."""
     rate = demand.messages_per_second / hosts
-    frames = rate * (demand.tokens_per_message + FRAMES_BESIDE) * _frame(demand, costs)
-    pings = demand.watchers / hosts / PING_SECONDS * (costs.frame_first + costs.frame_further)
     server = (
         costs.idle
         + costs.message.at(rate)
         + costs.token.at(rate * demand.tokens_per_message)
         + rate * demand.history * costs.history_message
-        + frames
-        + pings
+        + _frames(demand, costs, hosts=hosts)
     )
     postgres = costs.postgres_message.at(rate) + rate * demand.history * costs.postgres_history_message
     return Taken(server, costs.postgres_idle / hosts + postgres)
 
 
-def _frame(demand: Demand, costs: Costs) -> float:
-    """What a frame of an agent costs, with as many watchers as an agent has on average."""
+def _frames(demand: Demand, costs: Costs, *, hosts: int) -> float:
+    """What the frames of one host cost, its agents with as many watchers as they have on average."""
     if not demand.watchers or not demand.agents:
         return 0.0
     watchers = demand.watchers / demand.agents
-    return min(1.0, watchers) * costs.frame_first + max(0.0, watchers - 1.0) * costs.frame_further
+    events = demand.messages_per_second / hosts * (demand.tokens_per_message + FRAMES_BESIDE)
+    pings = demand.watchers / hosts / PING_SECONDS  # and as many answers
+    first = events * min(1.0, watchers) + pings
+    further = events * max(0.0, watchers - 1.0) + pings
+    return costs.frame_first.at(first) + further * costs.frame_further
 
 
 def hot_agents(demand: Demand) -> float:

@@ -98,7 +98,7 @@ def test_a_wait_shows_how_far_it_is(provider_process: Provider, tmp_path: object
     assert time.monotonic() - began >= 0.4
     first, *ticks = shown
     assert first == ("it settles", 0.4)
-    assert sum(cast("list[float]", ticks)) == pytest.approx(0.4, abs=0.05)
+    assert sum(cast("list[float]", ticks)) == pytest.approx(0.4)
 
 
 def test_what_is_made_once_is_made_once(provider_process: Provider, tmp_path: object) -> None:

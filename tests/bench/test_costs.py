@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from bench import costs, scaling
-from bench.cases import CASES
+from bench.cases import CASES, paced
 from bench.costs import FitError, Measured
 from bench.scaling import Demand
 from tests.bench.recorded import RECORDED
@@ -30,10 +30,41 @@ def test_the_fit_gives_back_what_was_measured(measured: Measured) -> None:
     assert fitted.message.at(rate) >= rate * figure(measured, "crowd", "server_32") / 1e3 * (1 - 1e-9)
     alone = 1000 / figure(measured, "step", "p50_0")
     assert fitted.message.at(alone) >= alone * figure(measured, "step", "server_0") / 1e3 * (1 - 1e-9)
-    two_hundred = fitted.frame_first + 199 * fitted.frame_further
-    assert two_hundred == pytest.approx(200 * figure(measured, "ws_tokens", "cpu_200") / 1e6)
+    further = (200 * figure(measured, "ws_tokens", "cpu_200") - figure(measured, "ws_tokens", "cpu_1")) / 199
+    assert fitted.frame_further == pytest.approx(further / 1e6)
     assert fitted.agent_bytes == figure(measured, "memory", "agent") * 1024
     assert fitted.idle == figure(measured, "idle", "server") / 1e3
+
+
+@pytest.mark.parametrize("rate", paced.MESSAGES_S)
+def test_messages_with_pauses_cost_what_was_measured_and_rest_is_counted_once(
+    measured: Measured, rate: int
+) -> None:
+    """What a second of rest takes is in the figures of the case, and in the plan by itself."""
+    fitted, really = costs.fit(measured), figure(measured, "paced", f"rate_{rate}")
+    load = Demand(agents=rate, messages_per_second=really, tokens_per_message=0, history=0)
+    taken = scaling.taken(load, fitted, hosts=1)
+    assert taken.server >= really * figure(measured, "paced", f"server_{rate}") / 1e3 * (1 - 1e-9)
+    assert taken.postgres >= really * figure(measured, "paced", f"postgres_{rate}") / 1e3 * (1 - 1e-9)
+    assert taken.server - fitted.idle == pytest.approx(fitted.message.at(really))
+
+
+def test_two_paced_watchers_cost_what_was_measured(measured: Measured) -> None:
+    fitted, tokens = costs.fit(measured), figure(measured, "paced", "tokens")
+    both = fitted.frame_first.at(tokens) / tokens + fitted.frame_further
+    assert both >= 2 * figure(measured, "paced", "frame") / 1e6 * (1 - 1e-9)
+
+
+def test_a_pause_makes_no_piece_cheaper(measured: Measured) -> None:
+    """Where noise has it so, what was measured without pauses holds with them."""
+    cheap = dict.fromkeys(("server_10", "postgres_10", "token", "frame"), -1.0)
+    runs = [run | cheap for run in measured.figures["paced"]["ours"]]
+    fitted = costs.fit(
+        msgspec.structs.replace(measured, figures=measured.figures | {"paced": {"ours": runs}})
+    )
+    assert fitted.message.at(1) >= figure(measured, "step", "server_0") / 1e3 * (1 - 1e-9)
+    assert fitted.token.at(1) >= figure(measured, "tokens", "cpu_32") / 1e6 * (1 - 1e-9)
+    assert fitted.frame_first.at(1) >= figure(measured, "ws_tokens", "cpu_1") / 1e6 * (1 - 1e-9)
 
 
 def test_tokens_that_did_not_come_are_not_divided_by(measured: Measured) -> None:

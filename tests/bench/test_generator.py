@@ -111,17 +111,17 @@ def test_messages_of_the_open_loop_are_meant_for_their_times_whatever_became_of_
 @pytest.mark.timeout(60)
 async def test_a_message_that_finds_no_line_free_counts_as_failed(provider: Provider) -> None:
     pace = Arrivals(rate=50, seconds=1, kind="constant")
-    order = Order(door=floor(provider, "fixed-t3-d5000-g0"), agents=names(3), open_loop=pace, grace_s=0.5)
+    order = Order(door=floor(provider, "fixed-t3-d30000-g0"), agents=names(3), open_loop=pace, grace_s=0.5)
     given = await asyncio.to_thread(generator.run, order)
     failures = [said.failure for said in sorted(given.said, key=lambda said: said.number)]
     assert sorted(failures) == sorted([UNFINISHED] * 3 + [NO_LINE] * 47)
     assert [said.sent_ns > 0 for said in given.said if said.failure == NO_LINE] == [False] * 47
-    assert len(await provider.log()) == 3
+    assert len(await provider.log(requests=3)) == 3
 
 
 @pytest.mark.timeout(60)
 async def test_words_are_timed_one_by_one(provider: Provider) -> None:
-    door = floor(provider, "fixed-t8-d50-g30")
+    door = floor(provider, "fixed-t8-d50-g200")
     pace = Arrivals(rate=1, seconds=1, kind="constant")
     order = Order(door=door, agents=names(1), open_loop=pace)
     (said,) = (await asyncio.to_thread(generator.run, order)).said
@@ -130,7 +130,7 @@ async def test_words_are_timed_one_by_one(provider: Provider) -> None:
     assert len(said.words_ns) == len(record.wrote_ns) == 8
     assert said.first_ns == said.words_ns[0]
     assert all(wrote < seen for wrote, seen in zip(record.wrote_ns, said.words_ns, strict=True))
-    due_ns = [record.arrived_ns + (50 + 30 * place) * 1e6 for place in range(8)]
+    due_ns = [record.arrived_ns + (50 + 200 * place) * 1e6 for place in range(8)]
     # However late a machine writes one, so that the next follows at once, no word is early.
     assert all(wrote > due - 1e6 for wrote, due in zip(record.wrote_ns, due_ns, strict=True))
     assert said.words_ns[0] < record.wrote_ns[-1]
@@ -141,7 +141,7 @@ async def test_in_the_closed_loop_as_many_are_under_way_as_asked_and_agents_take
     provider: Provider,
 ) -> None:
     door = floor(provider, "fixed-t2-d20-g0", way="blocking")
-    order = Order(door=door, agents=names(6), at_once=2, seconds=0.5)
+    order = Order(door=door, agents=names(6), at_once=2, seconds=0.5, least_rounds=4, most_s=20.0)
     given = await asyncio.to_thread(generator.run, order)
     records = await provider.log()
     assert len(given.said) == len(records) > 6
@@ -179,14 +179,14 @@ async def test_what_is_said_while_it_warms_up_is_left_out(provider: Provider) ->
 @pytest.mark.timeout(60)
 async def test_failures_are_told_apart_and_the_line_goes_on(provider: Provider) -> None:
     await provider.script([{"status": 503}, {"fault": "cut_after", "tokens": 1}, {"text": "", "match": "#"}])
-    pace = Arrivals(rate=4, seconds=1, kind="constant")
-    order = Order(door=floor(provider), agents=names(1), open_loop=pace)
+    order = Order(door=floor(provider), agents=names(1), seconds=0.1, least_rounds=4, most_s=20.0)
     given = await asyncio.to_thread(generator.run, order)
     failures = [said.failure for said in sorted(given.said, key=lambda said: said.number)]
     assert failures[0].startswith("status 503: {")
     assert "closed" in failures[1]
     assert failures[2] == "an answer without text"
-    assert failures[3] == ""
+    assert len(failures) > 3
+    assert set(failures[3:]) == {""}
 
 
 @pytest.mark.timeout(60)

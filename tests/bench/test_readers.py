@@ -24,7 +24,7 @@ def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[int]:
 
 
 def until_tokens(readers: Readers, wanted: int) -> Counted:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while (counted := readers.count()).tokens < wanted:
         assert time.monotonic() < deadline
         time.sleep(0.2)

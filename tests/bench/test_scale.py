@@ -8,7 +8,7 @@ import pytest
 
 from bench import scale, scale_check
 from bench.costs import FitError
-from bench.scale_check import Check, Compared, Load
+from bench.scale_check import SHAPES, Check, Compared, Load
 from tests.bench.recorded import RECORDED
 
 LOAD = ["--agents", "10000", "--messages-per-second", "50", "--watchers", "2000", "--from", str(RECORDED)]
@@ -58,21 +58,58 @@ def test_the_newest_json_that_has_every_figure_is_taken(tmp_path: Path) -> None:
     assert scale.newest(tmp_path).name == "bench-2026-01-02.json"
 
 
-def test_a_check_is_shown_with_its_errors_in_per_cent(
+def found(*compared: Compared, small: bool) -> Check:
+    """What a check of one of the two loads gives."""
+    load = Load(
+        shape=SHAPES[0 if small else 1],
+        seconds=10.0,
+        messages=200,
+        server=2.0,
+        postgres=0.5,
+        calibration_ms=20.0,
+    )
+    return Check(scale_check.demand_of(load), load, 2.0, compared)
+
+
+def recorded(path: Path, *, load_before: float) -> Path:
+    """The recorded costs, as if something had run beside them."""
+    report = msgspec.json.decode(RECORDED.read_bytes())
+    path.write_bytes(msgspec.json.encode(report | {"load_before": load_before, "settings": {"quick": False}}))
+    return path
+
+
+def test_both_loads_are_shown_with_their_errors_in_per_cent_and_what_the_sign_means(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def check(costs: object, calibration_ms: object) -> Check:
-        load = Load(10.0, 200, server=2.0, postgres=0.5, calibration_ms=20.0)
-        demand = scale_check.demand_of(load)
-        rows = (Compared("server", 1.2, 2.4, 2.0), Compared("Postgres", 0.2, 0.4, 0.5))
-        return Check(demand, load, 2.0, rows)
+    def check(costs: object, calibration_ms: object) -> list[Check]:
+        above, below = Compared("server", 1.2, 2.4, 2.0), Compared("Postgres", 0.2, 0.4, 0.5)
+        return [found(above, small=True), found(below, small=False)]
 
     monkeypatch.setattr(scale_check, "check", check)
     assert scale.main(["--check", "--from", str(RECORDED)]) == 0
-    said = capsys.readouterr().out
+    said = " ".join(capsys.readouterr().out.split())
     assert "+20%" in said
     assert "-20%" in said
-    assert "20 messages/s" in " ".join(said.split())
+    assert "with pauses: 10 s of 20 messages/s" in said
+    assert "busy: 10 s of 20 messages/s" in said
+    assert "above zero: the model says more than the load took" in said
+    assert "passes from -25% to +33%" in said
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_model_must_hold_at_both_loads(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], small: bool
+) -> None:
+    def check(costs: object, calibration_ms: object) -> list[Check]:
+        rows = {small: Compared("server", 1.0, 1.0, 2.0), not small: Compared("server", 2.0, 2.0, 2.0)}
+        return [found(rows[True], small=True), found(rows[False], small=False)]
+
+    monkeypatch.setattr(scale_check, "check", check)
+    path = recorded(tmp_path / "costs.json", load_before=0.1)
+    assert scale.main(["--check", "--from", str(path)]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "FAIL, plans too little" in said
+    assert "pass" in said
 
 
 @pytest.mark.parametrize(("load_before", "code"), [(0.1, 1), (7.0, 0)])
@@ -83,15 +120,12 @@ def test_a_model_that_does_not_hold_fails_unless_its_costs_are_of_a_busy_machine
     load_before: float,
     code: int,
 ) -> None:
-    def check(costs: object, calibration_ms: object) -> Check:
-        load = Load(10.0, 200, server=2.0, postgres=0.5, calibration_ms=20.0)
-        return Check(scale_check.demand_of(load), load, 1.0, (Compared("server", 4.0, 4.0, 2.0),))
+    def check(costs: object, calibration_ms: object) -> list[Check]:
+        return [found(Compared("server", 4.0, 4.0, 2.0), small=True)]
 
     monkeypatch.setattr(scale_check, "check", check)
-    report = msgspec.json.decode(RECORDED.read_bytes())
-    path = tmp_path / "costs.json"
-    path.write_bytes(msgspec.json.encode(report | {"load_before": load_before, "settings": {"quick": False}}))
+    path = recorded(tmp_path / "costs.json", load_before=load_before)
     assert scale.main(["--check", "--from", str(path)]) == code
     said = " ".join(capsys.readouterr().out.split())
-    assert "FAIL" in said
+    assert "FAIL, plans too much" in said
     assert ("no verdict" in said) is (code == 0)

@@ -17,18 +17,21 @@ def up_to(most: float) -> st.SearchStrategy[float]:
     return st.just(0.0) | st.floats(most * 1e-6, most)
 
 
+SMALL = up_to(1e-4)
 POINTS = st.tuples(
     st.tuples(st.floats(50, 200), st.floats(1e-4, 1e-2)),
     st.tuples(st.floats(250, 2000), st.floats(1e-4, 1e-2)),
 )
+FRAMES = st.tuples(st.tuples(st.just(250.0), SMALL), st.tuples(st.just(1600.0), SMALL)).map(
+    lambda points: curve(*points)
+)
 CURVES = POINTS.map(lambda points: curve(*points))
-SMALL = up_to(1e-4)
 COSTS = st.builds(
     Costs,
     message=CURVES,
     postgres_message=CURVES,
     token=CURVES,
-    frame_first=SMALL,
+    frame_first=FRAMES,
     frame_further=SMALL,
     history_message=up_to(1e-5),
     postgres_history_message=up_to(1e-5),
@@ -117,14 +120,29 @@ def test_memory_of_connections_is_linear(demand: Demand, costs: Costs, times: in
 
 
 @given(DEMANDS, COSTS, st.integers(1, 10))
-def test_frames_are_linear_in_messages(demand: Demand, costs: Costs, times: int) -> None:
+def test_frames_cost_no_less_together_the_more_messages_and_each_no_more(
+    demand: Demand, costs: Costs, times: int
+) -> None:
     def frames(rate: float) -> float:
         watched = replace(demand, messages_per_second=rate, watchers=3 * demand.agents)
         with_them = scaling.taken(watched, costs, hosts=1).server
         return with_them - scaling.taken(replace(watched, watchers=0), costs, hosts=1).server
 
-    pings = frames(0)
-    assert frames(10.0 * times) - pings == pytest.approx(times * (frames(10.0) - pings), rel=1e-6, abs=1e-9)
+    few, many = frames(10.0), frames(10.0 * times)
+    assert few * (1 - 1e-6) - 1e-9 <= many <= times * few * (1 + 1e-6) + 1e-9
+
+
+@given(COSTS, st.integers(2, 10))
+def test_further_watchers_of_an_agent_cost_the_same_each(costs: Costs, times: int) -> None:
+    def watched(watchers: int) -> float:
+        demand = Demand(agents=1, messages_per_second=0.2, watchers=watchers, tokens_per_message=1000)
+        events = 0.2 * (1000 + scaling.FRAMES_BESIDE)
+        pings = watchers / scaling.PING_SECONDS
+        first = costs.frame_first.at(events + pings) + pings * costs.frame_further
+        return scaling.taken(demand, costs, hosts=1).server - first
+
+    one = watched(1)
+    assert watched(1 + times) - one == pytest.approx(times * (watched(2) - one), rel=1e-6, abs=1e-9)
 
 
 @given(DEMANDS, COSTS)
@@ -162,6 +180,13 @@ def test_a_curve_goes_through_nothing_and_is_never_below_what_was_measured(
         assert found.at(rate) >= rate * cost * (1 - EXACT)
 
 
+def test_between_two_rates_each_doubling_takes_the_same_share_off_a_piece() -> None:
+    found = curve((10, 8e-3), (40, 2e-3))
+    assert found.at(20) / 20 == pytest.approx(4e-3)
+    assert found.at(5) / 5 == pytest.approx(8e-3)
+    assert found.at(80) / 80 == pytest.approx(2e-3)
+
+
 @given(DEMANDS)
 def test_agents_in_memory_are_at_most_all_and_at_most_those_with_messages(demand: Demand) -> None:
     hot = scaling.hot_agents(demand)
@@ -182,7 +207,7 @@ def _costs(*, idle: float) -> Costs:
         message=line,
         postgres_message=line,
         token=line,
-        frame_first=0,
+        frame_first=line,
         frame_further=0,
         history_message=0,
         postgres_history_message=0,

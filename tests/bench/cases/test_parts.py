@@ -5,7 +5,7 @@ import math
 import pytest
 
 from bench.case import Bench, Case, turns
-from bench.cases import CASES, search
+from bench.cases import CASES, paced, search
 from bench.targets import Wakeful
 
 PARTS = [case for case in CASES if case.suite == "parts"]
@@ -34,6 +34,10 @@ def test_a_case_fills_its_rows_in_their_units(case: Case, ready: tuple[Wakeful, 
         assert figures["accept_batch_1"] == figures["accept_most_1"] == 1
         assert figures["accept_batch_128"] > 1, "commands that come together are accepted together"
         assert figures["accept_p50_1"] > figures["bare"] / 10
+    if case.name == "paced":
+        for rate in paced.MESSAGES_S:  # each agent waits a second for the model, at least
+            assert 0 < figures[f"rate_{rate}"] <= rate * 2, "a stretch of a second has two rounds at most"
+        assert figures["tokens"] == paced.STREAMS / paced.GAP_S
     if case.name == "cold":
         assert figures["cold_10000"] > figures["hot_10000"]
 
