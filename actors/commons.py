@@ -106,7 +106,7 @@ class Commons:
         *,
         name: str,
         settings: HostSettings,
-        lease_pool: Pool | None = None,
+        lease_dsn: str | None = None,
     ) -> None:
         self.pool = pool
         self.commit_pool = commit_pool
@@ -116,7 +116,7 @@ class Commons:
         self.calibrations = Calibrations(pool)
         self.logs = Logs(settings.log_bytes)
         self.load = Load(per_agent=settings.max_pending_per_agent, in_all=settings.max_pending)
-        self.directory = Directory(lease_pool or pool, name, beside=[pool] if lease_pool else [])
+        self.directory = Directory(pool, name, dsn=lease_dsn)
         self.committer = Committer(commit_pool)
         self.wording = Wording(pool)
         self.checkpoints: Batcher[Checkpoint, None] = Batcher(self._commit, key=lambda c: c.agent_id)

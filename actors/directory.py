@@ -1,41 +1,48 @@
 """This host's lease: claimed at start, renewed every second, and trusted no longer than it lasts."""
 
+import asyncio
 import logging
-from collections.abc import Sequence
+import threading
 from contextlib import suppress
 
 import anyio
 
-from actors import clock
+from actors import clock, renewals
 from actors.errors import DrainingError
+from actors.renewals import Renewals
 from storage import ownership
-from storage.errors import StorageError, UnavailableError
 from storage.ownership import LEASE, Lease
 from storage.pool import Pool, connection, distrust
 
 log = logging.getLogger("wakeful.directory")
 
-HEARTBEAT = 1.0  # seconds between renewals
-RENEWAL_DEADLINE = 2.0
+SIGN_OF_LIFE = 1.0  # seconds
+RELEASE_PATIENCE = 4.0  # seconds: for the renewal that is under way, and for the release
+RUN_OUT = "this host's lease has run out; it is renewed by itself once the database answers: try again"
 
 
 class Directory:
     """Who owns the agents: this host, until `deadline` on its own monotonic clock.
 
-    The deadline counts from before a renewal was sent, so it never lies after the database's. A pool of its
-    own keeps renewals from waiting behind requests, which would end the lease of a host that is only busy.
-    What falls silent there has fallen silent for the others: those `beside` it are distrusted with it.
+    The deadline counts from before a renewal was sent, so it never lies after the database's. With a `dsn`
+    renewals are made in a thread over a connection of its own: neither a busy event loop nor requests that
+    wait for connections may end the lease of a host that is only slow. What falls silent there has fallen
+    silent for `pool`, too, which is distrusted with it.
     """
 
-    def __init__(self, pool: Pool, name: str, *, beside: Sequence[Pool] = ()) -> None:
+    def __init__(self, pool: Pool, name: str, *, dsn: str | None = None) -> None:
         self._pool = pool
-        self._beside = beside
+        self._dsn = dsn
         self.name = name
         self.lease = Lease(name, "", ())
         self.deadline = 0.0
         self.superseded = anyio.Event()
-        self._released = False
-        self._renewing = anyio.Lock()
+        self._over = False
+        self._deciding = threading.Lock()  # a renewal that ends late moves no deadline of a lease given up
+        self._renewals: Renewals | None = None
+        self._kept = anyio.Event()  # set when nothing renews any more
+        self._hush = asyncio.Event()  # set where the database fell silent
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def claim(self) -> None:
         """Take every shard.
@@ -47,8 +54,8 @@ class Directory:
         before = clock.monotonic()
         async with connection(self._pool) as conn:
             self.lease = await ownership.claim(conn, name=self.name, instance=clock.new_id("host"))
+        self._over = False
         self.deadline = before + LEASE.total_seconds()
-        self._released = False
 
     def fence(self, shard: int) -> int:
         """Return the fence under which agents of this shard commit."""
@@ -61,35 +68,64 @@ class Directory:
             DrainingError: The lease ran out or was taken; nothing may be emitted or committed.
         """
         if clock.monotonic() >= self.deadline:
-            raise DrainingError("this host's lease has run out")
+            raise DrainingError(RUN_OUT)
 
     async def keep(self) -> None:
         """Renew the lease until cancelled, superseded or released; failures are outlasted."""
-        while not self.superseded.is_set():
-            await anyio.sleep(HEARTBEAT)
-            async with self._renewing:
-                if self._released:
-                    return
-                await self._renew()
-
-    async def _renew(self) -> None:
-        before = clock.monotonic()
+        self._loop = asyncio.get_running_loop()
+        self._kept = anyio.Event()
+        self._renewals = Renewals(self.lease, self)
         try:
-            with anyio.fail_after(RENEWAL_DEADLINE):
-                async with connection(self._pool) as conn:
-                    mine = await ownership.renew(conn, self.lease)
-        except (UnavailableError, TimeoutError) as error:
-            log.warning("lease not renewed", extra={"reason": str(error)})
-            if isinstance(error, TimeoutError):
-                for pool in (self._pool, *self._beside):
-                    await distrust(pool)
-            return
-        if mine:
-            self.deadline = before + LEASE.total_seconds()
-        else:
-            self.deadline = 0.0
+            lost = await self._renew(self._renewals)
+        finally:
+            self._renewals = None
+            self._kept.set()
+        if lost:
             log.error("another host took over", extra={"host": self.name})
             self.superseded.set()
+
+    async def _renew(self, renewals: Renewals) -> bool:
+        lost = False
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._watch, renewals)
+            if self._dsn is None:
+                lost = await renewals.work(self._pool)
+            else:
+                lost = await renewals.work_apart(self._dsn)
+            group.cancel_scope.cancel()
+        return lost
+
+    async def _watch(self, renewals: Renewals) -> None:
+        """Show that the event loop turns, and distrust connections when the database falls silent."""
+        while True:
+            renewals.sign_of_life()
+            with anyio.move_on_after(SIGN_OF_LIFE):
+                await self._hush.wait()
+                self._hush.clear()
+                await distrust(self._pool)
+
+    # What renewals tell, wherever they are made.
+
+    def renewed(self, until: float) -> None:
+        """Trust the lease until then, unless it was given up."""
+        with self._deciding:
+            if not self._over:
+                self.deadline = until
+
+    def lost(self) -> None:
+        """Trust it no longer."""
+        self._end()
+
+    def silent(self) -> None:
+        """Have the connections that serve requests replaced as well."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the host's loop is closed, and its connections with it
+                self._loop.call_soon_threadsafe(self._hush.set)
+
+    def _end(self) -> None:
+        with self._deciding:
+            self._over = True
+            self.deadline = 0.0
 
     async def release(self) -> None:
         """End the lease, so that a successor need not wait for it. Best effort: it ends by itself.
@@ -98,9 +134,10 @@ class Directory:
         """
         if self.superseded.is_set():
             return
-        self._released = True
-        with suppress(StorageError, TimeoutError), anyio.move_on_after(2 * RENEWAL_DEADLINE, shield=True):
-            async with self._renewing:
-                self.deadline = 0.0
-                async with connection(self._pool) as conn:
-                    await ownership.release(conn, self.lease)
+        self._end()
+        with anyio.move_on_after(RELEASE_PATIENCE, shield=True):
+            if self._renewals is None:
+                await renewals.release(self._pool, self.lease)
+            else:
+                self._renewals.give_up()
+                await self._kept.wait()

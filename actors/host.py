@@ -65,8 +65,8 @@ class Host:
     """The actors of one process. Run it with `async with host.running()`.
 
     `commit_pool` (`storage.pool.open_lookup_pool`) serves what every message and every waking costs;
-    `lease_pool`, of one connection, keeps the lease however many requests wait. Without them they share
-    `pool`.
+    with `lease_dsn` a thread keeps the lease over a connection of its own, however busy the event loop is and
+    however many requests wait. Without them both are done with `pool`.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Host:
         *,
         name: str,
         commit_pool: Pool | None = None,
-        lease_pool: Pool | None = None,
+        lease_dsn: str | None = None,
         settings: HostSettings | None = None,
     ) -> None:
         self.name = name
@@ -86,7 +86,7 @@ class Host:
             catalog,
             name=name,
             settings=settings or HostSettings(),
-            lease_pool=lease_pool,
+            lease_dsn=lease_dsn,
         )
         self._population = Population(self._commons)
         self._intake = Intake(self._population)

@@ -90,26 +90,23 @@ class Life:
         self._starting.cancel()
 
     async def _open(self, pools: list[Pool]) -> None:
-        """Open the pool of requests, that of commits and that of the lease, in this order."""
+        """Open the pool of requests and that of commits, in this order."""
         with Migrating() as progress:
-            await migrate.migrate(self._database.dsn, progress=progress)
+            await migrate.migrate(self._database.dsn, host=self._name, progress=progress)
         with anyio.fail_after(START_SECONDS):
             pools.append(await open_pool(self._database.dsn))
             async with connection(pools[0]) as conn:
                 await tools.seed(conn, BUILTIN.values())
             pools.append(await open_lookup_pool(self._database.dsn, size=COMMIT_CONNECTIONS))
-            pools.append(await open_pool(self._database.dsn, size=1))
 
-    async def _serve(
-        self, pool: Pool, commit_pool: Pool, lease_pool: Pool, *, sockets: list[socket.socket]
-    ) -> int:
+    async def _serve(self, pool: Pool, commit_pool: Pool, *, sockets: list[socket.socket]) -> int:
         chosen = {name: getattr(self._settings, name) for name in HostSettings.__struct_fields__}
         host = Host(
             pool,
             self._catalog,
             name=self._name,
             commit_pool=commit_pool,
-            lease_pool=lease_pool,
+            lease_dsn=self._database.dsn,
             settings=HostSettings(**chosen),
         )
         callbacks.install(host, self._settings)

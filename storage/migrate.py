@@ -9,7 +9,7 @@ from pathlib import Path
 import asyncpg  # pyright: ignore[reportMissingTypeStubs] - it ships none
 from msgspec import Struct
 
-from storage.errors import SchemaError
+from storage.errors import OwnedError, SchemaError
 from storage.failures import translate
 from storage.pool import Conn, OwnConn, connect
 
@@ -26,13 +26,17 @@ class Migration(Struct, frozen=True):
     sql: str
 
 
-async def migrate(dsn: str, *, progress: Callable[[str], None] | None = None) -> list[str]:
+async def migrate(
+    dsn: str, *, host: str | None = None, progress: Callable[[str], None] | None = None
+) -> list[str]:
     """Bring the database to today's schema and return the names of what was applied.
 
     Processes that start together wait for one another. Each migration commits with its record, so a
-    crash or a cancellation leaves whole migrations behind and the next start goes on.
+    crash or a cancellation leaves whole migrations behind and the next start goes on. `host` is the name
+    of the host that is about to start, if one is: it takes over from a live one of its own name.
 
     Raises:
+        OwnedError: something is to be applied, and a host of another name is alive.
         SchemaError: the database is newer, edited, foreign, too old or not UTF-8; names the remedy.
         UnavailableError: the database cannot be reached.
     """
@@ -47,7 +51,7 @@ async def migrate(dsn: str, *, progress: Callable[[str], None] | None = None) ->
         for step in todo:
             if progress is not None:
                 progress(step.name)
-            await _apply(conn, step)
+            await _apply(conn, step, host)
         return [step.name for step in todo]
 
 
@@ -113,9 +117,11 @@ insert into schema_migrations (version, name, checksum) values ($1, $2, $3)
 """
 
 
-async def _apply(conn: Conn, step: Migration) -> None:
+async def _apply(conn: Conn, step: Migration, host: str | None) -> None:
     try:
         async with conn.transaction():
+            if step.version > 1:
+                await _quieten(conn, host)
             await conn.execute(step.sql)
             await conn.execute(_RECORD, step.version, step.name, step.checksum)
     except asyncpg.exceptions.DuplicateTableError as error:
@@ -123,6 +129,34 @@ async def _apply(conn: Conn, step: Migration) -> None:
             f"migration {step.name!r} found tables that it did not make ({error}): "
             "DATABASE_URL must name an empty database or one that wakeful made"
         ) from error
+
+
+# A live host calls functions and reads columns that a migration replaces: every step of its agents would
+# fail, and after a few attempts their commands would be given up. Nobody becomes a host meanwhile.
+_OWNERSHIP = "select pg_advisory_xact_lock(hashtext('wakeful.ownership'))"
+_ALIVE = """
+select h.name, extract(epoch from h.lease_until - now())::float8 as seconds
+  from hosts h
+ where h.lease_until > now() and h.name is distinct from $1
+   and exists (select from shards s where s.host = h.name)
+ order by h.lease_until desc
+ limit 1
+"""
+# Whoever writes for an agent holds its row: no statement of a migration sees more than the one before it,
+# even where a host that is to be taken over still writes.
+_AGENTS = "lock table agents in exclusive mode"
+
+
+async def _quieten(conn: Conn, host: str | None) -> None:
+    """Let nobody write for an agent until this transaction ends.
+
+    Raises:
+        OwnedError: A host of another name is alive.
+    """
+    await conn.execute(_OWNERSHIP)
+    if (alive := await conn.fetchrow(_ALIVE, host)) is not None:
+        raise OwnedError(alive["name"], alive["seconds"])
+    await conn.execute(_AGENTS)
 
 
 def _read(path: Path) -> Migration:

@@ -51,7 +51,7 @@ class Lease(Struct, frozen=True):
 
 
 async def claim(conn: Conn, *, name: str, instance: str, lease: timedelta = LEASE) -> Lease:
-    """Take every shard and raise its fence.
+    """Take every shard and raise its fence, in one transaction.
 
     The same name takes over at once, which the fence makes safe. Another name waits until the
     owner's lease has run out.

@@ -39,6 +39,7 @@ _CROSSED: dict[str, tuple[type[Scenario], ...]] = {
     "edits.detach_block": (Edits, Remember),
     "extras.write": (Remember, Approve),
     "forks.create": (Edits,),
+    "forks.own": (Edits,),
     "forks.part": (Edits,),
     "forks.point_of": (Edits,),
     "inbox.get": (LostWakeups,),

@@ -19,6 +19,7 @@ from actors.commands import (
     Edit,
     ForkConversation,
     InsertPassages,
+    OwnMessages,
     PartForks,
     Recompile,
     ResetMessages,
@@ -68,7 +69,7 @@ class Edits:
     def __init__(self, pool: Pool, _: Provider) -> None:
         self._pool = pool
         self._extra = new_block("extra", "more to know")
-        self._conversation, self._fork = clock.new_id("conv"), clock.new_id("conv")
+        self._conversation, self._fork, self._other = (clock.new_id("conv") for _ in range(3))
         self._edits: list[Edit] = []
         self._done = 0
         self.agent_id = ""
@@ -91,6 +92,8 @@ class Edits:
             ResetMessages(self._conversation),
             Recompile(self.agent_id),
             ForkConversation(conversation_id=self._fork, parent_id=self.agent_id, message_id=message_id),
+            ForkConversation(conversation_id=self._other, parent_id=self.agent_id, message_id=message_id),
+            OwnMessages(self._other, 0),
             PartForks(self.agent_id, 0),
             UpdateBlock(label="human", changes=BlockChanges(value="likes tea")),
             AttachBlock(self._extra.id),

@@ -283,7 +283,7 @@ async def live(spec: Spec, lifeline: int) -> None:
     pool, commit_pool = await open_pool(spec.dsn), await open_lookup_pool(spec.dsn, size=COMMIT_CONNECTIONS)
     catalog = Catalog([provider_for("openai", spec.provider, "sk-test")])
     settings = HostSettings(**spec.settings)  # type: ignore[arg-type]
-    host = Host(pool, catalog, name=spec.name, commit_pool=commit_pool, settings=settings)
+    host = Host(pool, catalog, name=spec.name, commit_pool=commit_pool, lease_dsn=spec.dsn, settings=settings)
     async with anyio.create_task_group() as group:
         while not asked_to_end.is_set():
             try:

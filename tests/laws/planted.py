@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 from msgspec.structs import replace
 
-from actors import cancelling, clock, committer, directory, expiry, intake, wording
+from actors import cancelling, clock, committer, expiry, intake, renewals, wording
 from actors.agent import Actor
 from actors.batch import Batcher
 from actors.commands import Envelope, Receipt
@@ -227,7 +227,7 @@ def lost_commit_answers() -> None:
 
 def haste() -> None:
     """What a host does every second or every few is done ten times a second."""
-    intake.POLL = expiry.LOOK = directory.HEARTBEAT = wording.GATHER = 0.1
+    intake.POLL = expiry.LOOK = renewals.HEARTBEAT = wording.GATHER = 0.1
 
 
 def no_patience() -> None:

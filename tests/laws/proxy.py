@@ -188,7 +188,7 @@ async def proxying(dsn: str) -> AsyncGenerator[Proxy]:
         proxy = Proxy(dsn, Path(folder))
         async with anyio.create_task_group() as group:
             group.start_soon(proxy.serve)
-            with anyio.fail_after(5):
+            with anyio.fail_after(15):
                 while not await anyio.Path(folder, f".s.PGSQL.{PORT}").exists():
                     await anyio.sleep(0.001)
             yield proxy

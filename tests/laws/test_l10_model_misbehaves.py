@@ -17,7 +17,7 @@ from storage.pool import Pool
 from tests.actors.worlds import World
 from tests.laws.watching import STOP_REASONS, Client, hasty_clock, impatient_world, refused
 
-pytestmark = pytest.mark.law
+pytestmark = [pytest.mark.law, pytest.mark.timeout(180)]
 
 MOST_REQUESTS = 1 + retry.RETRIES
 OVERFLOW = {
@@ -275,7 +275,7 @@ def the_fault(name: str) -> Fault:
     return next(f for f in faults() if f.name == name)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_every_fault_of_a_provider_has_one_defined_end(pool: Pool, provider: Provider) -> None:
     found: list[str] = []
     with hasty_clock() as hasty:
@@ -290,7 +290,7 @@ CASES: list[dict[str, Any]] = json.loads(
 )
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_every_recorded_oddity_of_an_answer_leaves_a_usable_agent(
     pool: Pool, provider: Provider
 ) -> None:

@@ -15,7 +15,7 @@ from storage.pool import Pool
 from tests.laws.listeners import Listener, listeners, own_time
 from tests.serving import Served, listening, serving
 
-pytestmark = pytest.mark.law
+pytestmark = [pytest.mark.law, pytest.mark.timeout(180)]
 
 MEGABYTE = 1024 * 1024
 RUN = "run-00000000-0000-4000-8000-000000000001"
@@ -79,7 +79,7 @@ async def hold(pool: Pool, *, stalled: int, others: int) -> None:
         assert not any(reader.disorder or reader.close_code for reader in readers)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_stalled_readers_cost_a_bounded_megabyte_and_the_others_lose_nothing(pool: Pool) -> None:
     await hold(pool, stalled=20, others=80)
 

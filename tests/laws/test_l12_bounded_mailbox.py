@@ -16,7 +16,7 @@ from storage.pool import Pool, connection
 from tests.actors.worlds import World
 from tests.laws.watching import impatient_world
 
-pytestmark = [pytest.mark.law, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.law, pytest.mark.timeout(180)]
 
 FLOOD = 1_000
 PER_AGENT = 256

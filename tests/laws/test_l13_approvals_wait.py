@@ -16,7 +16,7 @@ from storage.records import ApprovalPart, Message, ToolCallPart, ToolReturnPart
 from tests.actors.worlds import World, finish
 from tests.laws.watching import crash, hasty_clock, impatient_world, refused, unfinished, until
 
-pytestmark = [pytest.mark.law, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.law, pytest.mark.timeout(240)]
 
 SEED = 13
 LIVES = 12

@@ -22,7 +22,7 @@ from tests.laws.test_l13_approvals_wait import open_requests, unpaired
 from tests.laws.watcher import Watcher, watching
 from tests.laws.watching import unfinished
 
-pytestmark = [pytest.mark.law, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.law, pytest.mark.timeout(240)]
 
 DIES_WITHIN = 20.0
 ENDS_WITHIN = 30.0

@@ -8,7 +8,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from actors import clock, turn
+from actors import turn
 from actors.commons import HostSettings
 from actors.events import RunFinished, TextDelta, ToolCallDelta
 from actors.llm.wire import Timeouts
@@ -20,13 +20,15 @@ from storage import checkpoints
 from storage.pool import Pool
 from storage.records import Message
 from tests.actors.worlds import World
+from tests.laws.listeners import own_time
 from tests.laws.watching import Client, everything_said, impatient_world, refused, run_status
 
-pytestmark = pytest.mark.law
+pytestmark = [pytest.mark.law, pytest.mark.timeout(180)]
 
 ACK = 0.2  # seconds, 99 of 100 cancels
 PATIENT = Timeouts(first_token=60.0, idle=60.0)
-ROUNDS = 6
+ROUNDS = 12  # so that of all cancels one may be the hundredth
+ENDS = 10.0  # seconds until a cancelled run must have ended
 SEARCH = {"tool_calls": [{"name": "conversation_search", "arguments": {"query": "x"}}]}
 INSERT = {"tool_calls": [{"name": "memory_insert", "arguments": {"label": "human", "new_string": "kept"}}]}
 LONG = "one two three four five six seven eight"
@@ -131,7 +133,7 @@ async def while_it_commits(world: World) -> AsyncGenerator[Case]:
 
     async def slow(*args: Any) -> Any:
         committing.set()
-        with anyio.move_on_after(0.1):
+        with anyio.move_on_after(0.05):
             await go_on.wait()
         return await commit(*args)
 
@@ -199,9 +201,9 @@ async def violations(world: World, phase: Phase, acks: list[float]) -> list[str]
 
 
 async def _cancel(world: World, case: Case, acks: list[float]) -> list[str]:
-    begun = clock.monotonic()
+    begun = own_time()
     said = await world.host.ref(case.agent_id).cancel((case.run_id,))
-    acks.append(clock.monotonic() - begun)
+    acks.append(own_time() - begun)
     return [] if said == {case.run_id: "cancelled"} else [f"answered {said}"]
 
 
@@ -209,7 +211,7 @@ async def _afterwards(world: World, case: Case, *, known: list[Message] | None =
     found: list[str] = []
     agent_id = case.agent_id
     ends: list[RunFinished] = []
-    with anyio.move_on_after(3):
+    with anyio.move_on_after(ENDS):
         async for batch in world.host.ref(agent_id).follow(case.run_id, agent_id):
             ends += [e.event for e in batch if isinstance(e.event, RunFinished)]
     if [e.status for e in ends] != ["cancelled"]:
@@ -242,7 +244,7 @@ def p99(values: list[float]) -> float:
 
 
 @pytest.mark.alone
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_a_cancel_reaches_the_run_in_every_phase(pool: Pool, provider: Provider) -> None:
     found: list[str] = []
     acks: list[float] = []
@@ -251,13 +253,13 @@ async def test_a_cancel_reaches_the_run_in_every_phase(pool: Pool, provider: Pro
         for phase in PHASES * ROUNDS:
             found += await violations(world, phase, acks)
         assert world.host.health().unfinished_runs == 0
-    assert len(acks) >= 50
+    assert len(acks) >= 100
     assert not found, "\n".join(found)
     print(f"{len(acks)} cancels, p50 {sorted(acks)[len(acks) // 2]:.4f} s, p99 {p99(acks):.4f} s")
     assert p99(acks) <= ACK
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_a_run_is_cancelled_in_the_life_after_a_crash(pool: Pool, provider: Provider) -> None:
     found: list[str] = []
     settings = HostSettings(drain_seconds=0)
@@ -294,6 +296,7 @@ async def _found(pool: Pool, provider: Provider, phase: Phase) -> list[str]:
 async def test_a_cancel_that_only_answers_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tests.laws.test_l15_cancel.ENDS", 3.0)
     monkeypatch.setattr(TurnRunner, "cancel", lambda self: None)
     assert await _found(pool, provider, before_the_first_token) != []
 
@@ -301,6 +304,7 @@ async def test_a_cancel_that_only_answers_is_caught(
 async def test_a_cancel_that_says_nothing_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("tests.laws.test_l15_cancel.ENDS", 3.0)
     settle = Population.settle
 
     async def silent(self: Population, *args: Any, **kwargs: Any) -> None:

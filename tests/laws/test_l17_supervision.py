@@ -7,7 +7,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from actors import clock, reading
+from actors import clock, reading, stepcommit
 from actors.agent import Actor
 from actors.commands import CreateConversation
 from actors.events import RunFinished
@@ -21,10 +21,10 @@ from storage.records import Conversation, Message, TextPart
 from tests.actors.worlds import World
 from tests.laws.watching import Client, everything_said, hasty_clock, impatient_world, refused, unfinished
 
-pytestmark = [pytest.mark.law, pytest.mark.timeout(60)]
+pytestmark = [pytest.mark.law, pytest.mark.timeout(180)]
 
 CRASHES = 3
-LATEST = 8.0  # seconds until a run must have ended
+LATEST = 20.0  # seconds until a run must have ended
 SEARCH = {"tool_calls": [{"name": "conversation_search", "arguments": {"query": "x"}}], "match": "poison"}
 
 
@@ -173,11 +173,11 @@ async def test_a_neighbour_in_the_middle_of_its_commit_is_heard_to_the_end(
 ) -> None:
     poison = Poison(monkeypatch)
     committing, crashed = anyio.Event(), anyio.Event()
-    commit = Actor.commit
+    commit = stepcommit.commit
 
-    async def slow(self: Actor, thread: Any, draft_of: Callable[[], Any]) -> Any:
-        draft = await commit(self, thread, draft_of)
-        if thread.id != self.agent.id and not crashed.is_set():
+    async def slow(actor: Actor, thread: Any, draft_of: Callable[..., Any]) -> Any:
+        draft = await commit(actor, thread, draft_of)
+        if thread.id != actor.agent.id and not crashed.is_set():
             committing.set()
             with anyio.move_on_after(0.3):
                 await crashed.wait()
@@ -188,12 +188,12 @@ async def test_a_neighbour_in_the_middle_of_its_commit_is_heard_to_the_end(
             agent_id = await world.agent()
             beside = await conversation_of(world, agent_id)
             await world.ask(agent_id, "warm")
-            monkeypatch.setattr(Actor, "commit", slow)
+            monkeypatch.setattr(stepcommit, "commit", slow)
             neighbour = await world.tell(agent_id, "beside", conversation_id=beside)
-            with anyio.fail_after(5):
+            with anyio.fail_after(15):
                 await committing.wait()
             guilty = await world.tell(agent_id, "poison")
-            with anyio.fail_after(5):
+            with anyio.fail_after(15):
                 while poison.crashes == 0:
                     await anyio.lowlevel.checkpoint()
             crashed.set()

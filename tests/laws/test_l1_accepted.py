@@ -16,7 +16,7 @@ from tests.laws.host_process import Spec
 from tests.laws.nursery import Home, HostProcess, Nursery
 from tests.laws.watcher import LOOK, Watcher, watching
 
-pytestmark = pytest.mark.law
+pytestmark = [pytest.mark.law, pytest.mark.timeout(180)]
 
 MODEL = "openai/echo-d10-g3"
 SETTLE = 30.0  # seconds after the last kill in which every run must end
@@ -188,7 +188,7 @@ def path_points() -> list[str]:
     return [point for point in failpoints.points() if point.partition(":")[0] in PATH]
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_every_acknowledged_message_survives_kills_and_is_answered_once(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:
@@ -205,7 +205,7 @@ async def test_a_thousand_kills_lose_nothing(nursery: Nursery, dsn: str, provide
     assert await violations(nursery, dsn, provider, kills=1000, figures=figures) == []
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_the_law_catches_an_acknowledgement_before_the_commit(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:
@@ -222,7 +222,7 @@ async def test_the_law_catches_an_acknowledgement_before_the_commit(
     assert any("was acknowledged and is 0 times" in breach for breach in found)
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 async def test_the_law_catches_a_step_that_commits_in_two(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:

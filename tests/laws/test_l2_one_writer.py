@@ -29,7 +29,7 @@ from tests.laws.failpoints import Failpoint
 from tests.laws.host_process import Change, Spec, Tell
 from tests.laws.nursery import GoneError, Home, HostProcess, Nursery, RefusedError
 
-pytestmark = pytest.mark.law
+pytestmark = [pytest.mark.law, pytest.mark.timeout(180)]
 
 TAKEOVER = 30.0  # seconds: a lease of 5, and a busy machine
 STOPS_WITHIN = 10.0  # seconds after SIGCONT
@@ -233,7 +233,7 @@ async def _committed_by_zombies(pool: Pool) -> list[str]:
     return [f"the zombie committed {row[0]}" for row in (*rows, *values)]
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 async def test_an_owner_that_was_frozen_commits_nothing_says_nothing_and_stops(
     nursery: Nursery, database: Databases, provider: Provider
 ) -> None:
@@ -250,7 +250,7 @@ async def test_two_hundred_frozen_owners_commit_nothing(
     assert await violations(nursery, database, provider, kinds=KINDS * 50) == []
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 async def test_the_law_catches_a_checkpoint_without_a_fence(
     nursery: Nursery, database: Databases, provider: Provider
 ) -> None:
@@ -258,7 +258,7 @@ async def test_the_law_catches_a_checkpoint_without_a_fence(
     assert any("the zombie committed" in breach for breach in found)
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 async def test_the_law_catches_a_host_that_trusts_its_lease_for_ever(
     nursery: Nursery, database: Databases, provider: Provider
 ) -> None:

@@ -23,7 +23,7 @@ from tests.actors.worlds import World, finish, text_of
 from tests.laws.outside import LETTER, PostOffice
 from tests.laws.watching import crash, hasty_clock, impatient_world, refused, unfinished, until
 
-pytestmark = [pytest.mark.law, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.law, pytest.mark.timeout(240)]
 
 SEND = {"name": "send_letter", "arguments": {"to": "Ada"}, "id": "call-1"}
 NOTE = {"name": "memory_insert", "arguments": {"label": "human", "new_string": "Wrote"}, "id": "call-2"}

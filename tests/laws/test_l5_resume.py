@@ -17,7 +17,7 @@ from tests.actors.worlds import world
 from tests.gateway.feeding import run_of
 from tests.laws.resuming import cut_everywhere, log_of, replayed
 
-pytestmark = [pytest.mark.law, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.law, pytest.mark.timeout(240)]
 
 SEED = 5
 CUTS = 300

@@ -18,7 +18,7 @@ from tests.actors.worlds import World
 from tests.laws.test_l10_model_misbehaves import faults
 from tests.laws.watching import Client, crash, everything_said, hasty_clock, impatient_world, until
 
-pytestmark = [pytest.mark.law, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.law, pytest.mark.timeout(240)]
 
 SEED = 6
 KILLS = 20

@@ -18,7 +18,7 @@ from storage.records import Part, TextPart, ToolCallPart, ToolReturnPart
 from tests.actors.worlds import World
 from tests.laws.watching import crash, hasty_clock, impatient_world, refused, until
 
-pytestmark = pytest.mark.law
+pytestmark = [pytest.mark.law, pytest.mark.timeout(180)]
 
 SEED = 7
 KILLS = 24
@@ -55,7 +55,7 @@ async def violations(world: World, agent_id: str, *, what: str, seconds: float =
 # --- killed anywhere ------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_a_host_that_dies_anywhere_leaves_agents_that_answer(pool: Pool, provider: Provider) -> None:
     """The host is dropped after a random number of turns of the event loop, and another one goes on."""
     rng = random.Random(SEED)
@@ -225,7 +225,7 @@ async def corrupted(world: World, corruption: Corruption) -> list[str]:
     ]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_an_agent_with_corrupt_rows_answers(pool: Pool, provider: Provider) -> None:
     found: list[str] = []
     with hasty_clock():
@@ -238,7 +238,7 @@ async def test_an_agent_with_corrupt_rows_answers(pool: Pool, provider: Provider
 # --- the window's edge at every boundary ------------------------------------------------------------
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_a_window_that_ends_at_any_boundary_is_answered(pool: Pool, provider: Provider) -> None:
     found: list[str] = []
     with hasty_clock():
@@ -273,7 +273,7 @@ def _with_window(tokens: int) -> Callable[[Any], None]:
     return chosen
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("shrinks", [1, 2, 3, 9])
 async def test_a_provider_that_finds_a_step_too_long_never_bricks_the_agent(
     pool: Pool, provider: Provider, shrinks: int
@@ -292,7 +292,7 @@ async def test_a_provider_that_finds_a_step_too_long_never_bricks_the_agent(
     assert not found, "\n".join(found)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_what_a_provider_refuses_in_a_later_step_is_never_sent_again(
     pool: Pool, provider: Provider
 ) -> None:

@@ -23,7 +23,7 @@ from tests.laws.host_process import Spec
 from tests.laws.nursery import Nursery
 from tests.laws.watcher import watching
 
-pytestmark = pytest.mark.law
+pytestmark = [pytest.mark.law, pytest.mark.timeout(180)]
 
 MODEL = "openai/echo-d5-g1"
 WORKING_AGAIN = 5.0  # seconds after it accepts connections
@@ -146,7 +146,7 @@ async def test_nothing_is_lost_whatever_happens_to_the_database(
     assert found == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_nothing_is_lost_when_the_disk_is_full(
     nursery: Nursery, small_server: Server, provider: Provider
 ) -> None:
@@ -157,7 +157,7 @@ async def test_nothing_is_lost_when_the_disk_is_full(
     assert found == []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_the_law_catches_an_acknowledgement_before_the_commit(
     nursery: Nursery, server: Server, provider: Provider
 ) -> None:
@@ -213,14 +213,14 @@ async def nothing() -> None:
     """The fault that is none."""
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_conversations_of_one_agent_never_lose_a_version(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:
     assert await conversations_at_once(nursery, dsn, provider) == []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_the_law_catches_two_versions_of_one_agent_in_a_batch(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:
@@ -279,7 +279,7 @@ async def test_the_law_catches_a_refusal_that_everybody_in_the_batch_gets(pool: 
     await committer.close()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_a_nul_of_a_model_does_not_reach_the_database(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:

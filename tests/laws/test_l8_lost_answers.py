@@ -16,7 +16,7 @@ from tests.laws.proxy import proxying
 from tests.laws.test_l8_database_down import MODEL, SETTLE, violations
 from tests.laws.watcher import watching
 
-pytestmark = pytest.mark.law
+pytestmark = [pytest.mark.law, pytest.mark.timeout(180)]
 
 SILENCE = 30.0  # seconds in which every connection that says nothing must have been given up
 
@@ -56,14 +56,14 @@ async def lost_answers(
     return [*found, f"{again} runs were begun again"] if again else found
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 async def test_a_commit_whose_answer_is_lost_is_found_out_and_not_repeated(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:
     assert await lost_answers(nursery, dsn, provider) == []
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(240)
 async def test_the_law_catches_a_commit_that_is_repeated_blindly(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:
@@ -74,7 +74,7 @@ async def test_the_law_catches_a_commit_that_is_repeated_blindly(
 # --- the network swallows what is sent --------------------------------------------------------------
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_connections_that_fall_silent_are_given_up(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:
@@ -98,7 +98,7 @@ async def test_connections_that_fall_silent_are_given_up(
     assert found == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_a_statement_that_is_never_said_to_the_end_lets_go_of_its_locks(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:
@@ -144,14 +144,14 @@ async def lost_wakeups(
         return found + crowd.wrong + await checks.acked_is_kept(pool, crowd.acked)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_a_lost_wake_up_costs_a_second_and_no_message(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:
     assert await lost_wakeups(nursery, dsn, provider, settle=10) == []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_the_law_catches_lost_wake_ups_that_nobody_looks_for(
     nursery: Nursery, dsn: str, provider: Provider
 ) -> None:

@@ -30,7 +30,7 @@ from storage.records import (
 from tests.actors.worlds import World, create_agent, new_block
 from tests.laws.watching import impatient_world
 
-pytestmark = pytest.mark.law
+pytestmark = [pytest.mark.law, pytest.mark.timeout(180)]
 
 AGENTS = 20
 SHARED = 4
@@ -140,7 +140,7 @@ class Race:
             self.attached[agent_id] = not attached
 
     async def _edit(self, agent_id: str, edit: Edit) -> None:
-        with anyio.fail_after(20):
+        with anyio.fail_after(45):
             await self.world.host.ref(agent_id).edit(edit)
         self.done += 1
 
@@ -312,7 +312,7 @@ async def violations(pool: Pool, provider: Provider, *, count: int, steps: int) 
         return found
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 async def test_no_write_is_lost_and_hot_state_is_the_database_s(pool: Pool, provider: Provider) -> None:
     found = await violations(pool, provider, count=EDITS, steps=400)
     assert not found, "\n".join(found[:20])
@@ -321,7 +321,7 @@ async def test_no_write_is_lost_and_hot_state_is_the_database_s(pool: Pool, prov
 # --- planted bugs ---------------------------------------------------------------------------------
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_a_block_write_without_compare_and_set_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -341,7 +341,7 @@ async def test_a_block_write_without_compare_and_set_is_caught(
     assert await violations(pool, provider, count=200, steps=120) != []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_a_step_that_is_not_drafted_again_on_reloaded_blocks_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -358,7 +358,7 @@ async def test_a_step_that_is_not_drafted_again_on_reloaded_blocks_is_caught(
     assert await violations(pool, provider, count=200, steps=120) != []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_a_direct_write_that_no_holder_hears_of_is_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -366,7 +366,7 @@ async def test_a_direct_write_that_no_holder_hears_of_is_caught(
     assert await violations(pool, provider, count=200, steps=60) != []
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_edits_outside_of_the_commit_turn_are_caught(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -236,7 +236,7 @@ def everything_said(world: World, conversation_id: str) -> list[Event]:
     return [event for segment in segments for event in segment.read(segment.start)]
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool], *, seconds: float = 15) -> None:
     """Return when the condition holds, or when the time is up: the caller's checks say which."""
     with anyio.move_on_after(seconds):
         while not condition():

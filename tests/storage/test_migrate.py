@@ -1,19 +1,21 @@
 """Migrations: the path leads to `schema.sql`, once, and refuses databases that it does not understand."""
 
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import anyio
+import asyncpg
 import msgspec
 import pytest
 from msgspec.structs import replace
 
-from storage import activation, checkpoints, inbox, words
+from storage import activation, checkpoints, inbox, ownership, words
 from storage import migrate as module
 from storage.checkpoints import WindowUpdate
-from storage.errors import RefusedError, SchemaError, UnavailableError
+from storage.errors import OwnedError, RefusedError, SchemaError, UnavailableError
 from storage.inbox import Accepted
 from storage.migrate import Migration, load, migrate, pending
 from storage.pool import Conn, OwnConn, Pool, connect, connection
@@ -181,6 +183,51 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
     assert await conn.fetchval("select to_regclass('later')::text") is None
     assert await pending(conn, (*load(), later)) == [later]
     await conn.close()
+
+
+async def test_a_database_on_which_another_host_lives_is_left_alone_until_it_has_stopped(
+    dsn: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = _later("create table later (id int)")
+    monkeypatch.setattr(module, "load", lambda: (*load(), later))
+    async with connection(pool) as conn:
+        lease = await ownership.claim(conn, name="old", instance="host-1", lease=timedelta(hours=1))
+        for host in (None, "new"):
+            with pytest.raises(OwnedError, match=r"'old' owns this database .*stop it"):
+                await migrate(dsn, host=host)
+        assert await conn.fetchval("select to_regclass('later')::text") is None
+        await ownership.release(conn, lease)
+    assert await migrate(dsn, host="new") == [later.name]
+
+
+async def test_a_host_that_takes_over_its_own_name_may_migrate(
+    dsn: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with connection(pool) as conn:
+        await ownership.claim(conn, name="same", instance="host-1", lease=timedelta(hours=1))
+    later = _later("create table later (id int)")
+    assert await migrate(dsn, host="other") == []  # nothing is to be applied
+    monkeypatch.setattr(module, "load", lambda: (*load(), later))
+    assert await migrate(dsn, host="same") == [later.name]
+
+
+async def test_nobody_writes_for_an_agent_while_a_migration_is_applied(
+    dsn: str, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later = _later("create table later (id int); select pg_advisory_xact_lock(7)")
+    monkeypatch.setattr(module, "load", lambda: (*load(), later))
+    async with connection(pool) as conn, anyio.create_task_group() as group:
+        agent_id = await seeds.agent(conn)
+        await conn.execute("select pg_advisory_lock(7)")
+        group.start_soon(migrate, dsn)
+        with anyio.fail_after(10):
+            while not await conn.fetchval("select count(*) from pg_locks where not granted and objid = 7"):
+                await anyio.sleep(0.01)
+        assert await conn.fetchval("select version from agents where id = $1", agent_id) == 0
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            async with conn.transaction():
+                await conn.execute("lock table agents in row exclusive mode nowait")
+        await conn.execute("select pg_advisory_unlock(7)")
 
 
 async def test_an_edited_migration_is_refused(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
