@@ -28,11 +28,13 @@ One message, through the modules:
     edits       a write of REST's to an agent, one transaction; `edit_writes` says what each of them writes
     stored_commands   what the inbox stores becomes commands again; one that cannot be read stops nobody
     pace        work that nobody waits for is done in pieces of a millisecond
+    stepcommit  a step is committed as the actor stands, and drafted anew where others were faster
     committer   many steps in one round trip; a lost answer is looked up before anything is repeated
     telling     what a turn says of its steps: whatever it begins on the log it ends there
     queueing    what is said of those who wait
-    channels    the log that every stream is read from, by cursor (`segments`), or heard as it is written
-                (`listeners`)
+    measuring   what fills a conversation's window; `breakdown` counts its parts
+    channels    the log that every stream is read from, by cursor (`segments`, `following`), or heard as it is
+                written (`listeners`)
     unheard     ends that nobody heard are told to those who follow
     status      how live agents are doing, for whoever asks
     recalling   what a conversation at rest has heard, from memory (`heard`): no door may hear a thing twice
@@ -68,7 +70,9 @@ Invariants:
   What is said of other runs (that they wait, joined, were withdrawn or answered) may stand between.
 * A cancel that was acknowledged is durable: its run has ended, or the cancel is noted beside the stored
   command (`cancelling`), and the next activation heeds it.
+* Why a run stops and what it used is said right before its `RunFinished`, in the same publish.
 * A host acts only while its lease runs (`directory`), on its own clock from before the renewal was sent.
+  `renewals` keeps it in a thread, so that a busy loop cannot lose it; one that hangs for 15 s does.
 * Bounds: commands per agent and in all (`load`, refused with 429), runs and activations at once
   (semaphores: the rest wait), bytes of logs (oldest finished runs are forgotten), bytes of hot agents
   (the least recently used idle ones leave).

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from actors import opendraft, telling, toolrun
+from actors import opendraft, stepcommit, telling, toolrun
 from actors.answer import Answer
 from actors.toolrun import Prepared
 from actors.tools.outside import Invocation
@@ -54,8 +54,8 @@ async def _intend(runner: "TurnRunner", answer: Answer | None, prepared: list[Pr
     interrupted = runner.watch.enter("checkpoint")
     with anyio.CancelScope(shield=True):
         async with runner.actor.commit_turn:
-            draft = await runner.actor.commit(
-                runner.thread, lambda _: opendraft.intent_of(runner, answer, prepared)
+            draft = await stepcommit.commit(
+                runner.actor, runner.thread, lambda _: opendraft.intent_of(runner, answer, prepared)
             )
             opendraft.take_intent(runner, draft)
     runner.watch.enter(interrupted)

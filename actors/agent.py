@@ -18,8 +18,7 @@ from storage import activation
 from storage.activation import Activated
 from storage.archive_records import Passage
 from storage.archives import Holdings
-from storage.checkpoints import Checkpoint
-from storage.errors import ConflictError, FencedError, LabelTakenError, NotFoundError, StaleBlocksError
+from storage.errors import NotFoundError
 from storage.pending_records import PendingRequest
 from storage.pool import connection
 from storage.records import Agent, Block, Conversation, Message, Timing, Tool
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from actors.llm.model import Model
     from actors.population import Population
 
-CONFLICTS = 3  # that a step meets because something came or went at the moment of its commit
 BASE_BYTES = 6_000  # an actor with no conversation in memory
 
 
@@ -168,6 +166,12 @@ class Actor:
         before = self.blocks
         self._take_blocks(holding.after_read(before, blocks))
         self._tell(*holding.changes(before, self.blocks))
+
+    async def reload_blocks(self) -> None:
+        """Read the blocks as they are committed now."""
+        async with connection(self.commons.pool) as conn:
+            rows = await activation.blocks_of(conn, self.agent.id)
+        self.hold_blocks(rows)
 
     def _take_blocks(self, blocks: dict[str, Block]) -> None:
         before = {b.id for b in self.blocks.values()}
@@ -328,73 +332,3 @@ class Actor:
     def size_bytes(self) -> int:
         """About what the actor costs in memory."""
         return BASE_BYTES + sum(t.size_bytes for t in self.threads.values() if t.loaded)
-
-    # --- its commits ----------------------------------------------------------------------------
-
-    async def commit(self, thread: Thread, draft_of: Callable[[frozenset[str]], Draft]) -> Draft:
-        """Commit a step and return its draft. The caller holds `commit_turn`.
-
-        When another holder of a block was faster, the blocks are reloaded and the step is drafted
-        again on them, so that a tool's result says what was really applied. So it is when a label was
-        taken meanwhile; one that is refused again although this agent has no such block is taken on
-        another holder of the block, and `draft_of` is told to refuse it.
-
-        Raises:
-            FencedError: A newer owner holds the agent; the actor is dead from here on.
-        """
-        met: set[str] = set()
-        refused: frozenset[str] = frozenset()
-        conflicts = 0
-        while True:
-            draft = draft_of(refused)
-            self.commons.check_lease()
-            checkpoint = self._checkpoint(thread, draft)
-            try:
-                await self.commons.checkpoints.submit(checkpoint)
-            except StaleBlocksError:
-                await self.reload_blocks()
-                continue
-            except LabelTakenError as error:
-                await self.reload_blocks()
-                if error.label in met:
-                    refused |= {error.label}
-                met.add(error.label)
-                continue
-            except ConflictError:
-                conflicts += 1
-                if conflicts > CONFLICTS:
-                    raise
-                continue
-            except FencedError:
-                self.dead = True
-                raise
-            self.version += 1
-            thread.keep(*checkpoint.windows)
-            return draft
-
-    def _checkpoint(self, thread: Thread, draft: Draft) -> Checkpoint:
-        end = draft.messages[-1].position + 1 if draft.messages else thread.end_position
-        moved = draft.messages or thread.from_position != thread.conversation.from_position
-        return Checkpoint(
-            id=clock.new_id("ckpt"),
-            agent_id=self.agent.id,
-            fence=self.agent.fence,
-            version=self.version,
-            messages=tuple(draft.messages),
-            rewrites=tuple(draft.rewrites),
-            blocks=draft.block_writes(),
-            extras=draft.extras(),
-            runs=tuple(draft.runs),
-            steps=tuple(draft.steps),
-            tool_calls=tuple(draft.tool_calls),
-            inbox=tuple(draft.inbox),
-            windows=(thread.window_until(end),) if moved else (),
-            stop_reason=draft.stop_reason,
-            duration_ms=draft.duration_ms,
-        )
-
-    async def reload_blocks(self) -> None:
-        """Read the blocks as they are committed now."""
-        async with connection(self.commons.pool) as conn:
-            rows = await activation.blocks_of(conn, self.agent.id)
-        self.hold_blocks(rows)

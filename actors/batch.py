@@ -81,7 +81,7 @@ class Batcher(Generic[T, R]):
             results: Sequence[R | Exception] = await self._commit([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - the boundary of the batch: each submitter gets it
             results = [error] * len(batch)
-        except BaseException:  # cancelled in mid-commit: whoever waits for it is told, then it goes on
+        except BaseException:  # cancelled in mid-commit: whoever waits is told before it is passed on
             for _, future in batch:
                 if not future.done():
                     future.set_exception(DrainingError())

@@ -13,17 +13,26 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 
 from actors import clock
 from actors.errors import LogTrimmedError
-from actors.events import Event, Logged, Position, QueueChanged, RunFinished, RunStarted, RunSteered
+from actors.events import (
+    Event,
+    Logged,
+    Position,
+    RunFinished,
+    RunStarted,
+    RunStopped,
+)
 from actors.few import Few
 from actors.finished import Finished
+from actors.following import ENDS, Beside, Following
 from actors.frozen import DELTAS
 from actors.listeners import Ears, Listener, Watcher
 from actors.segments import DELTA_BYTES, PACK_AFTER, Segment, size_of
 
 SWEEP_CHANNELS = 10_000  # beyond them those of which nothing is known are forgotten
 
+_LAST = (RunStopped, *ENDS)  # a run that never began says nothing before them
+
 Hand = Callable[[int, Event], bool]  # takes the delta at an offset at once, or says that it cannot
-Beside = Callable[[Event, str], bool]  # whether an event that is not a run's own concerns it
 
 
 class Channel:
@@ -73,37 +82,47 @@ class Channel:
 
     def publish(self, *events: Event) -> None:
         """Append events and wake whoever follows. Never blocks."""
+        logs = self.logs
+        between: Segment | None = None
         for event in events:
             segment = self.running
             if segment is not None and isinstance(event, DELTAS):  # the path of every token
                 segment.live.append(event)
-                segment.size_bytes += DELTA_BYTES + len(event.text)
-                self.logs.size_bytes += DELTA_BYTES + len(event.text)
+                size_bytes = DELTA_BYTES + len(event.text)
+                segment.size_bytes += size_bytes
+                logs.size_bytes += size_bytes
                 self.next += 1
                 if len(segment.live) >= PACK_AFTER:
                     segment.squeeze()
                 continue
-            if isinstance(event, RunStarted):
-                segment = self._begin(event.run_id)
-            elif segment is None:
-                segment = self._between()
-            elif isinstance(event, RunSteered | RunFinished) and event.run_id != segment.run_id:
-                segment.aliases = {event.run_id: self.next, **(segment.aliases or {})}
-                self.expected.discard(event.run_id)
+            segment = self._segment_of(event, between)
+            between = segment if segment.run_id is None else None
             segment.live.append(event)
             segment.resize(size_of(event))
             self.next += 1
             if isinstance(event, RunFinished):
                 self._end(segment, event.run_id)
-        if self.logs.heard:
-            self.logs.tell_listeners(self, events)
+        if logs.heard:
+            logs.tell_listeners(self, events)
         if self.waiters:
             waiters, self.waiters = self.waiters, []
             for waiter in waiters:
                 if not waiter.done():
                     waiter.set_result(None)
-        if self.logs.size_bytes > self.logs.budget_bytes:
-            self.logs.trim()
+        if logs.size_bytes > logs.budget_bytes:
+            logs.trim()
+
+    def _segment_of(self, event: Event, between: Segment | None) -> Segment:
+        """Return the segment that an event is said in: it may begin one, or end another run in one."""
+        segment = self.running
+        if isinstance(event, RunStarted):
+            return self._begin(event.run_id)
+        if segment is None:
+            return between or self._between()
+        if isinstance(event, _LAST) and event.run_id != segment.run_id:
+            segment.aliases = {event.run_id: self.next, **(segment.aliases or {})}
+            self.expected.discard(event.run_id)
+        return segment
 
     def _begin(self, run_id: str) -> Segment:
         """Start the segment of a run. A run that never said its end was cut off by a crash of its turn."""
@@ -134,6 +153,10 @@ class Channel:
         if self.running is not None and self.running.run_id == run_id:
             return True
         return run_id in self.expected and self.find(run_id) is None
+
+    def _knows(self, run_id: str) -> bool:
+        """Say whether the log has something of this run, or is to have it."""
+        return run_id in self.expected or self.find(run_id) is not None
 
     def find(self, run_id: str) -> int | None:
         """Return the offset at which a run's events begin, or None where the log has none of it."""
@@ -210,35 +233,23 @@ class Channel:
             if run_id not in self.expected:
                 raise LogTrimmedError(run_id)
             cursor = self.next
-        following, begun = run_id, False
-        while True:
+        following = Following(run_id, beside)
+        while not following.ended:
             if cursor >= self.next:
-                cursor = await self._more(cursor, following, hand, beside)
+                if hand is None:
+                    await self.wait()
+                else:
+                    cursor = await self._offered(following.run_id, hand, beside)
                 continue
             first, events = self.read(cursor)
-            if first > cursor and self.find(following) is None and following not in self.expected:
+            if first > cursor and not self._knows(following.run_id):
                 raise LogTrimmedError(run_id)
-            batch: list[Logged] = []
-            for offset, event in enumerate(events, first):
-                own = event.run_id == following and type(event) is not QueueChanged
-                if not own and not (begun and beside is not None and beside(event, following)):
-                    continue
-                begun = True
-                batch.append(Logged(offset, event))
-                if own and isinstance(event, RunSteered):
-                    following = event.into
-                elif own and isinstance(event, RunFinished):
-                    yield batch
-                    return
             cursor = first + len(events)
-            if batch:
+            if batch := following.of(first, events):
                 yield batch
 
-    async def _more(self, cursor: int, run_id: str, hand: Hand | None, beside: Beside | None) -> int:
-        """Wait for events; return the offset to go on from, behind what `hand` took meanwhile."""
-        if hand is None:
-            await self.wait()
-            return cursor
+    async def _offered(self, run_id: str, hand: Hand, beside: Beside | None) -> int:
+        """Offer `hand` what is said; return the offset of the first event that it did not take."""
         refused: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
         def offer(_: Channel, offset: int, event: Event) -> None:

@@ -218,6 +218,16 @@ class PartForks(Struct, frozen=True):
     position: int
 
 
+class OwnMessages(Struct, frozen=True):
+    """Give a fork messages of its own for those that it shares with its ancestors after `position`.
+
+    It comes before they are withdrawn there: whoever else has them keeps them as they are.
+    """
+
+    conversation_id: str
+    position: int
+
+
 class UpdateConversation(Struct, frozen=True):
     """Change an open conversation. A turn that runs keeps the model it began with."""
 
@@ -267,6 +277,7 @@ Edit = (
     | CreateConversation
     | ForkConversation
     | PartForks
+    | OwnMessages
     | UpdateConversation
     | DeleteConversation
     | ResetMessages

@@ -7,7 +7,7 @@ import anyio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors import clock, modelcall, summary, window
+from actors import clock, measuring, modelcall, summary, window
 from actors.entries import tokens_of
 from actors.errors import ModelError
 from actors.events import Compacted, Event, MessageCommitted, WindowMoved
@@ -260,6 +260,7 @@ class Compaction(Struct, frozen=True, kw_only=True):
             events.append(WindowMoved(self.run_id, cut.from_position, cut.evicted))
         else:
             events.append(MessageCommitted(self.run_id, done.message))
+        events.append(measuring.measured(self.actor, self.thread, run_id=self.run_id))
         self.actor.commons.logs.channel(self.thread.id, self.actor.agent.id).publish(*events)
 
 

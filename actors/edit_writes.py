@@ -21,6 +21,7 @@ from actors.commands import (
     Edit,
     ForkConversation,
     InsertPassages,
+    OwnMessages,
     PartForks,
     Recompile,
     RequireApproval,
@@ -70,7 +71,7 @@ async def write(tx: Conn, actor: "Actor", edit: Edit, outcome: Outcome) -> None:
             await _write_blocks(tx, actor, edit, outcome)
         case InsertPassages() | DeletePassage() | AttachArchive() | DetachArchive():
             await _write_archival(tx, actor, edit, outcome)
-        case CreateConversation() | ForkConversation() | PartForks() | UpdateConversation():
+        case CreateConversation() | ForkConversation() | PartForks() | OwnMessages() | UpdateConversation():
             await _write_conversation(tx, actor, edit, outcome)
         case DeleteConversation() | ResetMessages() | Recompile():
             await _write_window(tx, actor, edit, outcome)
@@ -139,7 +140,7 @@ async def _write_archival(
 async def _write_conversation(
     tx: Conn,
     actor: "Actor",
-    edit: CreateConversation | ForkConversation | PartForks | UpdateConversation,
+    edit: CreateConversation | ForkConversation | PartForks | OwnMessages | UpdateConversation,
     outcome: Outcome,
 ) -> None:
     match edit:
@@ -149,6 +150,11 @@ async def _write_conversation(
             await _fork(tx, actor, edit, outcome)
         case PartForks(conversation_id, position):
             await forks.part(tx, conversation_id, position)
+        case OwnMessages(conversation_id, position):
+            fork = actor.thread(conversation_id).conversation
+            if (fork.parent_position or 0) > position:
+                await forks.own(tx, fork, position)
+                outcome.conversation = replace(fork, parent_position=position)
         case UpdateConversation(conversation_id, changes):
             given = {name: value for name, value in asdict(changes).items() if value is not msgspec.UNSET}
             outcome.conversation = replace(actor.thread(conversation_id).conversation, **given)

@@ -108,6 +108,7 @@ def _take(actor: "Actor", edit: Edit, outcome: Outcome) -> None:
         if thread.loaded and thread.turn is None:
             thread.set_system(thread.system_id, text, tokens)
             thread.compiled_for = actor.memory_version
+        thread.measured = False
 
 
 def _take_blocks(actor: "Actor", blocks: tuple[Block, ...]) -> None:

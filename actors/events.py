@@ -10,6 +10,7 @@ from typing import Literal
 
 from msgspec import Struct
 
+from actors.breakdown import Breakdown
 from actors.commands import Decision, InputMessage
 from actors.summary import CompactionStats
 from storage.pending_records import PendingCall
@@ -58,6 +59,20 @@ class RunFinished(Struct, frozen=True, tag_field="type", tag="run_finished"):
     error: RunError | None = None
     interrupts: tuple[PendingCall, ...] = ()
     interrupts_expire_at: datetime | None = None
+
+
+class RunStopped(Struct, frozen=True, tag_field="type", tag="run_stopped", gc=False):
+    """Why a run stops: said right before its `RunFinished`, whatever ends it; `UsageCounted` is between."""
+
+    run_id: str
+    stop_reason: StopReason
+
+
+class UsageCounted(Struct, frozen=True, tag_field="type", tag="usage_counted", gc=False):
+    """What all the steps of a run that stops have used."""
+
+    run_id: str
+    usage: Usage
 
 
 class QueueChanged(Struct, frozen=True, tag_field="type", tag="queue_changed", gc=False):
@@ -246,6 +261,23 @@ class Compacted(Struct, frozen=True, tag_field="type", tag="compacted"):
     error: RunError | None = None
 
 
+class WindowMeasured(Struct, frozen=True, tag_field="type", tag="window_measured", gc=False):
+    """What fills the conversation's window, in our own tokens, where its system message is another one now.
+
+    Said after a compaction, when memory that a run edited is seen from here on, and as a run begins that
+    sees what somebody else edited. `window_tokens` is 0 where nobody offers the agent's model. `messages`
+    counts those that models are sent, the system message and the summary among them; `archival` the agent's
+    passages, `recall` the messages of the conversation. Between two runs `run_id` is None.
+    """
+
+    run_id: str | None
+    window_tokens: int
+    tokens: Breakdown
+    messages: int
+    archival: int
+    recall: int
+
+
 class BlockChanged(Struct, frozen=True, tag_field="type", tag="block_changed", gc=False):
     """A memory block has a new committed value, `before` the one that the agent held until then.
 
@@ -286,6 +318,8 @@ Event = (
     RunStarted
     | RunSteered
     | RunFinished
+    | RunStopped
+    | UsageCounted
     | QueueChanged
     | StepStarted
     | StepFinished
@@ -306,6 +340,7 @@ Event = (
     | MessageCommitted
     | WindowMoved
     | Compacted
+    | WindowMeasured
     | BlockChanged
     | BlockCreated
     | BlockDetached

@@ -46,13 +46,8 @@ class Finished:
             quiet = grown < self._sweeps - 1
             while frozen := self._cool(channel, quiet=quiet):
                 done += frozen
-                if pace.due():
-                    await pace.rest()
-                elif done >= FREEZE_BATCH:
-                    await anyio.lowlevel.checkpoint()
-                else:
-                    continue
-                done = 0
+                if await _paused(pace, done):
+                    done = 0
 
     def pop(self) -> Segment | None:
         """Take out the oldest segment, or None where there is none."""
@@ -97,6 +92,17 @@ class Finished:
         if self._gone * 2 > len(self._all):
             self._all = deque(s for s in self._all if s.size_bytes)
             self._gone = 0
+
+
+async def _paused(pace: Pace, done: int) -> bool:
+    """Let others work where it is time for that, after so many runs; return whether they had their turn."""
+    if pace.due():
+        await pace.rest()
+        return True
+    if done >= FREEZE_BATCH:
+        await anyio.lowlevel.checkpoint()
+        return True
+    return False
 
 
 def _small_before(segments: Sequence[Segment], first: Segment) -> list[Segment]:

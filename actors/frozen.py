@@ -25,6 +25,7 @@ from actors.events import (
     RunFinished,
     RunStarted,
     RunSteered,
+    RunStopped,
     StepFinished,
     StepStarted,
     StepTimed,
@@ -35,6 +36,7 @@ from actors.events import (
     ToolCallEnded,
     ToolCallStarted,
     ToolReturned,
+    UsageCounted,
     WindowMoved,
 )
 from storage.records import (
@@ -126,6 +128,8 @@ _WORDS = _encode(
         ),
         StepFinished("run-", "step-", Usage(1, 1, 1, steps=1, context=1), _TIMING),
         StepTimed("run-", "step-", _TIMING, Usage(1, 1, 1, steps=1, context=1)),
+        RunStopped("run-", "end_turn"),
+        UsageCounted("run-", Usage(1, 1, 1, steps=1, context=1)),
         RunFinished("run-", "completed", "end_turn", Usage(1, 1, 1, steps=1, context=1)),
     ]
 )

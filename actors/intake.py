@@ -242,11 +242,14 @@ class Intake:
         return accepted
 
     def _run_in(self, agent_id: str, conversation_id: str) -> str:
-        """Return the run that a conversation is busy with."""
+        """Return the run that a conversation is busy with, perhaps one that is being accepted."""
         thread = self._thread(agent_id, conversation_id)
         if thread is not None and thread.turn is not None:
             return thread.turn.run_id
-        return next(iter(self._commons.load.runs_of(agent_id, conversation_id)), "")
+        if accepted := self._commons.load.runs_of(agent_id, conversation_id):
+            return accepted[0]
+        coming = (run for run, (said, _) in self._commands.items() if said.conversation_id == conversation_id)
+        return next(coming, "")
 
     # --- what no wake-up told us of -------------------------------------------------------------------
 

@@ -347,7 +347,9 @@ class Population:
         for actor in tuple(self.hot.values()):
             if pace.due():
                 await pace.rest()
-            if actor.idle and actor.touched < oldest and not actor.dead:
+            if actor.dead:  # it left while we rested
+                continue
+            if actor.idle and actor.touched < oldest:
                 self.drop(actor)
             else:
                 total += actor.size_bytes

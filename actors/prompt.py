@@ -99,6 +99,24 @@ def render_memory(blocks: Sequence[Block], *, line_numbers: bool) -> str:
     return f"<memory_blocks>\n{intro}\n\n{rendered}\n</memory_blocks>"
 
 
+def parts_of(text: str) -> tuple[str, str, str, str, str]:
+    """Return a system message's parts: the agent's own text, memory, tool rules, directories and facts."""
+    text, memory = _cut(text, "memory_blocks")
+    text, rules = _cut(text, "tool_usage_rules")
+    text, directories = _cut(text, "directories")
+    text, facts = _cut(text, "memory_metadata")
+    return text, memory, rules, directories, facts
+
+
+def _cut(text: str, tag: str) -> tuple[str, str]:
+    """Return the text without what stands in `<tag>`, and that; tags inside it belong to it."""
+    before, opened, rest = text.partition(f"<{tag}>\n")
+    inside, closed, after = rest.rpartition(f"\n</{tag}>")
+    if not (opened and closed):
+        return text, ""
+    return f"{before.rstrip()}\n\n{after.lstrip()}".strip(), f"{opened}{inside}{closed}"
+
+
 def numbers_lines(settings: AgentSettings) -> bool:
     """Return whether the agent sees block values with line numbers: Anthropic's models edit better so."""
     provider, _, name = settings.model.partition("/")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from actors import clock, loop, offers, prompt, telling
+from actors import clock, loop, measuring, offers, prompt, telling
 from actors.answer import Answer
 from actors.draft import Draft, Prompt
 from actors.entries import tokens_of
@@ -334,10 +334,12 @@ def apply(runner: "TurnRunner", draft: Draft, commit_ns: int) -> None:
     for waiting in draft.joined:
         events.append(RunSteered(waiting.run_id, runner.run_id, waiting.command.messages))
         events += [MessageCommitted(runner.run_id, m) for m in draft.messages if m.run_id == waiting.run_id]
+    if draft.prompt is not None:
+        events.append(measuring.measured(actor, thread, run_id=runner.run_id))
     if draft.stop_reason is not None:
         runner.finished = True
         status = status_of(draft.stop_reason)
-        events.append(telling.finished(runner, status, draft.stop_reason))
+        events += telling.ending(telling.finished(runner, status, draft.stop_reason))
         for waiting in (runner.waiting, *runner.joined):
             actor.commons.load.finish(waiting.run_id)
             actor.commons.finished_run(waiting, status)

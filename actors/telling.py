@@ -12,10 +12,12 @@ from actors.events import (
     MessageCommitted,
     Retracted,
     RunFinished,
+    RunStopped,
     StepFinished,
     StepStarted,
     StepTimed,
     ToolReturned,
+    UsageCounted,
 )
 from actors.stopwatch import Stopwatch
 from storage.records import RunStatus, Step, StopReason, ToolReturnPart
@@ -92,6 +94,15 @@ def durable(runner: "TurnRunner", step: Step, commit_ns: int) -> list[Event]:
         StepFinished(runner.run_id, step.id, step.usage, timing),
         StepTimed(runner.run_id, step.id, timing, step.usage),
     ]
+
+
+def ending(finished: RunFinished) -> tuple[Event, Event, Event]:
+    """Return what is said at the end of a run, in one publish: why it stops, what it used, and its end."""
+    return (
+        RunStopped(finished.run_id, finished.stop_reason),
+        UsageCounted(finished.run_id, finished.usage),
+        finished,
+    )
 
 
 def finished(runner: "TurnRunner", status: RunStatus, stop_reason: StopReason) -> RunFinished:

@@ -48,6 +48,7 @@ class Thread:
         "jobs",
         "loaded",
         "mailbox",
+        "measured",
         "open",
         "pending",
         "ran",
@@ -93,6 +94,7 @@ class Thread:
         self.system_id = ""
         self.system_wire = b""
         self.system_tokens = 0
+        self.measured = True  # an edit that changed what fills the window was told to who follows
         self.compiled_for = -1  # the actor's memory version that `system_text` shows; -1 is unknown
 
     @property

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import anyio
 import msgspec
 
-from actors import clock, toolrun
+from actors import clock, stepcommit, toolrun
 from actors.draft import Draft
 from actors.memory_edits import Birth
 from actors.stepdraft import new_block
@@ -70,6 +70,6 @@ async def _commit(actor: "Actor", thread: Thread, prepared: Prepared) -> ToolRet
     if not drafted(frozenset()).edits_memory:
         return results[0]
     with anyio.CancelScope(shield=True):
-        draft = await actor.commit(thread, drafted)
+        draft = await stepcommit.commit(actor, thread, drafted)
         actor.take_memory(draft, run_id=None, but=None)
     return results[0]

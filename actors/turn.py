@@ -18,12 +18,14 @@ from actors import (
     edits,
     entries,
     loop,
+    measuring,
     offers,
     opendraft,
     queueing,
     recompiling,
     shortening,
     skills,
+    stepcommit,
     telling,
     toolrun,
 )
@@ -209,7 +211,7 @@ class TurnRunner:
             self.inputs = self.inputs_of(self.waiting, end) if ready is None else ready
             answering.take(self)
             self._withdraw(command.withdraws)
-        self.rewrites += recompiling.renewed(self.actor, self.thread, clock.now())
+        self.rewrites += (renewed := recompiling.renewed(self.actor, self.thread, clock.now()))
         if command.system is not None:
             self.system_override = openai_chat.encode_system(command.system)
         events: list[Event] = [
@@ -228,6 +230,9 @@ class TurnRunner:
             self.turn = replace(self.turn, ran=self.thread.ran)
         if recovered and self.policy.binds:
             self.turn = offers.recovered(self.turn, self.policy, recovered)
+        if renewed or not self.thread.measured:
+            events.append(measuring.measured(self.actor, self.thread, run_id=self.run_id))
+            self.thread.measured = True
         self.channel.publish(*events)
         if self.cancelled:
             self.turn = loop.end(self.turn, "cancelled")
@@ -300,13 +305,12 @@ class TurnRunner:
         finally:
             self._scope = None
             self.watch.enter(None)
-        if self.turn.ended is not None:
-            self.channel.publish(*answer.close())
-            prepared = [p.stopped(STOPPED) for p in prepared or self._uncalled(answer)]
-        self.step = replace(self.step, timing=self.watch.timing(), stop_reason=None, error=self.error)
         status: StepStatus = "success"
         if self.turn.ended is not None:
             status = "cancelled" if self.turn.ended == "cancelled" else "failed"
+            self.channel.publish(*answer.close())
+            prepared = [p.stopped(STOPPED) for p in prepared or self._uncalled(answer)]
+        self.step = replace(self.step, timing=self.watch.timing(), stop_reason=None, error=self.error)
         await self.commit(lambda refused: self._draft(answer, prepared, status, refused))
 
     def _fresh_answer(self) -> Answer:
@@ -392,5 +396,5 @@ class TurnRunner:
         begun = time.monotonic_ns()
         with anyio.CancelScope(shield=True):
             async with self.actor.commit_turn:
-                draft = await self.actor.commit(self.thread, draft_of)
+                draft = await stepcommit.commit(self.actor, self.thread, draft_of)
                 apply(self, draft, time.monotonic_ns() - begun)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from actors import telling
 from actors.agent import Actor
 from actors.channels import Channel
 from actors.commons import Commons
@@ -25,7 +26,7 @@ def end_all(commons: Commons, agent_id: str) -> None:
     """Take the runs of an agent that does not exist off the counts, and tell who follows them."""
     for run_id, channel in _unfinished(commons, agent_id):
         commons.load.finish(run_id)
-        channel.publish(RunFinished(run_id, "cancelled", "cancelled", Usage()))
+        channel.publish(*telling.ending(RunFinished(run_id, "cancelled", "cancelled", Usage())))
 
 
 def reconcile(population: "Population", actor: Actor, unfinished: Collection[str]) -> None:
@@ -66,4 +67,4 @@ async def _tell_end(population: "Population", run_id: str, channel: Channel) -> 
     finished = RunFinished(run_id, *ended)
     if asking is not None and asking.run_id == run_id:
         finished = replace(finished, interrupts=asking.calls, interrupts_expire_at=asking.expires_at)
-    channel.publish(*(MessageCommitted(run_id, m) for m in stored), finished)
+    channel.publish(*(MessageCommitted(run_id, m) for m in stored), *telling.ending(finished))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from actors import approvals, clock, openstep, queueing, reading
+from actors import approvals, clock, openstep, queueing, reading, telling
 from actors.commands import Decision
 from actors.entries import inputs_of, tokens_of
 from actors.errors import DrainingError
@@ -177,4 +177,4 @@ async def end(
     actor.commons.finished_run(waiting, status)
     finished = RunFinished(waiting.run_id, status, stop_reason, waiting.usage, error)
     channel = actor.commons.logs.channel(thread.id, actor.agent.id)
-    channel.publish(*queueing.left(thread, waiting.run_id, "withdrawn"), finished)
+    channel.publish(*queueing.left(thread, waiting.run_id, "withdrawn"), *telling.ending(finished))

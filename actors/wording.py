@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import anyio
 
+from actors import clock
 from storage import words
 from storage.checkpoints import Checkpoint
 from storage.errors import StorageError, UnavailableError
@@ -17,6 +18,7 @@ GATHER = 5.0  # seconds from the first message to their words, so that one state
 ENOUGH = 2_000  # messages that do not wait so long
 MOST = 100_000  # conversations that are remembered; beyond them the database is looked through
 FILL_SECONDS = 15.0  # for one statement, with the wait for a connection
+SLOW = 1.0  # seconds for one statement, after which the next one is for half as many messages
 
 
 class Wording:
@@ -33,6 +35,7 @@ class Wording:
         self._due: set[str] = set()
         self._messages = 0
         self._look = True  # through the database
+        self._at_once = words.AT_ONCE  # messages for one statement, by what the last ones took
         self._wanted = asyncio.Event()
         self._enough = asyncio.Event()
         self._filling = asyncio.Lock()
@@ -82,17 +85,19 @@ class Wording:
         self._enough.clear()
         self._messages = 0
         due, self._due = sorted(self._due), set[str]()
+        look, self._look = self._look, False
         try:
-            if self._look:
+            if look:
                 await self._look_through()
-                self._look = False
+                look = False
             while due:
                 await self._fill(due[: words.CONVERSATIONS])
                 del due[: words.CONVERSATIONS]
-        except BaseException:
+        finally:  # where it failed or was cancelled there is something left
             self._due.update(due)
-            self._wanted.set()
-            raise
+            self._look |= look
+            if due or look:
+                self._wanted.set()
 
     async def _look_through(self) -> None:
         after: str | None = ""
@@ -104,17 +109,37 @@ class Wording:
                 await self._fill(behind[first : first + words.CONVERSATIONS])
 
     async def _fill(self, conversation_ids: Sequence[str]) -> None:
-        left = conversation_ids
+        left = list(conversation_ids)
+        while left:
+            part, left = left[: self._at_once], left[self._at_once :]
+            left += await self._fill_some(part)
+
+    async def _fill_some(self, conversation_ids: Sequence[str]) -> list[str]:
+        """Fill in words by one statement, and return the conversations that may have more.
+
+        How many messages it is for follows what the last one took: long messages take a hundred times as
+        long as short ones, and who waits for the lock waits for all of them.
+        """
+        begun = clock.monotonic()
         try:
-            while left:
-                with anyio.fail_after(FILL_SECONDS):
-                    async with connection(self._pool) as conn:
-                        left = await words.fill_some(conn, left)
-        except UnavailableError:
+            with anyio.fail_after(FILL_SECONDS):
+                async with connection(self._pool) as conn:
+                    more = await words.fill_some(conn, conversation_ids, at_once=self._at_once)
+        except (UnavailableError, TimeoutError):
+            self._at_once = max(1, self._at_once // 2)
             raise
         except StorageError as error:
-            if len(left) > 1:  # only the guilty one stays without
-                for conversation_id in left:
-                    await self._fill([conversation_id])
-                return
-            log.warning("no words", extra={"conversation_id": left[0], "reason": str(error)})
+            return await self._fill_apart(conversation_ids, error)
+        spent = clock.monotonic() - begun
+        if spent > SLOW:
+            self._at_once = max(1, self._at_once // 2)
+        elif spent < SLOW / 4:
+            self._at_once = min(words.AT_ONCE, self._at_once * 2)
+        return more
+
+    async def _fill_apart(self, conversation_ids: Sequence[str], error: StorageError) -> list[str]:
+        """Fill in the words of each conversation alone: only the guilty one stays without."""
+        if len(conversation_ids) > 1:
+            return [more for one in conversation_ids for more in await self._fill_some([one])]
+        log.warning("no words", extra={"conversation_id": conversation_ids[0], "reason": str(error)})
+        return []

@@ -17,7 +17,8 @@ Tables (the whole of them, commented, in `schema.sql`; `migrations/` is the path
 
 Modules are nouns, with their statements above the functions that run them. A function takes an open
 connection first and opens no transaction; those that must (`edits.commit`, `checkpoints.commit`,
-`passage_indexes.make_missing`) say so.
+`ownership.claim`, `passage_indexes.make_missing`, `unembedded.store`) say so. Nobody writes for an
+agent while a migration is applied; it is refused while a host of another name lives.
 
 Who writes what:
 

@@ -74,6 +74,8 @@ def holder(data_dir: Path) -> int | None:
         fd = os.open(data_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
+    except NotADirectoryError as error:
+        raise EmbeddedError(f"{data_dir} is no directory: choose another with --data-dir") from error
     except OSError as error:
         raise EmbeddedError(
             f"the data directory {data_dir} belongs to another user ({error.strerror}): "

@@ -33,6 +33,8 @@ def unreachable(dsn: str, error: BaseException) -> UnavailableError:
     known = translate(error)
     if "startup parameter" in str(error):  # PgBouncer; it would lose prepared statements as well
         reason = "a connection pooler stands before it that refuses session settings: name the server itself"
+    elif type(error) is ConnectionError or isinstance(error, asyncpg.ConnectionDoesNotExistError):
+        reason = "what answers there hangs up; is it a Postgres?"
     elif isinstance(known, UnavailableError):
         reason = str(known).partition(": ")[2]
     else:

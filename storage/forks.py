@@ -183,3 +183,25 @@ async def part(conn: Conn, conversation_id: str, position: int) -> None:
     Their copies have other ids. Forks of these forks, deleted ones included, read the copies from then on.
     """
     await conn.execute(_PART, conversation_id, position)
+
+
+# As above, of one fork alone, which others that share the same rows do not notice.
+_OWN = """
+with fork as (
+  update conversations set parent_position = $2 where id = $1 and parent_position > $2
+  returning id
+)
+insert into messages (id, conversation_id, position, agent_id, organization_id, role, content, name,
+                      sender_id, step_id, tokens, excluded, interrupted, created_at)
+select 'message-' || gen_random_uuid(), f.id, m.position, m.agent_id, m.organization_id, m.role, m.content,
+       m.name, m.sender_id, m.step_id, m.tokens, m.excluded, m.interrupted, m.created_at
+  from fork f
+ cross join unnest($3::text[], $4::bigint[], $5::bigint[]) s (id, low, high)
+  join messages m on m.conversation_id = s.id and m.position > greatest(s.low, $2) and m.position <= s.high
+"""
+
+
+async def own(conn: Conn, fork: Conversation, position: int) -> None:
+    """Give a fork copies, with other ids, of what it shares after `position`. Without any it does nothing."""
+    shared = await ancestors(conn, fork)
+    await conn.execute(_OWN, fork.id, position, *columns(shared))

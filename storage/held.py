@@ -32,7 +32,7 @@ class Held:
                 await self.close()
             if self._conn is None:
                 self._conn = await self._pool.acquire()
-        except BaseException as error:
+        except BaseException as error:  # cancelled, too: `__aexit__` is not called for one that never entered
             self.busy = False
             if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError):
                 raise await failed(self._pool, error) from error

@@ -168,7 +168,7 @@ async def connect(dsn: str) -> OwnConn:
         conn = await _connect(plain_dsn(dsn), connection_class=_Connection, **_CONNECT_OPTIONS)
         try:
             await _set_codecs(conn)
-        except BaseException:
+        except BaseException:  # cancelled, too: nobody has the connection yet who would close it
             conn.terminate()
             raise
     except (*OUTSIDE, ValueError) as error:

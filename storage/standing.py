@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 from msgspec import Struct
 
-from storage import conversations
+from storage import conversations, forks
 from storage.pool import Conn
 from storage.records import Conversation
 
@@ -84,3 +84,22 @@ async def heard(conn: Conn, conversation_id: str, *, since: int) -> list[tuple[s
     Messages without either are left out, and so are those of conversations that it was forked from.
     """
     return [(row["otid"], row["run_id"]) for row in await conn.fetch(_HEARD, conversation_id, since)]
+
+
+# As in `_PARTS`: by otid.
+_INHERITED = """
+select m.otid, m.run_id
+  from unnest($1::text[], $2::bigint[], $3::bigint[]) s (id, low, high)
+  join messages m on m.conversation_id = s.id
+ where m.otid = any ($4::text[]) and m.run_id is not null
+   and m.position + 0 > s.low and m.position + 0 <= s.high
+"""
+
+
+async def inherited(conn: Conn, conversation: Conversation, *, otids: Sequence[str]) -> dict[str, str]:
+    """Return which of these otids have messages that a fork began with, each with the run it belongs to."""
+    ancestors = await forks.ancestors(conn, conversation)
+    if not ancestors:
+        return {}
+    rows = await conn.fetch(_INHERITED, *forks.columns(ancestors), list(otids))
+    return {row["otid"]: row["run_id"] for row in rows}

@@ -22,12 +22,12 @@ async def fill(conn: Conn, conversation_ids: Sequence[str]) -> None:
             left = await fill_some(conn, left)
 
 
-async def fill_some(conn: Conn, conversation_ids: Sequence[str]) -> list[str]:
+async def fill_some(conn: Conn, conversation_ids: Sequence[str], *, at_once: int = AT_ONCE) -> list[str]:
     """Fill in words by one statement, which is a transaction; return the conversations that may have more.
 
-    It is for `AT_ONCE` messages of `CONVERSATIONS` at most, for an equal share of each.
+    It is for `at_once` messages at most, for an equal share of each conversation: there are no more of these.
     """
-    rows = await conn.fetch(_FILL, list(conversation_ids), AT_ONCE // len(conversation_ids))
+    rows = await conn.fetch(_FILL, list(conversation_ids), at_once // len(conversation_ids))
     return [row[0] for row in rows]
 
 

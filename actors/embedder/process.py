@@ -146,7 +146,7 @@ async def start() -> Child:
     child = Child(process)
     try:
         await child.load()
-    except BaseException:
+    except BaseException:  # cancelled, above all: nobody else would stop the process
         await child.stop()
         raise
     log.info("embedder started", extra={"pid": process.pid})

@@ -50,5 +50,5 @@ Invariants:
 - Nothing of a provider's text reaches an error message before keys and passwords are taken out of it.
 - Whatever a model wrote (ids, names, arguments) is sent back in a form that every provider takes, so
   that no answer can make a history unusable.
-- Memory is bounded: 16 MiB an event, 8 million characters and 256 calls an answer.
+- An answer is bounded: 16 MiB an event, 8 million characters, 256 calls, and 256 MiB in all.
 """

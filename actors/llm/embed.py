@@ -159,7 +159,8 @@ class Embeddings:
             endpoint = self._endpoint(provider_name) if name else None
             if endpoint is None:
                 raise EmbeddingError(
-                    f"embedding model {handle!r} is not known: no provider {provider_name!r} is configured",
+                    f"embedding model {handle!r} is not known: no provider {provider_name!r} is configured; "
+                    "/v1/models/embedding lists what there is",
                     refused=True,
                 )
             if len(self._remotes) >= MOST_HANDLES:

@@ -14,11 +14,15 @@ from actors.events import (
     QueueChanged,
     Retracted,
     RunSteered,
+    RunStopped,
     StepTimed,
+    UsageCounted,
+    WindowMeasured,
     WindowMoved,
 )
 from gateway.agui import messages as agui_messages
 from gateway.agui.shapes import custom, interrupt_of, millis, present, usage_of
+from gateway.letta import runs as letta_runs
 from storage.parts import JsonObject, ToolReturnPart
 
 _encode = msgspec.json.Encoder().encode
@@ -100,6 +104,21 @@ def steered(event: RunSteered, _: str) -> bytes:
     return custom("wakeful.queue", value)
 
 
+def stopped(event: RunStopped, _: str) -> bytes:
+    """Tell why a run stops, as Letta's own streams do."""
+    return (
+        b'{"type":"CUSTOM","name":"letta.stop_reason",'
+        b'"value":{"message_type":"stop_reason","stop_reason":%b}}' % _encode(event.stop_reason)
+    )
+
+
+def usage_counted(event: UsageCounted, _: str) -> bytes:
+    """Tell what a run used, as Letta's own streams do."""
+    return b'{"type":"CUSTOM","name":"letta.usage_statistics","value":%b}' % _encode(
+        letta_runs.usage_of(event.usage, event.run_id)
+    )
+
+
 def approval_requested(event: ApprovalRequested, _: str) -> bytes:
     """Tell what is waited for."""
     value = {
@@ -138,6 +157,21 @@ def window(event: WindowMoved, _: str) -> bytes:
     """Tell that messages left the window."""
     value = {"runId": event.run_id, "fromPosition": event.from_position, "evicted": event.evicted}
     return custom("wakeful.window", value)
+
+
+def window_measured(event: WindowMeasured, _: str) -> bytes:
+    """Tell what fills the window, by the names of `GET /v1/agents/{agent_id}/context`, without its texts."""
+    tokens = event.tokens
+    value = present(
+        runId=event.run_id,
+        context_window_size_max=event.window_tokens,
+        context_window_size_current=tokens.used,
+        num_messages=event.messages,
+        num_archival_memory=event.archival,
+        num_recall_memory=event.recall,
+        **{f"num_tokens_{name}": getattr(tokens, name) for name in tokens.__struct_fields__},
+    )
+    return custom("letta.context_window", value)
 
 
 def compacted(event: Compacted, _: str) -> bytes:

@@ -27,6 +27,7 @@ from actors.events import (
     RunFinished,
     RunStarted,
     RunSteered,
+    RunStopped,
     StepFinished,
     StepStarted,
     StepTimed,
@@ -37,6 +38,8 @@ from actors.events import (
     ToolCallEnded,
     ToolCallStarted,
     ToolReturned,
+    UsageCounted,
+    WindowMeasured,
     WindowMoved,
 )
 from gateway.agui import custom as agui_custom
@@ -228,6 +231,8 @@ _TABLE: dict[type[Event], tuple[str, _Image]] = {
     RunStarted: ("RUN_STARTED", run_started),
     RunSteered: ("CUSTOM:wakeful.queue", agui_custom.steered),
     RunFinished: ("RUN_FINISHED", run_finished),
+    RunStopped: ("CUSTOM:letta.stop_reason", agui_custom.stopped),
+    UsageCounted: ("CUSTOM:letta.usage_statistics", agui_custom.usage_counted),
     QueueChanged: ("CUSTOM:wakeful.queue", agui_custom.queue),
     StepStarted: ("STEP_STARTED", _step_started),
     StepFinished: ("STEP_FINISHED", _step_finished),
@@ -248,6 +253,7 @@ _TABLE: dict[type[Event], tuple[str, _Image]] = {
     MessageCommitted: ("CUSTOM:wakeful.message", agui_custom.message_committed),
     WindowMoved: ("CUSTOM:wakeful.window", agui_custom.window),
     Compacted: ("CUSTOM:letta.compaction", agui_custom.compacted),
+    WindowMeasured: ("CUSTOM:letta.context_window", agui_custom.window_measured),
     BlockChanged: ("CUSTOM:wakeful.memory", agui_custom.block_changed),
     BlockCreated: ("CUSTOM:wakeful.memory", agui_custom.block_created),
     BlockDetached: ("CUSTOM:wakeful.memory", agui_custom.block_detached),

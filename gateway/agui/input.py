@@ -187,12 +187,16 @@ def _part(part: _Part, at: str) -> TextPart | ImagePart:
     if part.type == "text" and part.text is not None:
         return TextPart(part.text)
     if part.type in ("audio", "video", "document", "binary"):
-        raise NotSupportedError(f"{part.type} is not supported by this release", param=at)
+        raise NotSupportedError(
+            f"a part of type {part.type} is not taken here: send text or images", param=at
+        )
     if part.type != "image" or part.source is None:
         raise InvalidRequestError(f"a part of type {part.type} lacks what it shows", param=at)
     source = part.source
     if source.type == "file":
-        raise NotSupportedError("images by file are not supported by this release", param=f"{at}/source")
+        raise NotSupportedError(
+            "no files are kept here: send an image as data or by its URL", param=f"{at}/source"
+        )
     if source.type == "url":
         return ImagePart({"type": "url", "url": source.value})
     return ImagePart({"type": "base64", "media_type": source.mime_type, "data": source.value})

@@ -24,6 +24,7 @@ from actors.events import (
     RunFinished,
     RunStarted,
     RunSteered,
+    RunStopped,
     StepFinished,
     StepStarted,
     TextDelta,
@@ -204,6 +205,11 @@ class Projection:
             event["metadata"] = {"wakeful": _left_out([message for message, _ in told], begin)}
         out.append(_encode(event))
 
+    def _run_stopped(self, event: RunStopped, out: list[bytes]) -> None:
+        if not self._begun:  # it was withdrawn while it waited
+            self._begin(RunStarted(event.run_id, "", 1, ()), out)
+        self._image(event, out)
+
     def _run_finished(self, event: RunFinished, out: list[bytes]) -> None:
         self.finished = True
         if not self._begun:  # it was withdrawn while it waited
@@ -322,6 +328,7 @@ class Projection:
     _TABLE: ClassVar[_Table] = {
         RunStarted: _run_started,
         RunSteered: _run_steered,
+        RunStopped: _run_stopped,
         RunFinished: _run_finished,
         StepStarted: _step_started,
         StepFinished: _step_finished,

@@ -2,11 +2,11 @@
 
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
 from typing import Any
 
 from msgspec import Struct
 
+from actors import telling
 from actors.channels import Channel, Hand
 from actors.commands import InputMessage
 from actors.errors import LogTrimmedError
@@ -74,13 +74,15 @@ async def events(
     found: Run | None = None
     while found is None:
         channel = host.logs.channel(run.conversation_id, run.agent_id)
+        batches = follow(channel, run.run_id, hand)
         try:
-            async with aclosing(follow(channel, run.run_id, hand)) as batches:
-                async for batch in batches:
-                    yield [(Place(channel.epoch, one.offset), one.event) for one in batch]
+            async for batch in batches:
+                yield [(Place(channel.epoch, one.offset), one.event) for one in batch]
             return
         except LogTrimmedError:
             found = await waking.ended()
+        finally:
+            await batches.aclose()
     yield [(None, event) for event in await read(host, found)]
 
 
@@ -126,14 +128,16 @@ def rebuilt(run: Run, stored: Sequence[Message], waiting: PendingRequest | None)
     return [
         RunStarted(run.id, run.conversation_id, run.attempt + 1, inputs, run.background),
         *committed,
-        RunFinished(
-            run.id,
-            run.status,
-            _stop_reason(run),
-            run.usage,
-            run.error,
-            ended.interrupts,
-            ended.interrupts_expire_at,
+        *telling.ending(
+            RunFinished(
+                run.id,
+                run.status,
+                _stop_reason(run),
+                run.usage,
+                run.error,
+                ended.interrupts,
+                ended.interrupts_expire_at,
+            )
         ),
     ]
 

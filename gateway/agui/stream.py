@@ -6,6 +6,7 @@ from contextlib import aclosing
 import msgspec
 from msgspec import Struct
 
+from actors import telling
 from actors.channels import Channel
 from actors.errors import LogTrimmedError
 from actors.events import Event, RunFinished, RunStarted, RunSteered, TextDelta
@@ -18,7 +19,7 @@ from gateway.answers import Following
 from gateway.endings import Ending
 from gateway.feeds import agent_state
 from gateway.sse import Direct, EventStream
-from storage import agents, messages
+from storage import agents, conversations, forks, messages
 from storage.agents import Profile
 from storage.pending_records import PendingRequest
 from storage.pool import connection
@@ -84,7 +85,8 @@ async def idle(
     projection = Projection(stream.run.run_id, stream.ids, thoughts=stream.thoughts, answering=True)
     started = RunStarted(stream.run.run_id, stream.run.conversation_id, 1, ())
     await _prepare(host, stream, projection, started)
-    shown = projection.feed(started) + projection.feed(source.finish(stream.run.run_id, waiting, last))
+    ended = telling.ending(source.finish(stream.run.run_id, waiting, last))
+    shown = [one for event in (started, *ended) for one in projection.feed(event)]
 
     async def chunks() -> AsyncGenerator[list[bytes], None]:
         yield [_frame(one) for one in shown]
@@ -190,7 +192,7 @@ async def _prepare(host: Host, stream: Stream, projection: Projection, event: Ev
     if projection.wants_state(event):
         projection.knows_state(await _state(host, stream))
     if projection.wants_history(event):
-        stored = await _history(host, stream.run.conversation_id)
+        stored = await _history(host, stream.run)
         projection.knows_history(stored[-HISTORY_MESSAGES:], whole=len(stored) <= HISTORY_MESSAGES)
 
 
@@ -215,10 +217,17 @@ def _frame(shown: bytes, place: Place | None = None) -> bytes:
     return b"id: %b:%d.%d\ndata: %b\n\n" % (place.epoch.encode(), place.offset, place.part, shown)
 
 
-async def _history(host: Host, conversation_id: str) -> list[Message]:
-    """Return a conversation's messages, oldest first: the newest ones, and one more that are shown."""
+async def _history(host: Host, run: Following) -> list[Message]:
+    """Return a conversation's messages, oldest first: the newest ones, and one more that are shown.
+
+    Of a fork they are also those that it began with; one that was deleted under its run keeps its messages.
+    """
     async with connection(host.pool) as conn:
-        found = await messages.list_newest(conn, conversation_id, limit=HISTORY_MESSAGES + 1)
+        conversation = await conversations.get_deleted(conn, run.conversation_id, agent_id=run.agent_id)
+        ancestors = await forks.ancestors(conn, conversation)
+        found = await messages.list_newest(
+            conn, run.conversation_id, limit=HISTORY_MESSAGES + 1, ancestors=ancestors
+        )
     return found[::-1]
 
 

@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from msgspec import Struct
-
+from actors.breakdown import Breakdown
 from actors.status import Status
 from gateway.feeds.json_patch import Operation
 from gateway.letta.context import ContextWindowOverview
@@ -13,24 +12,6 @@ from storage.records import Block
 Document = dict[str, Any]
 
 MEMORY = "memory"
-
-
-class Breakdown(Struct, frozen=True, kw_only=True):
-    """How many tokens each part of the prompt takes, as `GET /v1/agents/{agent_id}/context` counts them."""
-
-    system: int
-    core_memory: int
-    tool_usage_rules: int
-    directories: int
-    external_memory_summary: int
-    summary_memory: int
-    functions_definitions: int
-    messages: int
-
-    @property
-    def used(self) -> int:
-        """All of them."""
-        return sum(getattr(self, name) for name in self.__struct_fields__)
 
 
 def document(

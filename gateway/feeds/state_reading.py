@@ -2,15 +2,14 @@
 
 from msgspec import Struct
 
-from actors import status
+from actors import measuring, status
 from actors.agent import Actor
-from actors.errors import UnknownModelError
+from actors.breakdown import Breakdown, SystemTokens, system_tokens
 from actors.host import Host
 from actors.thread import Thread
 from gateway import context_windows
 from gateway.feeds import agent_state
-from gateway.feeds.agent_state import Breakdown, Document
-from gateway.letta import context as letta_context
+from gateway.feeds.agent_state import Document
 from storage import activation, conversations
 from storage.pool import connection
 
@@ -41,35 +40,24 @@ class HotReader:
     def __init__(self, host: Host) -> None:
         self._count = host.counter.count
         self._wire: bytes | None = None
-        self._counted: tuple[int, ...] = ()
+        self._counted: SystemTokens | None = None
 
     def read(self, actor: Actor) -> Document | None:
         """Return the state; None where the agent's own conversation is not in memory."""
         thread = actor.threads.get(actor.agent.id)
         if thread is None or not thread.loaded:
             return None
-        return _of_actor(actor, self._breakdown(actor, thread), window=_window_of(actor, thread))
+        return _of_actor(actor, self._breakdown(actor, thread), window=measuring.window_of(actor, thread))
 
     def read_memory(self, actor: Actor, before: Document) -> Document:
         """Return the state with the context as it was `before`, which only the conversation itself tells."""
         return {**_of_actor(actor, None, window=None), "context": before["context"]}
 
     def _breakdown(self, actor: Actor, thread: Thread) -> Breakdown:
-        if thread.system_wire is not self._wire:
-            self._counted = tuple(map(self._count, letta_context.parts_of(thread.system_text)))
+        if self._counted is None or thread.system_wire is not self._wire:
+            self._counted = system_tokens(thread.system_text, self._count)
             self._wire = thread.system_wire
-        system, memory, rules, directories, facts = self._counted
-        summary = 0 if thread.summary is None else thread.summary.tokens
-        return Breakdown(
-            system=system,
-            core_memory=memory,
-            tool_usage_rules=rules,
-            directories=directories,
-            external_memory_summary=facts,
-            summary_memory=summary,
-            functions_definitions=actor.toolbox.tokens,
-            messages=thread.tokens - summary,
-        )
+        return measuring.breakdown(actor, thread, self._counted)
 
 
 def _of_actor(actor: Actor, breakdown: Breakdown | None, *, window: int | None) -> Document:
@@ -77,17 +65,6 @@ def _of_actor(actor: Actor, breakdown: Breakdown | None, *, window: int | None) 
     return agent_state.document(
         actor.block_list(), breakdown, window=window, status=figures.status, queue=figures.queued
     )
-
-
-def _window_of(actor: Actor, thread: Thread) -> int | None:
-    settings = actor.agent.settings
-    if settings.context_window_tokens is not None:
-        return settings.context_window_tokens
-    try:
-        handle = thread.conversation.model or settings.model
-        return actor.commons.catalog.resolve(handle).ref.context_window_tokens
-    except UnknownModelError:  # its next turn says so
-        return None
 
 
 async def read_stored(host: Host, agent_id: str, *, organization_id: str) -> Document:

@@ -6,6 +6,7 @@ from typing import Any
 from msgspec import Struct
 
 from actors import summary
+from actors.prompt import parts_of
 from gateway.letta.internal import InternalMessage, internal
 from storage.records import Conversation, JsonObject, Message, TextPart
 
@@ -89,21 +90,3 @@ def overview(
 
 def _text(message: Message) -> str:
     return "".join(part.text for part in message.content if isinstance(part, TextPart))
-
-
-def parts_of(text: str) -> tuple[str, str, str, str, str]:
-    """Return a system message's parts: the agent's own text, memory, tool rules, directories and facts."""
-    text, memory = _cut(text, "memory_blocks")
-    text, rules = _cut(text, "tool_usage_rules")
-    text, directories = _cut(text, "directories")
-    text, facts = _cut(text, "memory_metadata")
-    return text, memory, rules, directories, facts
-
-
-def _cut(text: str, tag: str) -> tuple[str, str]:
-    """Return the text without what stands in `<tag>`, and that; tags inside it belong to it."""
-    before, opened, rest = text.partition(f"<{tag}>\n")
-    inside, closed, after = rest.rpartition(f"\n</{tag}>")
-    if not (opened and closed):
-        return text, ""
-    return f"{before.rstrip()}\n\n{after.lstrip()}".strip(), f"{opened}{inside}{closed}"

@@ -274,18 +274,16 @@ def _merged(content: tuple[Part, ...]) -> list[TextPart | ReasoningPart]:
     """Return the text and reasoning of a message with neighbours of one kind joined."""
     merged: list[TextPart | ReasoningPart] = []
     for part in content:
-        last = merged[-1] if merged else None
-        if isinstance(part, TextPart):
-            if isinstance(last, TextPart):
+        match merged[-1] if merged else None, part:
+            case TextPart() as last, TextPart():
                 merged[-1] = TextPart(last.text + part.text)
-            else:
-                merged.append(part)
-        elif isinstance(part, ReasoningPart):
-            if isinstance(last, ReasoningPart):
+            case ReasoningPart() as last, ReasoningPart():
                 signature = part.signature or last.signature
                 merged[-1] = ReasoningPart(last.reasoning + part.reasoning, signature, source=last.source)
-            else:
+            case _, TextPart() | ReasoningPart():
                 merged.append(part)
+            case _:
+                pass
     return merged
 
 

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from actors import clock
 from actors.tokens import estimate
-from gateway import multipart
+from gateway import absent, multipart
 from gateway.agent_files import reader as agent_file_reader
 from gateway.agent_files import whole as agent_file_whole
 from gateway.agent_files import writer as agent_file
@@ -18,7 +18,7 @@ from gateway.agent_files.reader import FILE_BYTES, Overrides, Read, Said
 from gateway.agent_files.whole import Whole
 from gateway.agent_files.writer import AgentFile
 from gateway.app import Context, Route, json
-from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
+from gateway.errors import BadArgumentError, InvalidRequestError
 from gateway.requests import new_agents
 from gateway.requests.passages import new_passage
 from gateway.rest import agents as agent_routes
@@ -152,7 +152,7 @@ def _overrides(form: dict[str, bytes], embedding: bytes | None) -> Overrides:
     """Read the form's other fields; a secret or an unknown field is refused or ignored as elsewhere."""
     text = {name: value.decode(errors="replace") for name, value in form.items() if value}
     if text.get("secrets", "{}") != "{}" or text.get("env_vars_json", "{}") != "{}":
-        raise NotSupportedError("secrets are not supported by this release", param="/secrets")
+        raise absent.field("secrets")
     try:
         given = msgspec.convert({"file": "", **text}, ImportForm, strict=False)
     except msgspec.ValidationError as error:

@@ -8,7 +8,7 @@ from itertools import takewhile
 from msgspec import Struct, to_builtins
 from starlette.responses import Response
 
-from actors.commands import InputMessage, SendMessages
+from actors.commands import InputMessage, OwnMessages, SendMessages
 from actors.errors import NothingToCancelError, PendingApprovalError
 from actors.host import Host
 from gateway import deliveries, inputs, threads
@@ -23,7 +23,7 @@ from gateway.auth import READ, SEND, THOUGHTS
 from gateway.decode import Limit
 from gateway.deliveries import ACCEPT_SECONDS
 from gateway.errors import BadArgumentError, NotSupportedError
-from storage import forks, messages, pending, runs
+from storage import conversations, forks, messages, pending, runs
 from storage.keyset import Page
 from storage.pending_records import PendingRequest
 from storage.pool import Conn, connection
@@ -31,7 +31,6 @@ from storage.records import Conversation, Message, Run
 from storage.standing import Standing
 
 NOT_AGAIN = "only the last message of a conversation is answered anew, and none that was said is changed"
-NOT_INHERITED = "what a fork began with is not answered anew; fork its parent before the message instead"
 ANSWER_MESSAGES = 1000  # stored messages of one answer that is given anew
 
 
@@ -135,8 +134,8 @@ async def _plan(
         if request.trigger == "regenerate-message":
             return await _anew(ctx, request, conversation, waiting)
         return await _earlier(ctx, request, conversation, known.heard, waiting)
-    if request.trigger == "regenerate-message" and conversation.parent_id is not None:
-        await _check_own(ctx, request, conversation)
+    if request.trigger == "regenerate-message" and await _inherits(ctx, request, conversation):
+        return await _anew(ctx, request, conversation, waiting)
     into = ai_sdk_requests.target(request)
     tools = ai_sdk_requests.client_tools(request.tools)
     offered = tools if tools is not None else () if waiting is None else waiting.client_tools
@@ -172,7 +171,8 @@ async def _anew(
 ) -> _Planned | Run:
     """Return the command that answers the last message anew, or the run that answers it now.
 
-    What answered it before stays in the history, but models are shown it no more.
+    What answered it before stays in the history, but models are shown it no more. Of an answer that a fork
+    shares with its parent it gets a copy first: the parent keeps its own.
 
     Raises:
         NotSupportedError: It is not the last message of the conversation, or models are not shown it.
@@ -184,16 +184,19 @@ async def _anew(
         newest = await _newest(ctx, conn, conversation)  # before one that begins now can end
     if (active := await threads.active_run(ctx, conversation)) is not None:
         return active
-    async with connection(ctx.host.pool) as conn:
-        stored = await messages.list_newest(conn, conversation.id, limit=ANSWER_MESSAGES)
+    stored = await _stored(ctx, conversation)
     answer = list(takewhile(lambda message: message.role != "user", stored))
     asked = stored[len(answer)] if len(answer) < len(stored) else None
-    if asked is None or not request.messages or asked.otid != request.messages[-1].id:
+    if asked is None or not request.messages or (asked.otid or asked.id) != request.messages[-1].id:
         raise NotSupportedError(NOT_AGAIN, param="/messages")
     if asked.excluded:
         raise NotSupportedError("a message that no model takes is not answered anew", param="/messages")
     if asked.position < conversation.from_position:
         raise NotSupportedError("a message that was summed up is not answered anew", param="/messages")
+    if any(message.conversation_id != conversation.id for message in answer):
+        await ctx.host.ref(conversation.agent_id).edit(OwnMessages(conversation.id, asked.position))
+        stored = await _stored(ctx, conversation)
+        answer = list(takewhile(lambda message: message.role != "user", stored))
     tools = ai_sdk_requests.client_tools(request.tools)
     continued = Continued(client_tools=tuple(tool.name for tool in tools or ()))
     command = SendMessages(
@@ -214,18 +217,22 @@ async def _anew(
     return _Planned(command=command, mode=mode, key=f"again-{conversation.id}-{last}")
 
 
-async def _check_own(ctx: Context, request: ChatRequest, conversation: Conversation) -> None:
-    """Refuse to answer anew what a fork began with: nobody said it there, and its parent keeps the answer.
+async def _inherits(ctx: Context, request: ChatRequest, conversation: Conversation) -> bool:
+    """Say whether a fork has the last message from its parent: nobody said it in the fork itself."""
+    if conversation.parent_id is None or not request.messages:
+        return False
+    last = request.messages[-1].id
+    return any(last in (message.otid, message.id) for message in await _stored(ctx, conversation))
 
-    Raises:
-        NotSupportedError
-    """
-    last = request.messages[-1] if request.messages else None
+
+async def _stored(ctx: Context, conversation: Conversation) -> list[Message]:
+    """Return the last messages of a conversation, newest first, those that it shares with its parent too."""
     async with connection(ctx.host.pool) as conn:
-        ancestors = await forks.ancestors(conn, conversation)
-        stored = await messages.list_newest(conn, conversation.id, limit=ANSWER_MESSAGES, ancestors=ancestors)
-    if last is not None and any(message.otid == last.id for message in stored):
-        raise NotSupportedError(NOT_INHERITED, param="/messages")
+        now = await conversations.get(
+            conn, conversation.id, organization_id=ctx.caller.organization_id
+        )  # what it shares may be another stretch by now
+        ancestors = await forks.ancestors(conn, now)
+        return await messages.list_newest(conn, now.id, limit=ANSWER_MESSAGES, ancestors=ancestors)
 
 
 async def _newest(ctx: Context, conn: Conn, conversation: Conversation) -> Run | None:

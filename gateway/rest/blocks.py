@@ -10,7 +10,7 @@ from actors.clock import new_id, now
 from actors.commands import AttachBlock, DetachBlock
 from actors.commands import UpdateBlock as UpdateEdit
 from gateway.app import Context, Route, json
-from gateway.decode import Limit, Order
+from gateway.decode import Int64, Limit, Order
 from gateway.letta import agents as letta_agents
 from gateway.letta.agents import AgentState, LettaBlock, LettaMemory
 from gateway.paging import page_of
@@ -61,9 +61,9 @@ class ListQuery(CountQuery, frozen=True, kw_only=True):
     label_search: SearchText | None = None
     description_search: SearchText | None = None
     value_search: SearchText | None = None
-    connected_to_agents_count_gt: int | None = None
-    connected_to_agents_count_lt: int | None = None
-    connected_to_agents_count_eq: tuple[int, ...] | None = None
+    connected_to_agents_count_gt: Int64 | None = None
+    connected_to_agents_count_lt: Int64 | None = None
+    connected_to_agents_count_eq: tuple[Int64, ...] | None = None
     identity_id: str | None = None
     identifier_keys: tuple[str, ...] | None = None
 

@@ -8,10 +8,10 @@ from starlette.responses import Response
 
 from actors import clock
 from actors.commands import DeleteConversation, ForkConversation, UpdateConversation
-from gateway import decode
+from gateway import absent, decode
 from gateway.app import Context, Route, json
 from gateway.decode import Limit, Order
-from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
+from gateway.errors import BadArgumentError, InvalidRequestError
 from gateway.letta import conversations as letta_conversations
 from gateway.letta.conversations import LettaConversation
 from gateway.paging import page_of
@@ -126,7 +126,7 @@ async def fork(ctx: Context) -> Response:
     """
     query = ctx.query(ForkQuery)
     if query.hidden:
-        raise NotSupportedError("hidden is not supported by this release", param="/hidden")
+        raise absent.field("hidden")
     if query.message_id is not None:
         decode.path_parameter("message_id", query.message_id)
     parent = await address(ctx, query.agent_id)
@@ -141,7 +141,7 @@ async def fork(ctx: Context) -> Response:
 def _refuse_later(request: NewConversation) -> None:
     for name in ("isolated_block_labels", "context_window_limit", "hidden"):
         if getattr(request, name):
-            raise NotSupportedError(f"{name} is not supported by this release", param=f"/{name}")
+            raise absent.field(name)
 
 
 async def update(ctx: Context) -> Response:
@@ -149,9 +149,7 @@ async def update(ctx: Context) -> Response:
     conversation_id = _own_id(ctx)
     request = await ctx.body(ConversationPatch)
     if request.context_window_limit:
-        raise NotSupportedError(
-            "context_window_limit is not supported by this release", param="/context_window_limit"
-        )
+        raise absent.field("context_window_limit")
     new_conversations.check_model(ctx.host.catalog, request.model, request.model_settings)
     async with connection(ctx.host.pool) as conn:
         found = await conversations.get(conn, conversation_id, organization_id=ctx.caller.organization_id)

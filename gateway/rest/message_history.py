@@ -43,6 +43,12 @@ class HistoryQuery(Struct, frozen=True, kw_only=True):
     assistant_message_tool_kwarg: str = DEFAULT_VOICE.argument
 
 
+class AgentQuery(HistoryQuery, frozen=True, kw_only=True):
+    """Which messages of an agent: `limit` counts stored ones. Of a group there are none."""
+
+    group_id: str | None = None
+
+
 class PageQuery(Struct, frozen=True, kw_only=True):
     """Which messages of a list. `after` and `before` follow its order."""
 
@@ -55,12 +61,13 @@ class PageQuery(Struct, frozen=True, kw_only=True):
 
 
 class ConversationQuery(Struct, frozen=True, kw_only=True):
-    """Which messages of a conversation. `agent_id` goes with the id `default`.
+    """Which messages of a conversation. `agent_id` goes with the id `default`; of a group there are none.
 
     With `include_err=false` those are left out that no model is shown, marked `is_err`.
     """
 
     agent_id: str | None = None
+    group_id: str | None = None
     before: str | None = None
     after: str | None = None
     limit: Limit | None = 100
@@ -72,12 +79,14 @@ class ConversationQuery(Struct, frozen=True, kw_only=True):
 
 async def list_agent(ctx: Context) -> Response:
     """List an agent's history, oldest first whatever the order: it only chooses the end to take from."""
-    query = ctx.query(HistoryQuery)
+    query = ctx.query(AgentQuery)
     agent_id = ctx.params["agent_id"]
     conversation_id = query.conversation_id or agent_id
     if conversation_id == "default":
         conversation_id = agent_id
     found = await _history(ctx, conversation_id, query, agent_id=agent_id, newest_first=query.order == "desc")
+    if query.group_id is not None:
+        return json(())
     if query.order == "desc":
         found.reverse()
     return json(
@@ -118,6 +127,8 @@ async def list_conversation(ctx: Context) -> Response:
     """
     query = ctx.query(ConversationQuery)
     conversation = await conversations.address(ctx, query.agent_id)
+    if query.group_id is not None:
+        return json(())
     descending = query.order == "desc"
     if conversation.id == conversation.agent_id:
         found = await _history(
@@ -226,7 +237,7 @@ def _get(path: str, endpoint: Endpoint, operation_id: str, query: type[Struct] |
 
 
 ROUTES = (
-    _get("/v1/agents/{agent_id}/messages", list_agent, "list_messages", HistoryQuery),
+    _get("/v1/agents/{agent_id}/messages", list_agent, "list_messages", AgentQuery),
     _get(
         "/v1/conversations/{conversation_id}/messages",
         list_conversation,

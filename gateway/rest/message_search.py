@@ -1,6 +1,6 @@
 """Search over everything that was said to agents and by them, as `POST /v1/messages/search`."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 import anyio
@@ -11,6 +11,7 @@ from gateway import decode
 from gateway.app import Context, Route, json
 from gateway.errors import InvalidRequestError
 from gateway.letta.internal import InternalMessage, internal
+from gateway.requests.passages import span
 from storage import agents, conversations, messages, recall
 from storage.errors import NotFoundError, UnavailableError
 from storage.pool import Conn, connection
@@ -22,15 +23,18 @@ RRF_K = 60  # of reciprocal rank fusion, as Letta has it; here it fuses one rank
 
 
 class SearchRequest(Struct, frozen=True, kw_only=True):
-    """What to look for. Words are searched whatever `search_mode` says: messages have no vectors."""
+    """What to look for. Words are searched whatever `search_mode` says: messages have no vectors.
+
+    Times without an offset are UTC, a date is a whole day.
+    """
 
     query: Annotated[str, Meta(max_length=10_000)]
     search_mode: Literal["vector", "fts", "hybrid"] = "hybrid"
     agent_id: str | None = None
     conversation_id: str | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 50
-    start_date: datetime | None = None
-    end_date: datetime | None = None
+    start_date: str | None = None
+    end_date: str | None = None
 
 
 class OlderRequest(Struct, frozen=True, kw_only=True):
@@ -44,8 +48,8 @@ class OlderRequest(Struct, frozen=True, kw_only=True):
     project_id: str | None = None
     template_id: str | None = None
     limit: Annotated[int, Meta(ge=1, le=100)] = 50
-    start_date: datetime | None = None
-    end_date: datetime | None = None
+    start_date: str | None = None
+    end_date: str | None = None
 
 
 class OlderResult(Struct, frozen=True, kw_only=True):
@@ -126,6 +130,7 @@ async def _hits(
     *,
     roles: tuple[Role, ...] | None = None,
 ) -> list[Hit]:
+    start, end = span(request.start_date, request.end_date, names=("start_date", "end_date"), here=UTC)
     where = await _where(ctx, conn, request)
     if where is None:
         return await recall.search_everywhere(
@@ -133,8 +138,8 @@ async def _hits(
             organization_id=ctx.caller.organization_id,
             query=request.query or "",
             roles=roles,
-            start=request.start_date,
-            end=request.end_date,
+            start=start,
+            end=end,
             limit=request.limit,
         )
     agent_id, conversation_id = where
@@ -144,8 +149,8 @@ async def _hits(
         conversation_id=conversation_id,
         query=request.query,
         roles=roles,
-        start=request.start_date,
-        end=request.end_date,
+        start=start,
+        end=end,
         limit=request.limit,
     )
 
