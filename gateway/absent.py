@@ -282,6 +282,40 @@ def _table() -> Iterator[Absent]:
 
 ABSENT: tuple[Absent, ...] = tuple(_table())
 
+_KEYS = "keys of tools come from the server's environment, see /docs/settings"
+_TEXTS = "keep texts in an archive (client.archives.create) and attach it with client.agents.archives.attach"
+_LOGPROBS = "answers come as text alone. Ask the model's own server for them"
+
+# Fields of Letta's requests that would mean something here if they were heeded, and what to do instead.
+FIELDS: dict[str, str] = {
+    "secrets": _KEYS,
+    "tool_exec_environment_variables": _KEYS,
+    "folder_ids": _TEXTS,
+    "source_ids": _TEXTS,
+    "include_default_source": _TEXTS,
+    "identity_ids": "say whom an agent talks to in its tags and metadata",
+    "from_template": _TEMPLATES,
+    "template": _TEMPLATES,
+    "memory_variables": "write the values into memory_blocks",
+    "enable_sleeptime": (
+        "no agent is run behind another. Create one of the type sleeptime_agent with the same block_ids, and "
+        "send it what it is to think about"
+    ),
+    "include_multi_agent_tools": "send messages between agents from your program, and let them share blocks",
+    "return_logprobs": _LOGPROBS,
+    "top_logprobs": _LOGPROBS,
+    "return_token_ids": _LOGPROBS,
+    "hidden": "every conversation is listed. Archive one with client.conversations.update(archived=True)",
+    "isolated_block_labels": "conversations of an agent share its blocks. Keep what differs in another agent",
+    "context_window_limit": "a conversation has its agent's. Set it there, with client.agents.update",
+}
+
+
+def field(name: str, *, param: str | None = None) -> NotSupportedError:
+    """Return the refusal of a field that is not heeded here. `param` points at it, by default at the top."""
+    return NotSupportedError(f"{name} is not served here: {FIELDS[name]}", param=param or f"/{name}")
+
+
 _router: Router[Absent] = Router(ABSENT)
 
 

@@ -74,15 +74,16 @@ async def follow(host: Host, run: Following, hand: Hand | None = None) -> AsyncG
     waking = Waking(host, run)
     stored: Run | None = None
     while stored is None:
-        ref = host.ref(run.agent_id)
+        batches = host.ref(run.agent_id).follow(run.run_id, run.conversation_id, hand)
         try:
-            async with aclosing(ref.follow(run.run_id, run.conversation_id, hand)) as batches:
-                async for batch in batches:
-                    _note_committed(batch, seen)
-                    yield batch
+            async for batch in batches:
+                _note_committed(batch, seen)
+                yield batch
             return
         except LogTrimmedError:
             stored = await waking.ended()
+        finally:
+            await batches.aclose()
     rest = [message for message in await _messages(host, run) if message.id not in seen]
     yield letta_stream.replay(stored, rest)
 

@@ -17,7 +17,14 @@ from gateway import absent, cors, decode, errors
 from gateway.auth import Caller, Gate
 from gateway.config import Settings
 from gateway.cors import Cors
-from gateway.errors import GatewayError, SlowBodyError, TooLargeError, UnsupportedMediaError
+from gateway.errors import (
+    GatewayError,
+    SlowBodyError,
+    TooLargeError,
+    UnsupportedMediaError,
+    UpgradeRequiredError,
+)
+from gateway.realtime.protocol import PATHS
 from gateway.router import Router
 from gateway.tokens import Tokens
 
@@ -249,6 +256,8 @@ class App:
                 return self._cors.preflight(headers)
             self._gate.admit(raw, headers, public=False)  # strangers do not learn which routes exist
             absent.check(scope["method"], path)
+            if path in PATHS:
+                raise UpgradeRequiredError from None
             raise
         if route.tokens:
             marks += self._cors.marks(headers)

@@ -51,7 +51,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         str | None, _says("Postgres to use. Unset: the Postgres that comes with the package is started.")
     ] = None
     api_key: Annotated[
-        str | None, _says("Key that every request must show, except health checks. Unset: loopback only.")
+        str | None,
+        _says(
+            "Key that every request shows, but health checks and scripts of `/static`. Unset: loopback only."
+        ),
     ] = None
     jwt_secret: Annotated[
         str | None,

@@ -129,8 +129,9 @@ def convert(value: object, kind: type[T], *, param: str) -> T:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        inner = _invalid(error)
-        raise InvalidRequestError(str(inner), param=f"{param}{inner.param or ''}") from None
+        message, path = _fault(error)
+        pointer = f"{param}{_pointer(path)}"
+        raise InvalidRequestError(f"{message} - at `{_path(pointer)}`", param=pointer) from None
 
 
 @cache
@@ -169,17 +170,28 @@ def _check_depth(data: bytes) -> None:
 
 
 def _invalid(error: msgspec.ValidationError) -> InvalidRequestError:
-    message, _, place = str(error).partition(" - at `")
-    if not place:
+    message, path = _fault(error)
+    if not path:
         return InvalidRequestError(message)
-    path = place.rstrip("`")
     return InvalidRequestError(f"{message} - at `{path}`", param=_pointer(path))
+
+
+def _fault(error: msgspec.ValidationError) -> tuple[str, str]:
+    """Return what is wrong, and the path of where; empty for the whole."""
+    message, _, place = str(error).partition(" - at `")
+    return message, place.rstrip("`")
 
 
 def _pointer(path: str) -> str:
     """Turn msgspec's `$.messages[0].role` into RFC 6901's `/messages/0/role`."""
     names = re.findall(r"\.([^.\[]+)|\[([^\]]*)\]", path.removeprefix("key in ").removeprefix("$"))
     return "".join(f"/{name or index}" for name, index in names)
+
+
+def _path(pointer: str) -> str:
+    """Turn RFC 6901's `/messages/0/role` into `$.messages[0].role`, as msgspec writes places."""
+    names = pointer.split("/")[1:]
+    return "$" + "".join(f"[{name}]" if name.isdecimal() else f".{name}" for name in names)
 
 
 def _malformed(data: bytes, error: msgspec.DecodeError) -> InvalidRequestError:

@@ -102,6 +102,10 @@ class UnknownRouteError(GatewayError):
     """No route has this path (404)."""
 
 
+class UpgradeRequiredError(GatewayError):
+    """A plain request for a websocket's path (426): often a proxy in front has dropped its upgrade."""
+
+
 class WrongMethodError(GatewayError):
     """The path exists, the method does not (405)."""
 
@@ -255,7 +259,11 @@ _UNAVAILABLE = _fixed(
 )
 _MOVED = _fixed(503, "unavailable", "the agent has moved to another host", retry=True, retry_after=1)
 _UNAUTHORIZED = _fixed(
-    401, "unauthorized", "Unauthorized", headers={"www-authenticate": 'Bearer realm="wakeful"'}
+    401,
+    "unauthorized",
+    "the key or token is missing, or is not right: send Authorization: Bearer, and the server's API key",
+    detail="Unauthorized",
+    headers={"www-authenticate": 'Bearer realm="wakeful"'},
 )
 _UNKNOWN = _fixed(500, "internal_error", UNKNOWN)
 
@@ -275,7 +283,15 @@ TABLE: dict[type[Exception], Callable[[Any], Answer]] = {
         status=429, kind="too_many_requests", message=str(e), retry=True, retry_after=e.retry_after
     ),
     NotSupportedError: _said(501, "not_supported", retry=False),
-    UnknownRouteError: _fixed(404, "not_found", "Not Found"),
+    UnknownRouteError: _fixed(
+        404, "not_found", "nothing is at this path; /docs/routes lists what there is", detail="Not Found"
+    ),
+    UpgradeRequiredError: _fixed(
+        426,
+        "upgrade_required",
+        "this path is a websocket, and the request is none: a proxy in front of the server must pass Upgrade",
+        headers={"upgrade": "websocket"},
+    ),
     WrongMethodError: lambda e: Answer(
         status=405, kind="method_not_allowed", message=str(e), headers={"allow": ", ".join(e.allowed)}
     ),

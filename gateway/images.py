@@ -23,7 +23,7 @@ def check(source: JsonObject, at: str) -> None:
         case "base64":
             _check_base64(source.get("media_type"), source.get("data"), at)
         case "letta":
-            raise NotSupportedError("images by file_id are not supported by this release", param=at)
+            raise NotSupportedError("no files are kept here: send an image as base64 or by its URL", param=at)
         case _:
             raise InvalidRequestError("an image source has the type url or base64", param=f"{at}/type")
 

@@ -8,9 +8,9 @@ import msgspec
 from msgspec import Meta, Struct
 
 from actors.commands import ClientSkill, Decision, InputMessage, InputRole, SendMessages, WhenBusy
-from gateway import decisions, images
+from gateway import absent, decisions, images
 from gateway.decisions import DecisionIn
-from gateway.errors import BadArgumentError, InvalidRequestError, NotSupportedError
+from gateway.errors import BadArgumentError, InvalidRequestError
 from gateway.letta.shapes import MessageType
 from storage.records import ImagePart, JsonObject, TextPart
 
@@ -111,7 +111,7 @@ def check_options(request: SendRequest, *, streaming: bool) -> None:
         ("return_token_ids", request.return_token_ids),
     ):
         if used:
-            raise NotSupportedError(f"{name} is not supported by this release", param=f"/{name}")
+            raise absent.field(name)
 
 
 def messages_of(request: SendRequest) -> tuple[InputMessage, ...]:

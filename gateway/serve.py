@@ -24,7 +24,12 @@ BACKLOG = 2048
 # libuv takes one connection of a listener in each turn of its loop, and a turn under load takes 10 ms: who
 # comes with a hundred others would wait a second. So each listener is there so often: a turn takes so many.
 TAKEN_AT_ONCE = 8
-# A peer that acknowledges nothing for this long is gone; as long as a stream waits for a stalled reader.
+# A peer that acknowledges nothing for this long, or has no room for what it is sent, is gone: as long as a
+# stream waits for a stalled reader. No less: a phone that changes cells or drives through a tunnel is away
+# for seconds. The kernel sends again 0.2, 0.6, 1.4, 3, 6.2, 12.6 and 25.4 s after the first time (RFC 6298
+# doubles what it waits), so a bound of three seconds would cut those that the next attempts find again. A
+# websocket's peer that is gone for good is known by its missing pong, and aborted; this bound is for all
+# other connections.
 PEER_SECONDS = 30
 
 

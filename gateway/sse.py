@@ -115,13 +115,11 @@ class EventStream(Response):
         self._direct.lead_to(scope.get("extensions", {}).get(DIRECT))
         with CancelScope() as response:
             async with aclosing(self._batches) as batches, asyncio.TaskGroup() as tasks:
-                beside = (
-                    tasks.create_task(_leave(receive, response)),
-                    tasks.create_task(self._watch(send, response)),
-                )
+                leaving = tasks.create_task(_leave(receive, response))
+                watching = tasks.create_task(self._watch(send, response))
                 if await self._say_all(batches, send):
-                    for task in beside:
-                        task.cancel()
+                    leaving.cancel()
+                    watching.cancel()
 
     async def _say_all(self, batches: AsyncGenerator[list[bytes], None], send: Send) -> bool:
         """Send what the source yields and the end of the response; say whether that was all of it.

@@ -96,7 +96,8 @@ async def hear(
     `news` says what is new where these of `otids` were heard; only recent messages are looked at for them:
     ask for the last ones of a client's list. The conversation is opened where this is the first that is said
     in it. Where something is new and memory knows that, nothing is read, and the run of `key` is not told:
-    its acceptance tells. What was said before, or answers, is looked up.
+    its acceptance tells. What was said before, or answers, is looked up. What a fork began with is new to it
+    only where nothing follows it.
 
     Raises:
         As `open_`, and what `news` raises.
@@ -106,14 +107,29 @@ async def hear(
     known = await ctx.host.recall(agent_id, wanted, otids=otids)
     own = known is not None and known.conversation.organization_id == ctx.caller.organization_id
     if known is not None and own and (said := news(known.heard)):
-        return known, said
+        return known, await _own(ctx, known, said, otids, news)
     known = await _standing(ctx, wanted, otids, key)
     if known is None:
         await open_(ctx, agent_id, thread_id)
         known = await _standing(ctx, wanted, otids, key)
     if known is None or known.conversation.agent_id != agent_id:
         raise NotFoundError("conversation", wanted)
-    return known, news(known.heard)
+    return known, await _own(ctx, known, news(known.heard), otids, news)
+
+
+async def _own(
+    ctx: Context,
+    known: Standing,
+    said: tuple[InputMessage, ...],
+    otids: Sequence[str],
+    news: Callable[[Mapping[str, str]], tuple[InputMessage, ...]],
+) -> tuple[InputMessage, ...]:
+    """Return what of `said` is new to a fork: what it began with is so only where nothing follows it."""
+    if len(said) < 2 or known.conversation.parent_id is None:
+        return said
+    async with connection(ctx.host.pool) as conn:
+        inherited = await stored_standing.inherited(conn, known.conversation, otids=otids)
+    return news({**known.heard, **inherited}) or said
 
 
 async def _standing(ctx: Context, wanted: str, otids: Sequence[str], key: str | None) -> Standing | None:

@@ -156,9 +156,10 @@ def _decoded(data: bytes) -> File:
     try:
         return decode.body(data, File)
     except InvalidRequestError as error:
-        if error.kind != "invalid_json":
-            raise
-        raise BadArgumentError(f"this is no agent file: {error}", param="/file") from None
+        text = f"this is no agent file: {error}"
+        if error.kind == "invalid_json":
+            raise BadArgumentError(text, param="/file") from None
+        raise InvalidRequestError(text, param=f"/file{error.param or ''}", kind=error.kind) from None
 
 
 def read(data: bytes, *, known_tools: frozenset[str], overrides: Overrides, now: datetime) -> list[Read]:

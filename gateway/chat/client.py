@@ -196,7 +196,7 @@ class Client:
                 if response.status >= 300:
                     raise self._refusal(response.status, response.headers, await response.read())
                 yield response
-        except aiohttp.InvalidURL:
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise ChatError(f"{self.url!r} is no address like http://127.0.0.1:8283") from None
         except aiohttp.ClientConnectorError as error:
             raise AwayError(f"nothing answers at {self.url}") from error

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from itertools import dropwhile
 from typing import NoReturn
 
 import anyio
@@ -48,10 +49,11 @@ class Link:
         """
         await self._socket.send(frames.command(1, hello))
         self._number = 1
-        while True:
-            first, *self._early = frames.messages(await self._socket.recv())
-            if first.id == 1:
-                break
+        heard: list[Message] = []
+        while not heard:  # what is said before the answer is none of ours
+            said = frames.messages(await self._socket.recv())
+            heard = list(dropwhile(lambda message: message.id != 1, said))
+        first, *self._early = heard
         if first.error is not None:
             raise _denied(first)
         self.accepted = first.connect or Connected()

@@ -76,6 +76,9 @@ def _data_dir(settings: Settings) -> Iterator[Finding]:
         return  # nothing is kept there
     home = database.data_dir(settings)
     standing = next(path for path in (home, *home.parents) if path.exists())
+    if not standing.is_dir():
+        yield error("data directory", f"{standing} is no directory", remedy="choose another with --data-dir")
+        return
     if not os.access(standing, os.W_OK | os.X_OK):
         yield error(
             "data directory",

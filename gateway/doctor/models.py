@@ -60,10 +60,14 @@ async def examine(
             try:
                 await _examine_all(surgery, settings)
             finally:
-                with anyio.move_on_after(CLOSE_SECONDS, shield=True):
-                    await embeddings.aclose()
+                await _close(embeddings)
     finally:
         await catalog.aclose()
+
+
+async def _close(embeddings: Embeddings) -> None:
+    with anyio.move_on_after(CLOSE_SECONDS, shield=True):
+        await embeddings.aclose()
 
 
 async def _examine_all(surgery: Surgery, settings: Settings) -> None:

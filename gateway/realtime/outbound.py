@@ -156,7 +156,7 @@ class Outbound:
         budget.used += size
         if len(queue) > self._condense_items or self._bytes > self._condense_bytes:
             self._condense(queue)
-        if budget.used > budget.limit_bytes:
+        if budget.used > budget.limit_bytes and not self.closed:
             self._give_up()
 
     def _condense(self, queue: deque[Frame | bytes]) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+PATHS = frozenset((b"/v1/ws", b"/connection/websocket"))  # where a connection is opened
 SUBPROTOCOL = "wakeful.v1.json"
 VERSION = "wakeful 1.0"
 
@@ -102,7 +103,7 @@ class Connect(Struct, frozen=True):
     subs: Annotated[dict[str, Recover], Meta(max_length=128)] = {}
 
 
-class SubscribeData(Struct, frozen=True, rename="camel"):
+class SubscribeData(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     """What a subscription shall carry: at most `maxRate` publications per second, kinds like `TEXT_*`."""
 
     max_rate: Annotated[float, Meta(gt=0, le=1000)] | None = None

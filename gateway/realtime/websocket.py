@@ -29,7 +29,6 @@ from gateway.realtime.sockets import EXTENSION, Socket
 from gateway.rpc.methods import Rpc
 from gateway.tokens import Identity, Tokens
 
-PATHS = frozenset((b"/v1/ws", b"/connection/websocket"))
 CLOSES_PER_SECOND = 100.0  # at a drain, so that clients do not all come back in one moment
 
 
@@ -63,7 +62,7 @@ class Websockets:
         Raises:
             GatewayError, DrainingError: The connection is not opened.
         """
-        if (scope.get("raw_path") or scope["path"].encode()) not in PATHS:
+        if (scope.get("raw_path") or scope["path"].encode()) not in protocol.PATHS:
             raise UnknownRouteError
         if self._draining:
             raise DrainingError

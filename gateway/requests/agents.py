@@ -17,7 +17,7 @@ from actors.llm.model import ModelRef
 from actors.rules import Rule
 from actors.summary import CompactionSettings
 from actors.tools.registry import BASE_TOOLS
-from gateway import decode, inputs, names
+from gateway import absent, decode, inputs, names
 from gateway.auth import Caller
 from gateway.decode import Count
 from gateway.errors import InvalidRequestError, NotSupportedError, WrongStateError
@@ -292,7 +292,7 @@ def refuse_later(request: AgentRequest) -> None:
     """
     for name in LATER:
         if getattr(request, name, None):
-            raise NotSupportedError(f"{name} is not supported by this release", param=f"/{name}")
+            raise absent.field(name)
 
 
 def first_messages(request: CreateAgent) -> tuple[InputMessage, ...] | None:
