@@ -1,5 +1,6 @@
 """Fixtures of every test: one Postgres for each worker, a fresh migrated database for each test."""
 
+import importlib
 import os
 import shutil
 import tempfile
@@ -40,6 +41,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("full") is not None:
             item.add_marker(pytest.mark.skip(reason="the long form runs with --full"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def begun(request: pytest.FixtureRequest) -> None:
+    """Begin in a worker's first test, which has the time for it, what many others would pay for once.
+
+    Side by side on a busy machine the workers' Postgres, providers and imports take longer than a test has.
+    """
+    if hasattr(request.config, "workerinput"):
+        importlib.import_module("actors.llm.openai_sdk")
+        for shared in ("databases", "provider_process"):
+            request.getfixturevalue(shared)
 
 
 @pytest.fixture(scope="session")

@@ -87,7 +87,7 @@ async def listening(app: App) -> AsyncGenerator[str]:
         async with anyio.create_task_group() as group:
             group.start_soon(serve, listener)
             try:
-                with anyio.fail_after(5):
+                with anyio.fail_after(15):
                     await started.wait()
                 yield f"{BASE}:{listener.getsockname()[1]}"
             finally:

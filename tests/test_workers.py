@@ -36,6 +36,14 @@ def test_one(number):
     assert os.environ["PYTEST_XDIST_WORKER_COUNT"] == "3"
 """
 
+LONG = """
+import time, pytest
+
+@pytest.mark.parametrize("place", ["first", "second"])
+def test_one(place):
+    time.sleep(1.5)
+"""
+
 
 def wanted(*paths: str, cores: int = 2, **options: object) -> int | None:
     return workers(argparse.Namespace(**{**WHOLE, **options}), paths, cores=cores)
@@ -66,25 +74,38 @@ def test_a_narrow_choice_and_a_watched_one_have_no_workers(option: dict[str, obj
     assert wanted(str(ROOT / "tests"), **option) is None
 
 
+def session(folder: Path, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the tests of a folder in workers."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-p", "tests.workers", *options]
+    return subprocess.run(
+        [*command, "--dist", "loadfile", "-c", "/dev/null", "--rootdir", str(folder), str(folder)],
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
+            "PYTHONPATH": str(ROOT),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            **variables,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.timeout(60)
+def test_the_first_test_of_a_worker_has_time_to_begin_what_its_tests_share(tmp_path: Path) -> None:
+    (tmp_path / "test_long.py").write_text(LONG)
+    done = session(tmp_path, "-n", "1", "-p", "pytest_timeout", "-o", "timeout=0.5")
+    assert "1 failed, 1 passed" in done.stdout
+    assert "test_long.py::test_one[second]" in done.stdout
+
+
 @pytest.mark.timeout(60)
 def test_a_test_marked_alone_meets_no_other(tmp_path: Path) -> None:
     said = tmp_path / "said"
     for number in range(6):
         text = TESTS.replace("@mark@", "alone" if number % 2 else "skipif(False, reason='')")
         (tmp_path / f"test_{number}.py").write_text(text)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "xdist", "-p", "tests.workers", "-n", "3"]
-    done = subprocess.run(
-        [*command, "--dist", "loadfile", "-c", "/dev/null", "--rootdir", str(tmp_path), str(tmp_path)],
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
-            "SAID": str(said),
-            "PYTHONPATH": str(ROOT),
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = session(tmp_path, "-n", "3", SAID=str(said))
     assert done.returncode == 0, done.stdout + done.stderr
     lines = said.read_text().splitlines()
     assert len(lines) == 72

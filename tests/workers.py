@@ -18,9 +18,11 @@ from tests.turns import Turns
 
 MOST_WORKERS = 8  # each has a Postgres, whose memory and processes add up
 FEW_FILES = 4  # so few are done before workers have started
+FIRST_SECONDS = 120.0  # more for the first test of a worker, which begins what all of its tests share
 
 _meeting = pytest.StashKey[tempfile.TemporaryDirectory[str]]()  # of the controller: where its workers meet
 _turns = pytest.StashKey[Turns]()  # of a worker
+_begun = pytest.StashKey[bool]()  # of a worker: its first test has come
 
 
 def workers(options: argparse.Namespace, paths: Sequence[str], *, cores: int) -> int | None:
@@ -79,5 +81,17 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     turns = item.config.stash.get(_turns, None)
     if turns is None:
         return (yield)
+    if _begun not in item.config.stash:
+        item.config.stash[_begun] = True
+        if seconds := _seconds(item):
+            item.add_marker(pytest.mark.timeout(seconds + FIRST_SECONDS), append=False)
     with turns.shared() if item.get_closest_marker("alone") is None else turns.alone():
         return (yield)
+
+
+def _seconds(item: pytest.Item) -> float:
+    """Return how long a test may take; 0 where nobody looks at the time."""
+    if not hasattr(item.config.option, "timeout"):
+        return 0.0
+    mark = item.get_closest_marker("timeout")
+    return float(item.config.getini("timeout") or 0) if mark is None else float(mark.args[0])

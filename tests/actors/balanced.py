@@ -4,7 +4,8 @@ Of the run that runs: each stream that starts is ended, each step that starts is
 no end comes without its start; one run at a time. What is said of other runs may stand between: that they
 wait, joined, ended without having run, or had their calls answered. A run that a crash cut off begins again
 with a higher attempt, perhaps after another one, or ends without that; its streams are ended and its step is
-retracted at once, unless the step's message was committed already.
+retracted at once, unless the step's message was committed already. Whatever ends a run, why it stopped and
+what it used is said right before its end.
 """
 
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ from actors.events import (
     RunFinished,
     RunStarted,
     RunSteered,
+    RunStopped,
     StepFinished,
     StepStarted,
     StepTimed,
@@ -38,6 +40,8 @@ from actors.events import (
     ToolCallEnded,
     ToolCallStarted,
     ToolReturned,
+    UsageCounted,
+    WindowMeasured,
 )
 
 Stream = tuple[str, str]  # its kind, and the id of its message or call
@@ -49,7 +53,10 @@ _BESIDE = (
     RunFinished,
     MessageCommitted,
     ApprovalAnswered,
+    RunStopped,
+    UsageCounted,
     Compacted,
+    WindowMeasured,
     BlockChanged,
     BlockCreated,
     BlockDetached,
@@ -72,7 +79,9 @@ def complaints(events: Iterable[Event], *, whole: bool = True) -> list[str]:
     found: list[str] = []
     run: _Run | None = None
     cut: dict[str, int] = {}  # runs that a crash cut off, and the attempt that it was
+    told: dict[str, list[Event]] = {}  # what runs that stop said since they began to
     for event in events:
+        found += _stops(event, told)
         if isinstance(event, RunStarted):
             if run is not None:
                 found += _cut_off(run)
@@ -95,6 +104,20 @@ def complaints(events: Iterable[Event], *, whole: bool = True) -> list[str]:
     if whole:
         found += [f"{run_id} has no end" for run_id in (*cut, *([run.run_id] if run else []))]
     return found
+
+
+def _stops(event: Event, told: dict[str, list[Event]]) -> list[str]:
+    """Return what is missing before a run's end, and note what is said of its end."""
+    run_id = event.run_id or ""
+    if isinstance(event, RunStopped):
+        told[run_id] = [event]
+    elif isinstance(event, RunFinished):
+        needed = [RunStopped(run_id, event.stop_reason), UsageCounted(run_id, event.usage)]
+        if told.pop(run_id, []) != needed:
+            return [f"{run_id} ended without saying why and what it used"]
+    elif run_id in told and not isinstance(event, QueueChanged):
+        told[run_id].append(event)
+    return []
 
 
 def _name(event: Event) -> str:

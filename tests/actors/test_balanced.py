@@ -10,6 +10,7 @@ from actors.events import (
     Retracted,
     RunFinished,
     RunStarted,
+    RunStopped,
     StepFinished,
     StepStarted,
     StepTimed,
@@ -19,6 +20,7 @@ from actors.events import (
     ToolCallEnded,
     ToolCallStarted,
     ToolReturned,
+    UsageCounted,
 )
 from storage.records import Timing, Usage
 from tests.actors.balanced import complaints
@@ -35,6 +37,8 @@ RUN: list[Event] = [
     ToolReturned("r", "call", "find", "success", "found"),
     StepFinished("r", "s", Usage(), Timing()),
     StepTimed("r", "s", Timing(), Usage()),
+    RunStopped("r", "end_turn"),
+    UsageCounted("r", Usage()),
     RunFinished("r", "completed", "end_turn", Usage()),
 ]
 NEEDED = [i for i, e in enumerate(RUN) if not isinstance(e, TextDelta | ToolReturned | StepTimed)]
@@ -55,7 +59,7 @@ def test_whatever_begins_or_ends_something_is_missed(missing: int) -> None:
 
 @given(st.integers(1, len(RUN) - 1), st.booleans())
 def test_a_run_that_was_cut_off_begins_again_only_closed(cut: int, closed: bool) -> None:
-    again = [RunStarted("r", "c", 2, ()), RunFinished("r", "completed", "end_turn", Usage())]
+    again = [RunStarted("r", "c", 2, ()), *RUN[-3:]]
     open_streams = [e for e in RUN[:cut] if isinstance(e, TextStarted | ToolCallStarted)]
     ends = [e for e in RUN[:cut] if isinstance(e, TextEnded | ToolCallEnded)]
     in_step = 1 < cut <= RUN.index(StepFinished("r", "s", Usage(), Timing()))

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors import channels
+from actors import channels, telling
 from actors.channels import Channel, Logs
 from actors.errors import LogTrimmedError
 from actors.events import (
     Event,
+    QueueChanged,
     ReasoningDelta,
     RunFinished,
     RunStarted,
@@ -153,6 +154,43 @@ async def test_a_queued_run_that_is_cancelled_ends_its_followers() -> None:
     channel.expected.extend("ab")
     channel.publish(started("a"), finished("b"), TextDelta("a", "m", "1"))
     assert [e for _, e in await collect(channel, "b")] == [finished("b")]
+
+
+@pytest.mark.parametrize("running", [True, False])
+@pytest.mark.parametrize("following", [True, False])
+async def test_all_that_is_said_at_the_end_of_a_run_that_never_began_is_followed(
+    *, running: bool, following: bool
+) -> None:
+    channel = Logs(1 << 20).channel("c", "agent")
+    channel.expected.extend("ab")
+    left = QueueChanged("b", "c", "withdrawn", 0, 0)
+    ended = telling.ending(RunFinished("b", "cancelled", "cancelled", Usage()))
+    heard: list[tuple[int, Event]] = []
+
+    async def follow() -> None:
+        heard.extend(await collect(channel, "b"))
+
+    async with anyio.create_task_group() as group:
+        if following:
+            group.start_soon(follow)
+            await anyio.wait_all_tasks_blocked()
+        if running:
+            channel.publish(started("a"))
+        channel.publish(left, *ended)
+    if not following:
+        assert not channel.awaits("b")
+        await follow()
+    assert [event for _, event in heard] == list(ended)
+
+
+def test_what_is_said_at_once_between_two_runs_is_one_part_of_the_log() -> None:
+    channel = Logs(1 << 20).channel("c", "agent")
+    between = [QueueChanged(name, "c", "withdrawn", 0, 0) for name in "xyz"]
+    whole: list[Event] = [*between[:2], started("a"), finished("a"), *between]
+    channel.publish(*whole)
+    assert [segment.run_id for segment in channel.segments] == [None, "a", None]
+    assert [event for _, event in channel.since(0) or []] == whole
+    assert channel.find("a") == 3
 
 
 async def test_the_budget_forgets_finished_runs_first_and_keeps_running_ones() -> None:

@@ -345,7 +345,7 @@ async def test_a_fault_of_ours_costs_the_head_start_alone(
 async def test_one_that_no_turn_takes_in_time_is_dropped(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(headstart, "PATIENCE", 0.2)
+    monkeypatch.setattr(headstart, "PATIENCE", 2.0)  # by then the model was asked
     async with world(pool, provider) as w:
         agent_id = await hot(w)
         await provider.script([{"text": "too early", "gate": "shut"}, {"text": "in time"}])

@@ -173,6 +173,27 @@ async def test_a_busy_conversation_rejects_when_asked_to(pool: Pool, provider: P
         assert caught.value.run_id == first.run_id
 
 
+async def test_a_conversation_that_is_busy_with_what_is_being_accepted_says_so(
+    pool: Pool, provider: Provider
+) -> None:
+    await provider.script([{"text": "Yes."}])
+    async with world(pool, provider) as w:
+        agent_id = await w.agent()
+        said: list[str] = []
+        refused: list[str] = []
+
+        async def tell() -> None:
+            try:
+                said.append((await w.tell(agent_id, when_busy="reject")).run_id)
+            except BusyError as error:
+                refused.append(error.run_id)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(tell)
+            tasks.start_soon(tell)
+        assert refused == said
+
+
 async def test_steering_joins_the_running_turn_at_its_next_step(pool: Pool, provider: Provider) -> None:
     await provider.script(
         [
@@ -209,7 +230,10 @@ async def test_steering_an_idle_conversation_is_an_ordinary_message(pool: Pool, 
 
 async def test_an_interrupt_keeps_what_was_shown_and_runs_next(pool: Pool, provider: Provider) -> None:
     await provider.script(
-        [{"text": "one two three four five six seven", "gap_ms": 100}, {"text": "answer to b"}]
+        [
+            {"text": "one two three four five six seven", "gate": "never", "gate_after": 3},
+            {"text": "answer to b"},
+        ]
     )
     async with world(pool, provider) as w:
         agent_id = await w.agent()
@@ -273,7 +297,7 @@ async def test_a_cancel_while_the_database_is_away_is_acknowledged_and_loses_not
         with monkeypatch.context() as patch:
             patch.setattr(committer, "OUTAGE_DEADLINE", 0)
             patch.setattr(checkpoints, "commit", away)
-            with anyio.fail_after(2):
+            with anyio.fail_after(15):
                 assert await w.host.ref(agent_id).cancel((queued.run_id,)) == {queued.run_id: "cancelled"}
                 await failed.wait()
         await w.host.ref(agent_id).cancel((running.run_id,))

@@ -100,7 +100,7 @@ async def test_a_poll_that_is_faster_than_the_acknowledgement_counts_nothing_twi
 async def run_over(w: World, agent_id: str, run_id: str) -> None:
     """Wait until a run is over in the log and its conversation is at rest."""
     finish(await w.events(Receipt(run_id=run_id, conversation_id=agent_id, seq=0), agent_id))
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         while w.host._population.turns_running():
             await anyio.sleep(0.001)
 
@@ -236,7 +236,7 @@ async def test_a_command_that_a_waking_agent_read_and_was_told_of_is_handled_onc
 
         async def long(self: Population, actor: Actor, state: Activated, *, since: float) -> None:
             await deliver(self, actor, state, since=since)  # as where it gives up other commands meanwhile
-            with anyio.fail_after(5):
+            with anyio.fail_after(15):
                 while not actor.idle:
                     await anyio.sleep(0.001)
 

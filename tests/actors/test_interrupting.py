@@ -1,5 +1,9 @@
 """What becomes of a turn that a message interrupts, in this process and in the next one."""
 
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import pytest
 
 from actors import committer
@@ -35,6 +39,28 @@ async def die(w: World) -> None:
     await w.host._population.suspend()
 
 
+@asynccontextmanager
+async def dying(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch, script: list[dict[str, Any]]
+) -> AsyncGenerator[tuple[World, str]]:
+    """Yield a process that ends without a drain, and an agent whose turn waits for the last of the script."""
+    await provider.script(script)
+    monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0)
+    async with world(pool, provider, settings=NO_DRAIN) as w:
+        agent_id = await w.agent()
+        await w.tell(agent_id, "runs")
+        await provider.log(requests=len(script), keep=True)
+        yield w, agent_id
+
+
+async def interrupt(w: World, agent_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acknowledge an interrupt in a process that commits nothing more and dies."""
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "commit", away)
+        await w.tell(agent_id, "urgent", when_busy="interrupt")
+        await die(w)
+
+
 async def test_an_interrupt_is_the_next_one_and_says_so(pool: Pool, provider: Provider) -> None:
     await provider.script([HELD])
     async with world(pool, provider) as w:
@@ -54,17 +80,9 @@ async def test_an_acknowledged_interrupt_is_kept_by_the_next_process(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The turn has committed nothing yet, and its end cannot be committed before the process dies."""
-    await provider.script([HELD])
-    monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0)
-    async with world(pool, provider, settings=NO_DRAIN) as w:
-        agent_id = await w.agent()
-        await w.tell(agent_id, "runs")
-        await provider.log(requests=1, keep=True)
+    async with dying(pool, provider, monkeypatch, [HELD]) as (w, agent_id):
         await w.tell(agent_id, "waits")
-        with monkeypatch.context() as patch:
-            patch.setattr(checkpoints, "commit", away)
-            await w.tell(agent_id, "urgent", when_busy="interrupt")
-            await die(w)
+        await interrupt(w, agent_id, monkeypatch)
         assert await statuses(pool) == ["created", "created", "created"]
     async with world(pool, provider) as w:
         await until(lambda: not w.host.health().unfinished_runs)
@@ -77,16 +95,9 @@ async def test_an_interrupted_turn_with_committed_steps_does_not_go_on_in_the_ne
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     call = {"name": "memory_insert", "arguments": {"label": "human", "new_string": "Likes tea"}}
-    await provider.script([{"text": "I note it", "tool_calls": [call]}, HELD])
-    monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0)
-    async with world(pool, provider, settings=NO_DRAIN) as w:
-        agent_id = await w.agent()
-        await w.tell(agent_id, "runs")
-        await provider.log(requests=2, keep=True)
-        with monkeypatch.context() as patch:
-            patch.setattr(checkpoints, "commit", away)
-            await w.tell(agent_id, "urgent", when_busy="interrupt")
-            await die(w)
+    script = [{"text": "I note it", "tool_calls": [call]}, HELD]
+    async with dying(pool, provider, monkeypatch, script) as (w, agent_id):
+        await interrupt(w, agent_id, monkeypatch)
         assert await statuses(pool) == ["running", "created"]
     async with world(pool, provider) as w:
         await until(lambda: not w.host.health().unfinished_runs)
@@ -97,17 +108,10 @@ async def test_an_interrupted_turn_with_committed_steps_does_not_go_on_in_the_ne
 async def test_a_turn_that_began_while_the_interrupt_was_accepted_ends_durably(
     pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await provider.script([HELD])
-    monkeypatch.setattr(committer, "OUTAGE_DEADLINE", 0)
-    async with world(pool, provider, settings=NO_DRAIN) as w:
-        agent_id = await w.agent()
-        await w.tell(agent_id, "runs")
-        await provider.log(requests=1, keep=True)
+    async with dying(pool, provider, monkeypatch, [HELD]) as (w, agent_id):
         with monkeypatch.context() as patch:
-            patch.setattr(checkpoints, "commit", away)
             patch.setattr(Intake, "_under_way", lambda *_: ())  # as it was a moment before
-            await w.tell(agent_id, "urgent", when_busy="interrupt")
-            await die(w)
+            await interrupt(w, agent_id, monkeypatch)
     async with world(pool, provider) as w:
         await until(lambda: not w.host.health().unfinished_runs)
         assert await statuses(pool) == ["cancelled", "completed"]

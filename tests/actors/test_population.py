@@ -3,6 +3,7 @@ import asyncio
 import anyio
 import anyio.lowlevel
 import pytest
+from msgspec.structs import replace
 
 from actors import committer
 from actors import population as actors_population
@@ -82,7 +83,7 @@ async def test_the_least_recently_used_leave_first_when_memory_is_short(
         for agent_id in agents:
             finish(await w.ask(agent_id))
         await population(w).wake(agents[0])
-        with anyio.fail_after(5):  # the consumers' last lines run after the run's last event
+        with anyio.fail_after(15):  # the consumers' last lines run after the run's last event
             while not all(a.idle for a in population(w).hot.values()):
                 await anyio.lowlevel.checkpoint()
         await population(w).sweep_once()
@@ -90,6 +91,26 @@ async def test_the_least_recently_used_leave_first_when_memory_is_short(
         assert agents[0] in left
         assert len(left) < 6
         assert left[:-1] == agents[-len(left) + 1 :]
+
+
+async def test_who_left_while_the_sweep_paused_costs_no_memory_that_others_have_to_give(
+    pool: Pool, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(pool, provider) as w:
+        stays, leaves = [await population(w).wake(await w.agent()) for _ in range(2)]
+
+        class Pausing:
+            def due(self) -> bool:
+                return not leaves.dead
+
+            async def rest(self) -> None:
+                population(w).drop(leaves)
+
+        monkeypatch.setattr(actors_population, "Pace", Pausing)
+        commons = population(w).commons
+        commons.settings = replace(commons.settings, hot_bytes=stays.size_bytes + leaves.size_bytes // 2)
+        await population(w).sweep_once()
+        assert list(population(w).hot.values()) == [stays]
 
 
 async def test_a_busy_agent_is_never_let_go(pool: Pool, provider: Provider) -> None:
@@ -145,7 +166,7 @@ async def test_a_block_that_is_written_while_an_agent_wakes_is_not_missed(
         monkeypatch.setattr(activation, "activate", slow)
         async with anyio.create_task_group() as group:
             group.start_soon(population(w).wake, agent_id)
-            with anyio.fail_after(5):
+            with anyio.fail_after(15):
                 await read.wait()
             async with connection(pool) as conn, conn.transaction():
                 changes = BlockChanges(value="new")

@@ -2,6 +2,7 @@ import anyio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import clock
 from actors.commands import UpdateBlock
 from actors.events import BlockChanged, Compacted, Event, RunFinished, RunStarted, TextDelta
 from actors.status import RATE_WINDOW, AgentFigures, Pulse
@@ -30,14 +31,16 @@ async def test_an_agent_that_works_says_so_and_how_fast_it_speaks(pool: Pool, pr
         w.host.logs.watch(
             agent_id, lambda _c, _o, e: said.append(e.text) if isinstance(e, TextDelta) else None
         )
+        began = clock.monotonic()
         first = await w.tell(agent_id)
-        with anyio.fail_after(10):
+        with anyio.fail_after(15):
             while len(said) < 8:
                 await anyio.sleep(0.005)
         second = await w.tell(agent_id)
         now = figures(w, agent_id)
         assert (now.status, now.active, now.queued) == ("running", 1, 1)
-        assert 1 < now.tokens_per_second < 100
+        # Eight words came since then, and the model takes 210 ms for them, however late they are seen.
+        assert len(said) / (clock.monotonic() - began) < now.tokens_per_second < 100
         assert w.host.living() == [agent_id]
         await provider.open("on")
         finish(await w.events(first, agent_id))

@@ -1,5 +1,6 @@
 """However a run ends, and wherever it is cut off, what its log says is balanced."""
 
+import time
 from typing import Any
 
 import anyio
@@ -58,6 +59,7 @@ class Crash:
             raise RuntimeError(f"crashed at {type(event).__name__}")
 
 
+@pytest.mark.timeout(90)  # dozens of lives
 @pytest.mark.parametrize("rest", [0, 1, 2])
 async def test_a_crash_at_any_event_leaves_a_balanced_log_that_tells_all(
     pool: Pool, provider: Provider, rest: int
@@ -84,6 +86,7 @@ async def test_a_crash_at_any_event_leaves_a_balanced_log_that_tells_all(
         assert at > 30, "every kind of event was met"
 
 
+@pytest.mark.timeout(90)
 async def test_a_cancel_at_any_event_leaves_a_balanced_log(pool: Pool, provider: Provider) -> None:
     await provider.script([{**BUSY, "gap_ms": 2}])
     async with world(pool, provider) as w:
@@ -197,16 +200,33 @@ async def test_every_call_s_end_is_told_once_before_its_message(pool: Pool, prov
         assert place["RunFinished"] == len(events) - 1
 
 
+GATED = {"gate": "on", "gate_after": 3}
+
+
+async def reasons(w: World, agent_id: str, run_id: str) -> None:
+    """Wait until something of the model's reasoning was heard."""
+    with anyio.fail_after(15):
+        async for batch in w.host.ref(agent_id).follow(run_id, agent_id):
+            if any(isinstance(e.event, ReasoningDelta) for e in batch):
+                return
+
+
 async def test_a_step_says_where_its_time_went_right_after_its_end(pool: Pool, provider: Provider) -> None:
     await provider.script(
         [
-            {"reasoning": "so", "text": "a b c", "tool_calls": [SEARCH], "gap_ms": 10, "delay_ms": 30},
+            {"reasoning": "so", "text": "a b c", "tool_calls": [SEARCH], "delay_ms": 30, **GATED},
             {"text": "x"},
         ]
     )
     async with world(pool, provider) as w:
         agent_id = await w.agent()
-        events = await w.ask(agent_id)
+        receipt = await w.tell(agent_id)
+        await reasons(w, agent_id, receipt.run_id)
+        seen_ns = time.monotonic_ns()
+        await anyio.sleep(0.02)
+        opened_ns = time.monotonic_ns()
+        await provider.open("on")
+        events = await w.events(receipt, agent_id)
         steps = [i for i, e in enumerate(events) if isinstance(e, StepFinished)]
         timed = [events[i + 1] for i in steps]
         first, second = (e for e in timed if isinstance(e, StepTimed))
@@ -217,43 +237,40 @@ async def test_a_step_says_where_its_time_went_right_after_its_end(pool: Pool, p
             finished.usage,
             finished.step_id,
         )
-        assert first.timing.first_token >= 29e6  # a timer of 30 ms rings up to 1 ms early
-        assert first.timing.stream >= 20e6
+        # A timer of 30 ms rings up to 1 ms early, and a machine that is late may add to the sending.
+        assert first.timing.send + first.timing.first_token >= 29e6
+        assert first.timing.first_token > 0
+        assert first.timing.stream >= opened_ns - seen_ns >= 20e6
         assert min(first.timing.queue, first.timing.prompt, first.timing.tools, first.timing.checkpoint) > 0
         assert second.timing.queue == 0, "only the first step of a turn waited for it"
 
 
 async def test_a_step_that_was_cut_off_says_how_far_it_came(pool: Pool, provider: Provider) -> None:
-    await provider.script(
-        [{"reasoning": "so", "text": "a b c", "delay_ms": 30, "gate": "on", "gate_after": 3}]
-    )
+    await provider.script([{"reasoning": "so", "text": "a b c", "delay_ms": 30, **GATED}])
     async with world(pool, provider) as w:
         agent_id = await w.agent()
         receipt = await w.tell(agent_id)
-        with anyio.fail_after(10):
-            async for batch in w.host.ref(agent_id).follow(receipt.run_id, agent_id):
-                if any(isinstance(e.event, ReasoningDelta) for e in batch):
-                    break
+        await reasons(w, agent_id, receipt.run_id)
         await w.host.ref(agent_id).cancel_run(receipt.run_id)
         (timed,) = [e for e in await w.events(receipt, agent_id) if isinstance(e, StepTimed)]
-        assert timed.timing.first_token >= 29e6
+        assert timed.timing.send + timed.timing.first_token >= 29e6
         assert timed.timing.stream > 0
         assert timed.timing.tools == 0
 
 
 @pytest.mark.alone
 async def test_the_first_step_says_what_came_before_it(pool: Pool, provider: Provider) -> None:
-    await provider.script([{"text": "a b c", "gap_ms": 5, "delay_ms": 20, "repeat": 2}])
+    await provider.script([{"text": "a b c", "delay_ms": 200, "repeat": 2}])
     async with world(pool, provider) as w:
         agent_id = await w.agent()
         (cold,) = [e.timing for e in await w.ask(agent_id) if isinstance(e, StepTimed)]
         (hot,) = [e.timing for e in await w.ask(agent_id) if isinstance(e, StepTimed)]
     assert cold.send > 0
-    assert cold.first_token >= 19e6, "the wait for the model is not the sending"
+    assert cold.first_token >= 100e6, "the wait for the model is not the sending"
     assert cold.claim > 0, "the agent was not in memory"
     assert hot.claim == 0
     assert hot.accept > 0, "the message was made durable"
     assert hot.send < hot.first_token, "it was sent meanwhile"
-    assert hot.accept + hot.queue + hot.prompt + hot.send + hot.first_token >= 19e6
+    assert hot.accept + hot.queue + hot.prompt + hot.send + hot.first_token >= 199e6
     assert cold.delivery > 0
     assert hot.delivery > 0

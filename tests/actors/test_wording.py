@@ -1,5 +1,7 @@
 """The words of what was said are filled in after its commit, together; meanwhile nothing happens."""
 
+from collections.abc import Awaitable, Callable
+
 import anyio
 import pytest
 
@@ -136,6 +138,65 @@ async def test_conversations_that_are_too_many_to_remember_are_found_in_the_data
             filler.wrote(agent)
         await filler.once()
         assert len(await stored(conn, "tea")) == 5
+
+
+class Crowded(Counted):
+    """A pool on which a filler hears of more conversations than it remembers, while it looks through all."""
+
+    def __init__(self, pool: Pool, hear: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(pool)
+        self._hear = hear
+
+    async def release(self, conn: object, **how: object) -> None:
+        await super().release(conn, **how)
+        if self.borrowed == 1:
+            await self._hear()
+
+
+async def test_what_is_forgotten_during_a_look_through_the_database_is_looked_for_again(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wording, "MOST", 2)
+    async with connection(pool) as conn:
+        made = [await seeds.agent(conn) for _ in range(5)]
+
+        async def hear() -> None:
+            for agent in made:
+                await say(conn, agent, "tea")
+                filler.wrote(agent)
+
+        filler = Wording(Crowded(pool, hear))  # type: ignore[arg-type]
+        await filler.once()
+        await filler.once()
+        assert len(await stored(conn, "tea")) == 5
+
+
+TAKE_LONG = """
+create function take_long() returns trigger language plpgsql as $$
+begin
+  if (select count(*) from fresh) > 3 then
+    raise exception using errcode = 'query_canceled', message = 'statement timeout';
+  end if;
+  return null;
+end $$;
+create trigger take_long after insert on message_words referencing new table as fresh
+  for each statement execute function take_long();
+"""
+
+
+@pytest.mark.parametrize("agents", [1, 20])
+async def test_what_is_too_much_for_one_statement_is_filled_in_by_smaller_ones(
+    counted: Counted, pool: Pool, agents: int
+) -> None:
+    async with connection(pool) as conn, anyio.create_task_group() as group:
+        await conn.execute(TAKE_LONG)
+        for _ in range(agents):
+            await say(conn, await seeds.agent(conn), *["tea"] * (20 // agents))
+        group.start_soon(Wording(counted, gather=0.0).run)  # type: ignore[arg-type]
+        await filled(conn)
+        group.cancel_scope.cancel()
+    async with connection(pool) as conn:
+        assert len(await stored(conn, "tea")) == 20
 
 
 REFUSE = """

@@ -148,6 +148,8 @@ async def test_a_client_without_its_history_is_given_it(pool: Pool, provider: Pr
                 "RUN_STARTED",
                 "STATE_SNAPSHOT",
                 "MESSAGES_SNAPSHOT",
+                "CUSTOM:letta.stop_reason",
+                "CUSTOM:letta.usage_statistics",
                 "STATE_DELTA",
                 "RUN_FINISHED",
             ]

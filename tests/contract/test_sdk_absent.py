@@ -26,6 +26,10 @@ EMPTY: dict[str, Call] = {
     "mcp_servers": lambda c, _: c.mcp_servers.list(),
     "agents.folders": lambda c, agent: list(c.agents.folders.list(agent)),
     "agents.files": lambda c, agent: list(c.agents.files.list(agent)),
+    "messages of a group": lambda c, agent: c.agents.messages.list(agent, group_id=f"group-{UUID}").items,
+    "messages of a group, in a conversation": lambda c, agent: (
+        c.conversations.messages.list("default", agent_id=agent, group_id=f"group-{UUID}").items
+    ),
 }
 
 REFUSED: dict[str, Call] = {

@@ -2,6 +2,8 @@
 
 from datetime import UTC, datetime
 
+from actors import telling
+from actors.breakdown import Breakdown
 from actors.commands import InputMessage
 from actors.events import (
     ApprovalAnswered,
@@ -20,6 +22,7 @@ from actors.events import (
     RunFinished,
     RunStarted,
     RunSteered,
+    RunStopped,
     StepFinished,
     StepStarted,
     StepTimed,
@@ -30,6 +33,8 @@ from actors.events import (
     ToolCallEnded,
     ToolCallStarted,
     ToolReturned,
+    UsageCounted,
+    WindowMeasured,
     WindowMoved,
 )
 from actors.summary import CompactionStats
@@ -63,6 +68,16 @@ STATS = CompactionStats(
     messages_count_after=4,
 )
 USAGE = Usage(10, 5, 15, steps=1, context=10)
+TOKENS = Breakdown(
+    system=500,
+    core_memory=60,
+    tool_usage_rules=0,
+    directories=0,
+    external_memory_summary=40,
+    summary_memory=30,
+    functions_definitions=300,
+    messages=70,
+)
 
 
 def hello(text: str = "Hello", otid: str = "m1") -> InputMessage:
@@ -98,6 +113,8 @@ EVERY: tuple[Event, ...] = (
     RunFinished(RUN, "failed", "llm_api_error", USAGE, RunError("llm_error", "the model is down")),
     RunFinished(RUN, "completed", "requires_approval", USAGE, None, (ASKS, RUNS), AT),
     RunFinished(RUN, "completed", "requires_approval", USAGE, None, (RUNS,), AT),
+    RunStopped(RUN, "max_steps"),
+    UsageCounted(RUN, USAGE),
     QueueChanged("run-2", "conv-1", "queued", 1, 1),
     StepStarted(RUN, STEP, 1, "openai/gpt", SAID, AT),
     StepFinished(RUN, STEP, USAGE, Timing(queue=1)),
@@ -127,6 +144,8 @@ EVERY: tuple[Event, ...] = (
     ),
     WindowMoved(RUN, 5, 3),
     Compacted(RUN, "message-9", AT, STATS, error=RunError("llm_error", "no summary")),
+    WindowMeasured(RUN, 32_000, TOKENS, 7, 2, 40),
+    WindowMeasured(None, 0, TOKENS, 7, 2, 40),
     BlockChanged(RUN, "block-1", "human", "likes tea", 3, 5000, before="likes milk"),
     BlockCreated(None, "block-2", "notes/today", "", "what happens", 0, 5000),
     BlockDetached(RUN, "block-2", "notes/today"),
@@ -135,7 +154,8 @@ EVERY: tuple[Event, ...] = (
 
 def run(*said: Event, messages: tuple[InputMessage, ...] = (hello(),)) -> list[Event]:
     """Return a run that says something and ends."""
-    return [RunStarted(RUN, "conv-1", 1, messages), *said, RunFinished(RUN, "completed", "end_turn", USAGE)]
+    ended = telling.ending(RunFinished(RUN, "completed", "end_turn", USAGE))
+    return [RunStarted(RUN, "conv-1", 1, messages), *said, *ended]
 
 
 def step(*said: Event, step_id: str = STEP, message_id: str = SAID) -> list[Event]:

@@ -6,6 +6,7 @@ import pytest
 
 from gateway import absent
 from gateway.errors import NotSupportedError, UnknownRouteError, WrongMethodError
+from gateway.requests import agents
 from gateway.rest.routes import ROUTES
 from gateway.router import Router
 
@@ -34,3 +35,14 @@ def test_other_paths_and_methods_pass(method: str, path: bytes) -> None:
 def test_calls_are_those_of_the_sdk_or_the_route_itself() -> None:
     for one in absent.ABSENT:
         assert one.call.startswith("client.") or one.call == f"{one.method} {one.path}"
+
+
+def test_each_field_that_is_not_heeded_is_named_with_what_to_do() -> None:
+    for name, instead in absent.FIELDS.items():
+        refused = absent.field(name)
+        assert (str(refused), refused.param) == (f"{name} is not served here: {instead}", f"/{name}")
+        assert "supported" not in instead
+
+
+def test_every_field_that_agents_refuse_says_what_to_do() -> None:
+    assert set(agents.LATER) <= set(absent.FIELDS)

@@ -102,7 +102,7 @@ async def call_raw(*messages: dict[str, Any], headers: list[tuple[bytes, bytes]]
         "query_string": b"",
         "headers": [(b"host", b"localhost"), (b"content-type", b"application/json"), *(headers or [])],
     }
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         await App(cast("Host", None), Settings(), ROUTES)(scope, receive, send)
     return sent
 
@@ -154,7 +154,15 @@ async def test_unknown_paths_and_methods_are_told_apart() -> None:
         missing = await http.get("/v1/nothing")
         wrong = await http.get("/v1/echo")
     assert (missing.status_code, missing.json()["detail"]) == (404, "Not Found")
+    assert "/docs/routes" in missing.json()["error"]["message"]
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
+
+
+async def test_a_plain_request_for_the_websocket_is_told_that_a_proxy_must_pass_its_upgrade() -> None:
+    async with client() as http:
+        response = await http.get("/v1/ws")
+    assert (response.status_code, response.headers["upgrade"]) == (426, "websocket")
+    assert "proxy" in response.json()["error"]["message"]
 
 
 async def test_strangers_do_not_learn_which_routes_exist() -> None:

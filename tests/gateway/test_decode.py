@@ -158,6 +158,27 @@ def test_of_duplicate_keys_the_last_counts() -> None:
     assert decode.body(b'{"name":"a","name":"b"}', Thing).name == "b"
 
 
+@pytest.mark.parametrize(
+    ("value", "param", "place"),
+    [
+        ({"role": 1}, "/inner/role", "$.inner.role"),
+        ("text", "/inner", "$.inner"),
+    ],
+)
+def test_a_part_of_a_body_is_refused_at_its_place_in_the_whole(value: object, param: str, place: str) -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        decode.convert(value, Inner, param="/inner")
+    assert refused.value.param == param
+    assert str(refused.value).endswith(f" - at `{place}`")
+
+
+def test_a_part_of_a_list_is_refused_at_its_place_in_the_whole() -> None:
+    with pytest.raises(InvalidRequestError) as refused:
+        decode.convert([{"role": "a"}, {}], tuple[Inner, ...], param="/agents/0/inner")
+    assert refused.value.param == "/agents/0/inner/1"
+    assert str(refused.value).endswith(" - at `$.agents[0].inner[1]`")
+
+
 # --- query strings --------------------------------------------------------------------------
 
 

@@ -3,15 +3,19 @@ import contextlib
 import signal
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import uvloop
 
+import gateway.serve
 from bench.targets import free_port
 from gateway.config import Settings, SettingsError
 from gateway.serve import PEER_SECONDS, TAKEN_AT_ONCE, _listening, serve
 from gateway.sse import STALL_SECONDS
 from tests.gateway.processes import Process, run
+
+MORE_THAN_KERNELS_HOLD = 32 * 1024 * 1024
 
 
 @pytest.mark.timeout(90)
@@ -107,6 +111,40 @@ def test_connections_give_up_on_a_peer_that_takes_nothing() -> None:
         with taken:
             found = taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert found == PEER_SECONDS * 1000
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has this option")
+def test_a_connection_that_closes_does_not_wait_for_a_peer_that_takes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise it would wait for its buffer to empty, for ever."""
+    monkeypatch.setattr(gateway.serve, "PEER_SECONDS", 1)
+
+    class Closing(asyncio.Protocol):
+        def __init__(self) -> None:
+            self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+        def connection_made(self, transport: Any) -> None:
+            transport.write(bytes(MORE_THAN_KERNELS_HOLD))
+            transport.close()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.lost.set_result(exc)
+
+    async def how_it_ends() -> Exception | None:
+        protocol = Closing()
+        with _listening("127.0.0.1", 0) as sockets:
+            server = await asyncio.get_running_loop().create_server(lambda: protocol, sock=sockets[0])
+            with socket.create_connection(sockets[0].getsockname()):
+                try:
+                    async with asyncio.timeout(15):
+                        return await protocol.lost
+                finally:
+                    server.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        ended = runner.run(how_it_ends())
+    assert isinstance(ended, TimeoutError)
 
 
 def _accepted(listening: socket.socket) -> socket.socket:

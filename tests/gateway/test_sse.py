@@ -176,7 +176,7 @@ async def test_a_stream_that_stays_silent_says_so_and_ends(clock: ManualClock, p
 
 async def test_a_client_that_leaves_ends_the_response_and_closes_the_source(clock: ManualClock) -> None:
     source, client = Source(), Client()
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve, source, client)
             await clock.advance(1)
@@ -188,7 +188,7 @@ async def test_a_client_that_leaves_ends_the_response_and_closes_the_source(cloc
 @pytest.mark.parametrize("pings", [False, True])
 async def test_a_client_that_takes_nothing_is_dropped(clock: ManualClock, pings: bool) -> None:
     source, client = Source(), Client()
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(lambda: serve(source, client, pings=pings))
             await clock.advance(1)
@@ -204,7 +204,7 @@ async def test_a_client_that_stalls_on_a_ping_is_dropped(
 ) -> None:
     monkeypatch.setattr(sse, "STALL_SECONDS", 0.05)
     source, client = Source(), Client()
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serve, source, client)
             await clock.advance(1)

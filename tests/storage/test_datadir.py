@@ -56,6 +56,9 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         datadir.hold(tmp_path / "file" / "data")
     with pytest.raises(EmbeddedError, match="name cannot be kept"):
         datadir.host_name(tmp_path / "file" / "data")
+    for inside in ("file", "file/data"):
+        with pytest.raises(EmbeddedError, match="is no directory: choose another with --data-dir"):
+            datadir.holder(tmp_path / inside)
 
 
 def test_the_hosts_name_is_made_once(tmp_path: Path) -> None:

@@ -45,6 +45,25 @@ async def listed(conn: Conn, where: Conversation, page: Page) -> list[str]:
     return [m.id for m in found]
 
 
+async def test_a_fork_that_owns_what_it_shared_leaves_the_others_as_they_are(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        said = await talk(conn, agent_id, 4)
+        first = await fork(conn, agent_id, FORK, said[3])
+        second = await fork(conn, FORK, SECOND)
+        before = {where.id: await listed(conn, where, Page(limit=9)) for where in (first, second)}
+        await forks.own(conn, second, 2)
+        after = await listed(conn, await read(conn, SECOND), Page(limit=9))
+        assert after[2:] == before[SECOND][2:], "up to there they are shared"
+        assert len(set(after[:2]) | set(said)) == 6, "behind they are its own"
+        rows = await conn.fetch("select position, content from messages where conversation_id = $1", SECOND)
+        assert sorted(row["position"] for row in rows) == [0, 3, 4]
+        assert await listed(conn, await read(conn, FORK), Page(limit=9)) == before[FORK]
+        await forks.own(conn, await read(conn, SECOND), 2)
+        await forks.own(conn, await read(conn, agent_id), 0)
+        assert await listed(conn, await read(conn, SECOND), Page(limit=9)) == after, "once is enough"
+
+
 async def test_a_fork_of_a_fork_reads_every_stretch_once(pool: Pool) -> None:
     async with connection(pool) as conn:
         agent_id = await seeds.agent(conn)

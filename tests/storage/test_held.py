@@ -53,7 +53,7 @@ async def test_a_connection_that_the_server_closed_is_replaced(pool: Pool) -> No
 async def test_a_suspect_connection_is_replaced_before_its_next_use(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.pool, "COMMAND_SECONDS", 0.2)
+    monkeypatch.setattr(storage.pool, "COMMAND_SECONDS", 0.8)
     async with proxying(dsn) as proxy:
         pool = await open_pool(proxy.dsn)
         one, other = Held(pool), Held(pool)

@@ -116,7 +116,7 @@ async def test_two_connections_that_race_for_a_key_accept_it_once(pool: Pool) ->
         await inbox.accept(one, [winner])
         async with anyio.create_task_group() as group:
             group.start_soon(lose)
-            with anyio.fail_after(5):  # the loser's statement waits at the unique constraint
+            with anyio.fail_after(15):  # the loser's statement waits at the unique constraint
                 while not await probe.fetchval(LOCK_WAITS):
                     await anyio.lowlevel.checkpoint()
             await one.execute("commit")
@@ -240,7 +240,7 @@ async def test_a_deletion_takes_along_what_was_accepted_before_it(pool: Pool, be
         await inbox.accept(one, [seeds.submission(going), *[seeds.submission(staying)] * beside])
         async with anyio.create_task_group() as group:
             group.start_soon(delete)
-            with anyio.fail_after(5):  # the deletion waits for the agent's row, which the acceptance holds
+            with anyio.fail_after(15):  # the deletion waits for the agent's row, which the acceptance holds
                 while not await probe.fetchval(LOCK_WAITS):
                     await anyio.lowlevel.checkpoint()
             await one.execute("commit")

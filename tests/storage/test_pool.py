@@ -128,6 +128,19 @@ async def test_a_pooler_that_refuses_settings_is_told_apart() -> None:
     server.close()
 
 
+@pytest.mark.parametrize("mode", ["disable", "prefer"])
+async def test_a_server_that_is_no_postgres_is_suspected_to_be_none(mode: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(4096)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with pytest.raises(UnavailableError, match="is it a Postgres"):
+        await open_pool(f"postgresql://me@127.0.0.1:{port}/agents?sslmode={mode}")
+    server.close()
+
+
 async def test_a_missing_database_is_unavailable_and_named(dsn: str) -> None:
     elsewhere = urlunsplit(urlsplit(dsn)._replace(path="/no_such_database"))
     with pytest.raises(UnavailableError, match="no_such_database: the database does not exist"):
@@ -154,7 +167,7 @@ async def test_a_statement_that_takes_too_long_is_unavailable(pool: Pool) -> Non
 async def test_a_session_that_falls_silent_is_unavailable_and_every_connection_replaced(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.pool, "COMMAND_SECONDS", 0.05)
+    monkeypatch.setattr(storage.pool, "COMMAND_SECONDS", 1.5)  # the others answer in that, however late
     pool = await open_pool(dsn)
     async with connection(pool) as one, connection(pool) as two:
         before = {
@@ -163,7 +176,7 @@ async def test_a_session_that_falls_silent_is_unavailable_and_every_connection_r
         }
     with pytest.raises(UnavailableError, match="did not answer in time"):
         async with connection(pool) as conn:
-            await conn.fetchval("select pg_sleep(5)")
+            await conn.fetchval("select pg_sleep(60)")
     async with connection(pool) as one, connection(pool) as two:
         after = {await one.fetchval("select pg_backend_pid()"), await two.fetchval("select pg_backend_pid()")}
     assert not before & after
@@ -173,7 +186,7 @@ async def test_a_session_that_falls_silent_is_unavailable_and_every_connection_r
 async def test_a_transaction_on_a_silent_connection_costs_one_deadline_and_not_one_more_for_its_rollback(
     dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.pool, "COMMAND_SECONDS", 1.0)
+    monkeypatch.setattr(storage.pool, "COMMAND_SECONDS", 3.0)
     async with proxying(dsn) as proxy:
         pool = await open_pool(proxy.dsn, size=1)
         with pytest.raises(UnavailableError):  # noqa: PT012 - the second statement, and leaving it
@@ -182,7 +195,7 @@ async def test_a_transaction_on_a_silent_connection_costs_one_deadline_and_not_o
                 proxy.stall()
                 begun = anyio.current_time()
                 await conn.fetchval("select 2")
-        assert anyio.current_time() - begun < 2
+        assert anyio.current_time() - begun < 2 * 3.0
         async with connection(pool) as conn:
             assert await conn.fetchval("select 3") == 3
         pool.terminate()
@@ -272,7 +285,7 @@ async def test_a_cancelled_statement_gives_its_connection_back(single: Pool) -> 
         async with connection(single) as conn:
             await conn.execute("select pg_sleep(10)")
     assert scope.cancelled_caught
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         async with connection(single) as conn:
             assert await conn.fetchval("select 1") == 1
 
@@ -297,10 +310,10 @@ async def test_a_frozen_session_holds_up_nobody_beyond_his_deadline(pool: Pool, 
             with anyio.move_on_after(0.1) as scope:
                 await conn.fetchval("select 1")
             assert scope.cancelled_caught
-            with anyio.fail_after(2):
+            with anyio.fail_after(10):  # less than a command may take
                 async with connection(pool) as other:
                     assert await other.fetchval("select 1") == 1
-            assert anyio.current_time() - started < 2
+            assert anyio.current_time() - started < 10
         finally:
             os.kill(pid, signal.SIGCONT)
 

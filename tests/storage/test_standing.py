@@ -1,5 +1,7 @@
+from msgspec.structs import replace
+
 from actors import clock
-from storage import standing
+from storage import conversations, standing
 from storage.pool import Conn, Pool, connection
 from storage.records import DEFAULT_ORGANIZATION
 from storage.standing import Standing
@@ -34,6 +36,18 @@ async def test_messages_are_known_by_their_otids_stored_or_waiting(pool: Pool) -
             "update conversations set end_position = $2 where id = $1", agent_id, standing.RECENT + 2
         )
         assert await known() == {"b": waits}
+
+
+async def test_a_fork_tells_which_messages_it_began_with(pool: Pool) -> None:
+    async with connection(pool) as conn:
+        agent_id = await seeds.agent(conn)
+        done = await histories.run(conn, agent_id)
+        for position, otid in enumerate("abc", 1):
+            await histories.message(conn, agent_id, position, otid=otid, run_id=done)
+        parent = await conversations.get(conn, agent_id, organization_id=DEFAULT_ORGANIZATION)
+        fork = replace(parent, id="conv-fork", parent_id=agent_id, parent_position=2)
+        assert await standing.inherited(conn, fork, otids=["b", "c", "z"]) == {"b": done}
+        assert await standing.inherited(conn, parent, otids=["b"]) == {}
 
 
 async def test_a_conversation_that_heard_nothing_knows_no_run_and_waits_for_nothing(pool: Pool) -> None:

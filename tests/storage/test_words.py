@@ -124,6 +124,17 @@ async def test_a_search_finds_what_was_committed_before_it_and_nobody_filled_in(
         assert len(await stored(conn, "tea")) == 4
 
 
+async def rewritten(conn: Conn, agent_id: str, rewrite: MessageRewrite, *, filled: bool) -> None:
+    """Say something, rewrite it, and fill words in; in between as well where it says `filled`."""
+    step = await step_that_says(conn, agent_id)
+    assert await checkpoints.commit(conn, [step]) == [None]
+    if filled:
+        await words.fill(conn, [agent_id])
+    changed = await step_that_rewrites(conn, agent_id, replace(rewrite, id=step.messages[0].id))
+    assert await checkpoints.commit(conn, [changed]) == [None]
+    await words.fill(conn, [agent_id])
+
+
 # --- what becomes of messages ---------------------------------------------------------------------------
 
 
@@ -136,13 +147,7 @@ async def test_a_message_that_is_excluded_has_no_words(
         monkeypatch.setattr(checkpoints, "is_plain", lambda _: False)
     async with connection(pool) as conn:
         agent = await seeds.agent(conn)
-        step = await step_that_says(conn, agent)
-        assert await checkpoints.commit(conn, [step]) == [None]
-        if filled:
-            await words.fill(conn, [agent])
-        gone = MessageRewrite(id=step.messages[0].id, excluded=True)
-        assert await checkpoints.commit(conn, [await step_that_rewrites(conn, agent, gone)]) == [None]
-        await words.fill(conn, [agent])
+        await rewritten(conn, agent, MessageRewrite(id="", excluded=True), filled=filled)
         assert await stored(conn, "morning") == [(agent, 2)]
 
 
@@ -155,13 +160,8 @@ async def test_a_message_that_says_something_else_is_found_by_that(
         monkeypatch.setattr(checkpoints, "is_plain", lambda _: False)
     async with connection(pool) as conn:
         agent = await seeds.agent(conn)
-        step = await step_that_says(conn, agent)
-        assert await checkpoints.commit(conn, [step]) == [None]
-        if filled:
-            await words.fill(conn, [agent])
-        other = MessageRewrite(id=step.messages[0].id, content=(TextPart("good evening"),))
-        assert await checkpoints.commit(conn, [await step_that_rewrites(conn, agent, other)]) == [None]
-        await words.fill(conn, [agent])
+        other = MessageRewrite(id="", content=(TextPart("good evening"),))
+        await rewritten(conn, agent, other, filled=filled)
         assert await stored(conn, "morning") == [(agent, 2)]
         assert await stored(conn, "evening") == [(agent, 1)]
 

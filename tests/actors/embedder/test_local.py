@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -226,7 +227,7 @@ async def test_the_real_child_stops_when_idle_and_its_memory_is_reported() -> No
             assert status.pid is not None
             assert 100 << 20 < status.rss_bytes < 300 << 20
             await clock.advance(600)
-            with anyio.fail_after(5):
+            with anyio.fail_after(15):
                 while process.rss_bytes(status.pid) is not None:
                     await anyio.sleep(0.01)
             assert made.status().state == "stopped"
@@ -261,19 +262,25 @@ async def test_many_at_once_get_their_own_vectors_and_the_loop_goes_on() -> None
     texts = [f"fact {i} about {'tea' if i % 2 else 'the sea'}" for i in range(60)]
     async with embedder() as made:
         alone = [(await made.embed([text]))[0] for text in texts]
-        late = 0.0
+        child = made.status().pid
+        assert child is not None
+        longest = 0.0  # that the loop computed without a break; a machine that is late does not count
 
         async def watch() -> None:
-            nonlocal late
+            nonlocal longest
             while True:
-                before = asyncio.get_running_loop().time()
+                before = time.thread_time()
                 await asyncio.sleep(0.005)
-                late = max(late, asyncio.get_running_loop().time() - before - 0.005)
+                longest = max(longest, time.thread_time() - before)
 
         async with asyncio.TaskGroup() as group:
             watching = group.create_task(watch())
+            os.kill(child, signal.SIGSTOP)
             together = [group.create_task(made.embed([text])) for text in texts]
+            await settle()  # which the loop does while the child does nothing
+            assert not any(task.done() for task in together)
+            os.kill(child, signal.SIGCONT)
             await asyncio.wait(together)
             watching.cancel()
         assert [task.result()[0] for task in together] == alone
-        assert late < 0.25  # the passes together take longer than this
+        assert longest < 0.25  # the passes together take longer than this

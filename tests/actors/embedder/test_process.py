@@ -82,7 +82,7 @@ async def test_it_dies_with_its_owner(number: signal.Signals) -> None:
     owner, pid = await asyncio.to_thread(own)
     owner.send_signal(number)
     await asyncio.to_thread(owner.communicate)
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         while process.rss_bytes(pid):
             await anyio.sleep(0.01)
 
@@ -137,7 +137,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing_behind(monkeypatch: pyte
 
     monkeypatch.setattr(process, "Child", Seen)
     task = asyncio.ensure_future(process.start())
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         while not made:
             await anyio.sleep(0.001)
     task.cancel()

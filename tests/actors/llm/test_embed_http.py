@@ -1,6 +1,7 @@
 """Embeddings over real sockets, from the scripted provider."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -84,7 +85,7 @@ async def test_a_fault_that_passes_is_not_noticed(
     with manual_clock() as clock:
         async with anyio.create_task_group() as group:
             group.start_soon(pass_time, clock)
-            with anyio.fail_after(5):
+            with anyio.fail_after(15):
                 assert await remote.embed(["a", "b"]) == expected
             group.cancel_scope.cancel()
 
@@ -94,7 +95,7 @@ async def test_a_fault_that_stays_is_named_after_three_repetitions(provider: Scr
     with manual_clock() as clock:
         async with anyio.create_task_group() as group:
             group.start_soon(pass_time, clock)
-            with anyio.fail_after(5):
+            with anyio.fail_after(15):
                 error = await failure(embedder(provider, wire))
             group.cancel_scope.cancel()
     assert (error.status, error.retryable) == (503, True)
@@ -215,17 +216,17 @@ async def test_azure_names_the_model_in_the_path(wire: Wire) -> None:
 async def test_many_long_vectors_do_not_stop_the_loop(provider: Scripted, wire: Wire) -> None:
     remote = embedder(provider, wire)
     await remote.embed(["a"])
-    late = 0.0
+    longest = 0.0  # that we computed without a turn of the loop; a machine that is late does not count
 
     async def watch() -> None:
-        nonlocal late
+        nonlocal longest
         while True:
-            before = anyio.current_time()
+            before = time.process_time()
             await anyio.sleep(0.002)
-            late = max(late, anyio.current_time() - before - 0.002)
+            longest = max(longest, time.process_time() - before)
 
     async with anyio.create_task_group() as group:
         group.start_soon(watch)
         await remote.embed([f"text {i}" for i in range(4 * dialect.BATCH_TEXTS)])
         group.cancel_scope.cancel()
-    assert late < 0.1
+    assert longest < 0.1

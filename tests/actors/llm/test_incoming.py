@@ -212,7 +212,7 @@ async def test_tokens_that_are_taken_are_signs_of_life(monkeypatch: pytest.Monke
         checks.set()
 
     monkeypatch.setattr(Watch, "_check", counted)
-    patient = Timeouts(first_token=DEADLINE, idle=1.0)
+    patient = Timeouts(first_token=DEADLINE, idle=3.0)
     async with incoming(line, taken, patient) as answer, asyncio.TaskGroup() as tasks:
         read = tasks.create_task(answer.read())
         words: list[str] = []

@@ -156,5 +156,5 @@ async def test_an_engine_that_is_away_or_silent_is_an_error(
     monkeypatch.setattr(exa, "SECONDS", 0.3)
     searched.site.stall("/search", head=True)
     assert "did not answer within" in await refusal(searched.url)
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         await searched.site.gone.wait()

@@ -185,12 +185,14 @@ async def test_of_a_huge_page_the_beginning_is_read(web_site: Site) -> None:
     assert text.endswith(f"[The page is longer than the {MAX_BYTES} bytes read.]")
 
 
+@pytest.mark.timeout(60)
 async def test_a_page_that_swells_when_it_is_unpacked_is_bounded_too(web_site: Site) -> None:
     packed = gzip.compress(b"<p>begin</p>" + b" " * (200 * 1024 * 1024))
     url = web_site.page("/x", packed, headers={"content-encoding": "gzip"})
     assert (await read(url)).startswith("begin")
 
 
+@pytest.mark.timeout(60)
 async def test_a_page_that_is_nested_without_end_does_not_hold_up_the_server(
     web_site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,7 +219,7 @@ async def test_a_slow_page_is_given_up(web_site: Site, monkeypatch: pytest.Monke
     monkeypatch.setattr(pages, "SECONDS", 0.5)
     url = web_site.stall("/x", head=head)
     assert "did not send the page" in await refusal(url)
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         await web_site.gone.wait()
 
 
@@ -225,10 +227,10 @@ async def test_a_fetch_that_is_cancelled_closes_its_connection(web_site: Site) -
     url = web_site.stall("/x")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(Pages(private=True).text_of, url)
-        with anyio.fail_after(5):
+        with anyio.fail_after(15):
             await web_site.stalled.wait()
         tasks.cancel_scope.cancel()
-    with anyio.fail_after(5):
+    with anyio.fail_after(15):
         await web_site.gone.wait()
 
 

@@ -118,7 +118,6 @@ async def test_a_refusal_says_what_to_do_and_shows_no_key(
 
 async def test_code_that_does_not_end_is_stopped(service: Sandboxes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sandbox, "RUN_SECONDS", 0.5)
-    monkeypatch.setattr(sandbox, "KILL_SECONDS", 2.0)
     service.site.stall("/execute")
     assert "did not end" in await refusal()
     assert service.living == set()

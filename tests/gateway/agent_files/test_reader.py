@@ -111,6 +111,15 @@ def test_an_override_of_the_model_drops_settings_that_name_the_old_one() -> None
         (b'{"agents": [{"messages": [1]}]}', InvalidRequestError),
     ],
 )
-def test_what_is_no_agent_file_is_refused(data: bytes, refusal: type[Exception]) -> None:
-    with pytest.raises(refusal):
+def test_what_is_no_agent_file_is_refused(
+    data: bytes, refusal: type[BadArgumentError | InvalidRequestError]
+) -> None:
+    with pytest.raises(refusal) as refused:
         read(data, known_tools=frozenset(), overrides=Overrides(), now=NOW)
+    assert (refused.value.param or "").startswith("/file")
+
+
+def test_a_fault_of_an_agent_file_is_named_by_its_place() -> None:
+    with pytest.raises(InvalidRequestError, match=r"no agent file: Expected `array.*agents`") as refused:
+        read(b'{"agents": 1}', known_tools=frozenset(), overrides=Overrides(), now=NOW)
+    assert refused.value.param == "/file/agents"

@@ -7,12 +7,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.events import Event, ReasoningDelta, RunFinished, TextDelta, ToolCallDelta, ToolReturned
+from actors.events import (
+    Event,
+    ReasoningDelta,
+    RunFinished,
+    RunStopped,
+    TextDelta,
+    ToolCallDelta,
+    ToolReturned,
+    UsageCounted,
+    WindowMeasured,
+)
 from gateway.agui import images as agui
 from gateway.agui.custom import difference
+from gateway.letta.context import ContextWindowOverview
 from storage.records import ImagePart
 from tests.gateway import agui_streams
-from tests.gateway.agui_events import ASKS, AT, EVERY, RUN, RUNS, SAID, USAGE
+from tests.gateway.agui_events import ASKS, AT, EVERY, RUN, RUNS, SAID, TOKENS, USAGE
 
 
 def image(event: Event) -> dict[str, Any]:
@@ -109,6 +120,41 @@ def test_a_failed_run_ends_with_run_error() -> None:
         "llm_error",
         "the model is down",
     )
+
+
+def value(event: Event) -> Any:
+    return image(event)["value"]
+
+
+def test_why_a_run_stops_and_what_it_used_have_the_shapes_of_lettas_clients() -> None:
+    assert value(RunStopped(RUN, "max_steps")) == {"message_type": "stop_reason", "stop_reason": "max_steps"}
+    assert value(UsageCounted(RUN, USAGE)) == {
+        "message_type": "usage_statistics",
+        "completion_tokens": 5,
+        "prompt_tokens": 10,
+        "total_tokens": 15,
+        "step_count": 1,
+        "run_ids": [RUN],
+        "cached_input_tokens": 0,
+        "cache_write_tokens": 0,
+        "reasoning_tokens": 0,
+        "context_tokens": 10,
+    }
+
+
+def test_what_fills_the_window_has_the_names_of_lettas_clients_and_no_texts() -> None:
+    shown = value(WindowMeasured(RUN, 32_000, TOKENS, 7, 2, 40))
+    assert shown.pop("runId") == RUN
+    assert set(shown) < set(ContextWindowOverview.__struct_fields__)
+    assert {type(number) for number in shown.values()} == {int}
+    parts = sum(number for name, number in shown.items() if name.startswith("num_tokens_"))
+    assert parts == shown["context_window_size_current"] == 1000
+    counts = [shown[f"num_{name}"] for name in ("messages", "archival_memory", "recall_memory")]
+    assert (shown["context_window_size_max"], counts) == (32_000, [7, 2, 40])
+
+
+def test_between_two_runs_the_window_is_no_runs() -> None:
+    assert "runId" not in value(WindowMeasured(None, 32_000, TOKENS, 7, 2, 40))
 
 
 @given(st.text(alphabet="ab"), st.text(alphabet="ab"))

@@ -1,11 +1,13 @@
 """AG-UI streams that the validator accepts, whatever a run went through."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import telling
 from actors.events import (
     ApprovalAnswered,
     BlockChanged,
@@ -27,6 +29,7 @@ from actors.events import (
     ToolCallEnded,
     ToolCallStarted,
     ToolReturned,
+    WindowMeasured,
 )
 from gateway.agui import state as agui_state
 from gateway.agui.projection import Ids, Projection
@@ -41,6 +44,7 @@ from tests.gateway.agui_events import (
     RUNS,
     SAID,
     STEP,
+    TOKENS,
     USAGE,
     hello,
     message,
@@ -76,7 +80,7 @@ CHANGED = BlockChanged(RUN, "block-1", "human", "likes tea", 2, 100, "")
 
 
 def shown(
-    events: list[Event],
+    events: Sequence[Event],
     *,
     history: list[Message] | None = None,
     checked: bool = True,
@@ -263,15 +267,35 @@ def test_who_is_joined_is_told_and_goes_on() -> None:
     assert "CUSTOM:wakeful.queue" in agui_streams.kinds(found)
 
 
+LETTA = ["CUSTOM:letta.stop_reason", "CUSTOM:letta.usage_statistics"]
+
+
 def test_a_run_that_is_withdrawn_before_it_began_is_whole() -> None:
-    found = shown([RunFinished(RUN, "cancelled", "cancelled", USAGE)])
-    assert agui_streams.kinds(found) == ["RUN_STARTED", "RUN_FINISHED"]
+    found = shown(telling.ending(RunFinished(RUN, "cancelled", "cancelled", USAGE)))
+    assert agui_streams.kinds(found) == ["RUN_STARTED", *LETTA, "RUN_FINISHED"]
+    assert [one["runId"] for one in (found[0], found[-1])] == ["mine", "mine"]
 
 
 def test_a_run_that_fails_before_it_began_is_whole_too() -> None:
     error = RunError("internal_error", "four crashes")
-    found = shown([RunFinished(RUN, "failed", "error", USAGE, error)])
-    assert agui_streams.kinds(found) == ["RUN_STARTED", "RUN_ERROR"]
+    found = shown(telling.ending(RunFinished(RUN, "failed", "error", USAGE, error)))
+    assert agui_streams.kinds(found) == ["RUN_STARTED", *LETTA, "RUN_ERROR"]
+
+
+def test_an_end_alone_is_whole_as_well() -> None:
+    found = shown([RunFinished(RUN, "cancelled", "cancelled", USAGE)])
+    assert agui_streams.kinds(found) == ["RUN_STARTED", "RUN_FINISHED"]
+
+
+def test_why_a_run_stops_and_what_it_used_is_said_before_its_end() -> None:
+    kinds = agui_streams.kinds(shown(run(*step(*text("Hi")))))
+    assert kinds[-5:] == ["STATE_DELTA", *LETTA, "STATE_DELTA", "RUN_FINISHED"]
+
+
+def test_who_may_not_see_thoughts_is_told_how_full_the_window_is() -> None:
+    measured = WindowMeasured(RUN, 32_000, TOKENS, 7, 2, 40)
+    found = shown(run(measured), thoughts=False)
+    assert of(found, "CUSTOM")[0]["value"]["context_window_size_current"] == 1000
 
 
 def test_a_client_is_told_that_it_is_waited_for() -> None:

@@ -252,6 +252,6 @@ async def test_a_cancel_does_not_wait_for_a_server_that_is_away() -> None:
     told, _ = answer(server)
     await told.show()
     server.is_connected = False
-    with anyio.fail_after(1):
+    with anyio.fail_after(15):
         assert await told.cancel() is False
     assert ("cancel", "run-1") not in server.asked

@@ -80,6 +80,12 @@ async def test_an_address_that_is_none_is_named(url: str) -> None:
             await client.find_agent("ada")
 
 
+async def test_an_address_of_another_protocol_is_told_what_one_looks_like() -> None:
+    async with Client("ftp://127.0.0.1:1", None) as client:
+        with pytest.raises(ChatError, match="no address like http://"):
+            await client.find_agent("ada")
+
+
 @asynccontextmanager
 async def answering(response: aiohttp.web.Response) -> AsyncGenerator[str]:
     """Run a server that gives every request this answer."""

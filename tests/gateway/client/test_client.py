@@ -54,6 +54,21 @@ async def take(items: Subscription, count: int) -> list[int]:
     return taken
 
 
+async def test_the_servers_welcome_is_found_wherever_it_stands() -> None:
+    async def talk(peer: Peer) -> None:
+        command = await peer.next("connect")
+        await peer.socket.send("")
+        await peer.say({})
+        answer = {"id": command["id"], "connect": {"client": "c", "version": "1", "ping": 25, "pong": True}}
+        await peer.say({}, answer, push(CHANNEL, 1))
+        await peer.accept(offset=1)
+        await peer.publish(CHANNEL, 2)
+        await peer.gone()
+
+    async with client_of(talk) as client, client.subscribe(CHANNEL) as items:
+        assert await take(items, 1) == [2]
+
+
 async def test_what_is_published_is_handed_over_with_its_types() -> None:
     async def talk(peer: Peer) -> None:
         await peer.greet()
@@ -237,7 +252,7 @@ async def test_a_refused_handshake_ends_the_client_and_says_why(status: int) -> 
 
 async def test_a_server_that_stays_away_is_given_up() -> None:
     away: list[LostError] = []
-    patience = Patience(first_seconds=0.01, longest_seconds=0.02, away_seconds=0.2)
+    patience = Patience(first_seconds=0.01, longest_seconds=0.02, away_seconds=1.5)
     async with connect("http://127.0.0.1:1", patience=patience, on_away=away.append) as client:
         with pytest.raises(EndedError, match="nothing answers"), anyio.fail_after(10):
             await client.hello()
@@ -272,16 +287,16 @@ async def test_what_may_be_repeated_is_asked_again_after_a_cut_and_what_may_not_
 async def test_what_may_be_repeated_is_given_up_when_the_patience_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_link, "REPLY_SECONDS", 0.1)
     asked: list[dict[str, Any]] = []
 
     async def deaf(peer: Peer) -> None:
         await peer.greet()
+        monkeypatch.setattr(client_link, "REPLY_SECONDS", 0.1)
         with contextlib.suppress(ConnectionClosed):
             while True:
                 asked.append(await peer.next("rpc"))
 
-    patience = Patience(first_seconds=0.01, longest_seconds=0.05, away_seconds=0.3)
+    patience = Patience(first_seconds=0.01, longest_seconds=0.05, away_seconds=1.5)
     async with client_of(deaf, patience=patience) as client:
         with pytest.raises(LostError, match="did not answer in time"):
             await client.rpc("any", {}, dict, repeat=True)
@@ -357,11 +372,13 @@ async def test_a_subscription_that_cannot_be_had_just_now_is_asked_for_again() -
 async def test_a_subscription_that_is_never_answered_is_asked_for_on_another_connection(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_link, "REPLY_SECONDS", 0.5)
+    patience = client_link.REPLY_SECONDS
 
     async def deaf(peer: Peer) -> None:
+        monkeypatch.setattr(client_link, "REPLY_SECONDS", 0.1)  # of what is asked once it is greeted
         await peer.greet()
         await peer.next("subscribe")
+        monkeypatch.setattr(client_link, "REPLY_SECONDS", patience)
         await peer.socket.wait_closed()
 
     async def talk(peer: Peer) -> None:

@@ -79,3 +79,10 @@ def test_a_process_is_measured_and_a_missing_one_is_not() -> None:
     assert measured is not None
     assert measured[0] > 1_000_000
     assert doctor_machine.resident(2**22 + 1) is None
+
+
+def test_a_file_in_the_place_of_the_data_directory_is_said_to_be_one(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for inside in ("file", "file/data"):
+        found = look(Settings(data_dir=str(tmp_path / inside)))["data directory"]
+        assert (found.level, found.text) == ("error", f"{tmp_path / 'file'} is no directory")

@@ -18,6 +18,7 @@ from tests.serving import Served
 
 pytestmark = pytest.mark.timeout(90)
 
+ENDED = ["CUSTOM:letta.stop_reason", "CUSTOM:letta.usage_statistics", "RUN_FINISHED"]
 THOUGHT = "They would like to be remembered"
 CALL = {"name": "memory_insert", "arguments": {"label": "human", "new_string": "Likes tea"}, "id": "call-1"}
 PHASES = {
@@ -58,13 +59,17 @@ async def talk(served: Served, provider: Provider, agent: str, seen: Recorder) -
         await shows(seen, lambda kinds: "CUSTOM:wakeful.queue" in kinds)
         await provider.open("go")
     await served.json("POST", f"/v1/agents/{agent}/summarize", json={"compaction_settings": {"mode": "all"}})
-    await shows(seen, lambda kinds: "CUSTOM:letta.compaction" in kinds)
+    await shows(seen, lambda kinds: kinds[-1] == "CUSTOM:letta.context_window")
 
 
 async def shows(seen: Recorder, enough: Any) -> None:
     with anyio.fail_after(30):
         while not enough([frame.kind for frame in seen.frames]):
             await anyio.sleep(0.01)
+
+
+def kinds_of(seen: Recorder) -> list[str]:
+    return [frame.kind for frame in seen.frames]
 
 
 def of(seen: Recorder, kind: str) -> list[dict[str, Any]]:
@@ -95,6 +100,11 @@ async def test_what_an_agent_thinks_does_and_waits_for_reaches_its_channel(
         assert len(timings) == 3
         assert all(set(one["value"]) >= PHASES for one in timings)
         assert of(seen, "CUSTOM:letta.compaction")[0]["value"]["stats"]
+        ended = [kind for kind in kinds_of(seen) if kind in ENDED]
+        assert ended == [*ENDED, *ENDED]
+        first, after = (one["value"] for one in of(seen, "CUSTOM:letta.context_window"))
+        assert first["num_tokens_core_memory"] == after["num_tokens_core_memory"] > 0
+        assert (first["num_tokens_summary_memory"], after["num_tokens_summary_memory"] > 0) == (0, True)
         assert seen.offsets == list(range(seen.offsets[0], seen.offsets[0] + len(seen.offsets)))
 
 

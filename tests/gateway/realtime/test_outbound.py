@@ -241,6 +241,15 @@ def test_when_all_connections_together_hold_too_much_the_slow_ones_end() -> None
     assert budget.used <= 20_000
 
 
+def test_one_that_is_too_slow_by_itself_ends_once_though_all_together_hold_too_much() -> None:
+    budget = Budget(1000)
+    budget.used = 5000  # of others
+    peer = Peer(room=0, budget=budget)
+    peer.out.say(b"p" * (MAX_BYTES + 1))
+    assert peer.slow == 1
+    assert budget.used == 5000
+
+
 def test_condensing_costs_little_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 

@@ -70,6 +70,7 @@ def test_commands_of_centrifugo_that_we_lack_are_told_so(name: str) -> None:
         '{"id":1,"subscribe":{"channel":"c","offset":"1"}}',
         '{"id":1,"subscribe":{"channel":"c","offset":99999999999999999999}}',
         '{"id":1,"subscribe":{"channel":"c","data":{"maxRate":0}}}',
+        '{"id":1,"subscribe":{"channel":"c","data":{"maxrate":5}}}',
         '{"id":1,"subscribe":null}',
         '{"id":1,"connect":{"token":5}}',
         '{"id":1,"history":{"channel":"c","limit":-2}}',

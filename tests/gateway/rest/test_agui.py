@@ -9,6 +9,7 @@ import jwt
 import pytest
 from ag_ui.core import AgentCapabilities
 from ag_ui_validate.transport import TransportOptions, validate_endpoint
+from letta_client.types.agents.letta_streaming_response import LettaStopReason, LettaUsageStatistics
 
 from actors import clock, headstart, recalling
 from bench.provider import Provider
@@ -30,7 +31,7 @@ SECRET = "s" * 32
 
 
 async def test_a_live_endpoint_leaves_the_validator_nothing_to_say(pool: Pool, provider: Provider) -> None:
-    await provider.script([{**THINKS, "gap_ms": 20}, {"text": "Noted."}])
+    await provider.script([{**THINKS, "gap_ms": 60}, {"text": "Noted."}])
     async with talking(pool, provider) as served, listening(served.app) as url:
         agent = await runner(served)
         result = await validate_endpoint(f"{url}{agent.path}", TransportOptions(timeout_ms=20_000))
@@ -80,6 +81,63 @@ async def test_thoughts_text_calls_and_memory_are_told(pool: Pool, provider: Pro
     assert (held["status"], held["context"]["used"] > 0) == ("idle", True)
     assert len(of(found, "CUSTOM:wakeful.timing")) == 2
     assert found[-1]["usage"][0]["outputTokens"] > 0
+
+
+async def test_a_run_ends_with_what_lettas_clients_are_told(pool: Pool, provider: Provider) -> None:
+    refused = {"status": 400, "body": {"error": {"message": "no"}}}
+    await provider.script([THINKS, {"text": "Noted."}, refused])
+    async with talking(pool, provider) as served:
+        agent = await runner(served)
+        done, failed = await agent.run("I like tea"), await agent.run("hi")
+        later = await agent.run()
+        run = await served.json("GET", f"/v1/runs/{run_of(done)}/usage")
+    for found in (done, failed, later):
+        (stop,) = of(found, "CUSTOM:letta.stop_reason")
+        (usage,) = of(found, "CUSTOM:letta.usage_statistics")
+        assert found.index(stop) < found.index(usage) < len(found) - 1
+        assert LettaStopReason.model_validate(stop["value"]).stop_reason == stop["value"]["stop_reason"]
+        assert set(usage["value"]) <= set(LettaUsageStatistics.model_fields)
+        assert usage["value"]["run_ids"] == [run_of(found)]
+    reasons = [of(one, "CUSTOM:letta.stop_reason")[0]["value"]["stop_reason"] for one in (done, failed)]
+    assert (reasons[0], done[-1]["type"]) == (done[-1]["result"]["stop_reason"], "RUN_FINISHED")
+    assert (reasons[1], failed[-1]["type"]) == (
+        failed[-1]["metadata"]["wakeful"]["stop_reason"],
+        "RUN_ERROR",
+    )
+    used = LettaUsageStatistics.model_validate(of(done, "CUSTOM:letta.usage_statistics")[0]["value"])
+    assert used.step_count == 2
+    assert used.prompt_tokens == run["prompt_tokens"] == done[-1]["usage"][0]["inputTokens"]
+
+
+async def test_a_run_that_is_told_by_what_is_stored_ends_like_the_live_one(
+    pool: Pool, provider: Provider
+) -> None:
+    await provider.script([{"text": "Hello."}])
+    async with talking(pool, provider) as served:
+        agent = await runner(served)
+        live = await agent.run("hi")
+    async with talking(pool, provider) as served:
+        agent.served = served
+        stored = agui_streams.events(await agent.resume(run_of(live)))
+    agui_streams.check(stored)
+    for kind in ("CUSTOM:letta.stop_reason", "CUSTOM:letta.usage_statistics"):
+        assert of(stored, kind) == of(live, kind)
+
+
+async def test_what_fills_the_window_is_told_as_the_route_of_the_context_counts_it(
+    pool: Pool, provider: Provider
+) -> None:
+    await provider.script([THINKS, {"text": "Noted."}, {"text": "Hi."}])
+    async with talking(pool, provider) as served:
+        agent = await runner(served, "default")
+        found = await agent.run("I like tea")
+        context = await served.json("GET", f"/v1/agents/{agent.agent_id}/context")
+        (told,) = of(found, "CUSTOM:letta.context_window")
+        shown = dict(told["value"])
+        assert shown.pop("runId") == run_of(found)
+        assert shown == {name: context[name] for name in shown}
+        assert set(context) - set(shown) > {"messages", "system_prompt"}, "figures, and no texts"
+        assert of(await agent.run("hello"), "CUSTOM:letta.context_window") == []
 
 
 async def test_two_runs_of_a_thread_share_a_conversation(pool: Pool, provider: Provider) -> None:

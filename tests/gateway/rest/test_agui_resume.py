@@ -11,7 +11,7 @@ from gateway.agui import projection
 from gateway.agui import stream as agui_stream
 from storage.pool import Pool, connection
 from tests.gateway import agui_streams
-from tests.gateway.rest.agui_runs import INSERT, RULE, Runner, of, run_of, runner, text
+from tests.gateway.rest.agui_runs import INSERT, RULE, Runner, of, run_of, runner, said, text
 from tests.gateway.rest.talking import talking
 from tests.serving import listening
 
@@ -176,6 +176,46 @@ async def test_a_thread_of_much_text_is_shown_as_far_as_fits(
         (history,) = of(await agent.run(), "MESSAGES_SNAPSHOT")
         assert history["messages"][0]["content"] == "b" * 1000
         assert history["metadata"]["wakeful"]["before"]
+
+
+async def test_a_fork_is_shown_with_the_messages_it_began_with(pool: Pool, provider: Provider) -> None:
+    await provider.script([{"text": "one"}, {"text": "left"}, {"text": "right"}])
+    async with talking(pool, provider) as served:
+        agent = await runner(served)
+        begun = await agent.run("in both")
+        parent = begun[0]["metadata"]["wakeful"]["conversation"]
+        fork = (await served.json("POST", f"/v1/conversations/{parent}/fork"))["id"]
+        await agent.run("in the parent")
+        forked = Runner(served, agent.agent_id, fork)
+        (inherited,) = of(await forked.run(), "MESSAGES_SNAPSHOT")
+        assert [m["content"] for m in inherited["messages"]] == ["in both", "one"]
+        forked.history = inherited["messages"]
+        assert text(await forked.run("in the fork")) == "right"
+        forked.history = []
+        (history,) = of(await forked.run(), "MESSAGES_SNAPSHOT")
+        assert [m["content"] for m in history["messages"]] == ["in both", "one", "in the fork", "right"]
+
+
+async def test_a_fork_hears_no_message_again_that_it_began_with(pool: Pool, provider: Provider) -> None:
+    """Though nothing answered it there, where the fork leaves its parent after what a user said."""
+    async with talking(pool, provider) as served:
+        agent = await runner(served)
+        begun = await agent.run("in both")
+        parent = begun[0]["metadata"]["wakeful"]["conversation"]
+        path = f"/v1/conversations/{parent}"
+        listed = await served.json("GET", f"{path}/messages", params={"order": "asc"})
+        asked = next(m["id"] for m in listed if m["message_type"] == "user_message")
+        fork = (await served.json("POST", f"{path}/fork", params={"message_id": asked}))["id"]
+        await provider.log()
+        for said_there in ("in the fork", "there again"):
+            forked = Runner(served, agent.agent_id, fork)
+            forked.history = [said("in both")]
+            await forked.run(said_there)
+        first, second = await provider.log()
+        told = [m["content"] for m in first.body["messages"] if m["role"] == "user"]
+        assert [text for text in told if "in both" in text or "in the fork" in text] == told
+        assert len(told) == 2
+        assert str(second.body["messages"]).count("in both") == 1
 
 
 # --- whatever happens -----------------------------------------------------------------------------

@@ -289,9 +289,6 @@ async def test_a_fork_is_a_chat_with_the_history_of_its_parent(pool: Pool, provi
         await said(served, agent_id, user("in the parent", "u2"))
         inherited = await served.json("GET", path(agent_id, f"/{fork}/messages"))
         assert texts(inherited) == ["hi", "one"]
-        anew = {**body(user("hi"), chat_id=fork), "trigger": "regenerate-message"}
-        refused = await served.http.post(path(agent_id), json=anew)
-        assert refused.status_code == 501, refused.text  # the answer is its parent's
         asked = user("in the fork", "u3")
         assert await said(served, agent_id, *inherited, asked, chat_id=fork) == "right"
         anew = {**body(*inherited, asked, chat_id=fork), "trigger": "regenerate-message"}
@@ -304,6 +301,46 @@ async def test_a_fork_is_a_chat_with_the_history_of_its_parent(pool: Pool, provi
             "in the parent",
             "left",
         ]
+
+
+async def test_the_answer_that_a_fork_began_with_is_given_anew_in_the_fork_alone(
+    pool: Pool, provider: Provider
+) -> None:
+    await provider.script([{"text": "one"}, {"text": "other"}, {"text": "third"}, {"text": "after"}])
+    async with talking(pool, provider) as served:
+        agent_id = await new_agent(served)
+        await said(served, agent_id, user("hi"))
+        [parent] = await served.json("GET", "/v1/conversations/", params={"agent_id": agent_id})
+        fork = (await served.json("POST", f"/v1/conversations/{parent['id']}/fork"))["id"]
+        grandchild = (await served.json("POST", f"/v1/conversations/{fork}/fork"))["id"]
+        beside = await served.json("GET", path(agent_id, f"/{grandchild}/messages"))
+        anew = {**body(user("hi"), chat_id=fork), "trigger": "regenerate-message"}
+        for words in ("other", "third"):
+            answered = await served.http.post(path(agent_id), json=anew)
+            assert answered.status_code == 200, answered.text
+            assert "".join(c["delta"] for c in chunks(answered.text) if c["type"] == "text-delta") == words
+        asked = (await provider.log())[-1].body["messages"]
+        assert [m["role"] for m in asked if m["role"] != "system"] == ["user"], "and no answer before"
+        assert texts(await served.json("GET", path(agent_id, f"/{fork}/messages"))) == ["hi", "third"]
+        assert await said(served, agent_id, user("hi"), user("on", "u2"), chat_id=fork) == "after"
+        for chat in ("chat", grandchild):
+            assert texts(await served.json("GET", path(agent_id, f"/{chat}/messages"))) == ["hi", "one"]
+        assert texts(beside) == ["hi", "one"]
+        changed = {**body(user("hi"), chat_id=grandchild), "trigger": "regenerate-message"}
+        assert (await served.http.post(path(agent_id), json=changed)).status_code == 200
+
+
+async def test_in_a_fork_too_only_the_last_message_is_answered_anew(pool: Pool, provider: Provider) -> None:
+    async with talking(pool, provider) as served:
+        agent_id = await new_agent(served)
+        await said(served, agent_id, user("hi"))
+        [parent] = await served.json("GET", "/v1/conversations/", params={"agent_id": agent_id})
+        fork = (await served.json("POST", f"/v1/conversations/{parent['id']}/fork"))["id"]
+        inherited = await served.json("GET", path(agent_id, f"/{fork}/messages"))
+        await said(served, agent_id, *inherited, user("in the fork", "u2"), chat_id=fork)
+        anew = {**body(user("hi"), chat_id=fork), "trigger": "regenerate-message"}
+        refused = await served.http.post(path(agent_id), json=anew)
+        assert refused.status_code == 501, refused.text
 
 
 def texts(shown: list[dict[str, Any]]) -> list[str]:

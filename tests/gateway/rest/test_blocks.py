@@ -93,6 +93,15 @@ async def test_blocks_are_listed_oldest_first_in_pages_and_by_filters(pool: Pool
         assert holder["blocks"][0]["id"] == made[0]["id"]
 
 
+async def test_a_count_of_agents_that_no_database_holds_is_refused_by_its_name(pool: Pool) -> None:
+    async with serving(pool) as served:
+        for name in ("gt", "lt", "eq"):
+            field = f"connected_to_agents_count_{name}"
+            for count, status in ((2**63 - 1, 200), (2**63, 422)):
+                answer = await served.json("GET", "/v1/blocks/", params={field: count}, status=status)
+            assert answer["error"]["param"].startswith(f"/{field}")
+
+
 # --- blocks of an agent -----------------------------------------------------------------------
 
 

@@ -29,7 +29,7 @@ async def test_readiness_tells_the_memory_of_the_embedder(pool: Pool) -> None:
 
 async def test_a_draining_server_lives_but_is_not_ready(pool: Pool) -> None:
     async with serving(pool) as served:
-        with anyio.fail_after(5):
+        with anyio.fail_after(15):
             await served.host.drain()
         assert (await served.json("GET", "/v1/health/"))["status"] == "draining"
         assert (await served.json("GET", "/v1/ready/", status=503))["status"] == "draining"

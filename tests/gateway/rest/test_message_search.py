@@ -54,6 +54,24 @@ async def test_one_conversation_or_every_agent_is_searched(pool: Pool, provider:
         await served.json("POST", PATH, json=inside, status=404)
 
 
+async def test_a_date_is_a_whole_day_and_times_without_an_offset_are_utc(
+    pool: Pool, provider: Provider
+) -> None:
+    await provider.script([{"text": "Yes."}])
+    async with talking(pool, provider) as served:
+        agent_id = await new_agent(served)
+        await served.json("POST", f"/v1/agents/{agent_id}/messages", json=user("bread"))
+        asked = {"query": "bread", "agent_id": agent_id}
+        (found,) = await served.json("POST", PATH, json=asked)
+        at = found["created_at"].removesuffix("Z").removesuffix("+00:00")
+        day = at[:10]
+        assert await served.json("POST", PATH, json={**asked, "start_date": day, "end_date": day}) == [found]
+        assert await served.json("POST", PATH, json={**asked, "start_date": at, "end_date": at}) == [found]
+        assert await served.json("POST", PATH, json={**asked, "end_date": f"{at}+00:01"}) == []
+        wrong = await served.json("POST", PATH, json={**asked, "end_date": "someday"}, status=422)
+        assert "end_date" in wrong["detail"]
+
+
 async def test_a_search_that_cannot_be_made_is_refused(pool: Pool, provider: Provider) -> None:
     async with talking(pool, provider) as served:
         agent_id = await new_agent(served)

@@ -71,7 +71,7 @@ async def test_a_ticket_opens_once_and_makes_no_other() -> None:
         assert first.json()["until"] is not None
         again = await http.get("/v1/open", params=query)
         assert again.status_code == 401
-        assert again.json()["error"]["message"] == "Unauthorized"
+        assert again.json()["detail"] == "Unauthorized"
         assert (await http.post("/v1/tickets")).status_code == 401
         made = (await http.post("/v1/tickets", headers=with_token("k.e.y"))).json()
         assert (await http.post("/v1/tickets", params={"ticket": made["ticket"]})).status_code == 401
