@@ -50,7 +50,6 @@ class Measured(Struct, frozen=True):
 
     machine: dict[str, Any]
     started_at: str
-    calibration_ms: list[float]
     figures: dict[str, dict[str, list[dict[str, float | None]]]]
     settings: Settings = Settings()
     load_before: float = 0.0

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _check(console: Console, fitted: Costs, measured: Measured) -> int:
-    found = scale_check.check(fitted, measured.calibration_ms)
+    found = scale_check.check(fitted)
     for check in found:
         console.print(scale_check.table(check))
     console.print(scale_check.sign(), style="dim", highlight=False)

@@ -3,10 +3,9 @@
 One load is small, so that messages and tokens come with pauses between them; the other keeps a host about as
 busy as plans allow. No cost is fitted to either: the model adds costs that were measured apart.
 
-The machine drifts, so the model's answer is given as it is and for the machine as fast as it is now: a fixed
-piece of work is timed before and after the load, as it was between the cases that the costs are fitted to.
-The fastest time of several counts: while the other thread of a core is busy that work takes half as long
-again, and what a load causes of this is in its costs already. The model holds where that is within a third of
+The machine drifts: the same load takes half as much again from one minute to the next, and a fixed piece of
+work that is timed beside it does not tell when: it took 1.37 times as long where a load took less.
+So the loads take turns, and the median of the rounds counts. The model holds where that is within a third of
 what was measured, both ways, at both loads. The error has a sign: above zero a plan has room to spare, below
 zero it is short. Costs that were measured while something else ran are too high, and prove nothing.
 """
@@ -17,11 +16,12 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import median
 
 from msgspec import Struct
 from rich.table import Table
 
-from bench import measure, quiet, targets
+from bench import quiet, targets
 from bench.load import Job, Loading, Slot
 from bench.provider import Provider
 from bench.readers import Readers
@@ -32,8 +32,8 @@ from bench.targets import Wakeful
 TOKENS, FIRST_S, GAP_S = 20, 0.5, 0.02
 TURN_S = FIRST_S + TOKENS * GAP_S  # of the model, for one message
 WARM_S, WINDOW_S = 2.0, 12.0
-REST_S = 2.0  # before the work is timed: what the messages before put off is done then
-TIMED, TIMED_EVERY_S = 10, 0.1
+ROUNDS = 3
+REST_S = 2.0  # before a load: what the messages before put off is done then
 WITHIN = 1 / 3  # of what was measured, or of what was predicted, whichever is less
 
 
@@ -56,27 +56,29 @@ class Load(Struct, frozen=True, kw_only=True):
     messages: int
     server: float
     postgres: float
-    calibration_ms: float
 
 
 class Compared(Struct, frozen=True):
-    """Measured CPU seconds beside predicted ones; `drifted` is predicted for the machine as it is now."""
+    """CPU seconds that were predicted and measured, of each round."""
 
     what: str
-    predicted: float
-    drifted: float
-    measured: float
+    predicted: tuple[float, ...]
+    measured: tuple[float, ...]
+
+    @property
+    def errors(self) -> list[float]:
+        """How far each prediction is above what was measured, as a share of that."""
+        return [said / spent - 1 for said, spent in zip(self.predicted, self.measured, strict=True)]
 
     @property
     def error(self) -> float:
-        """How far the drifted prediction is above what was measured, as a share of that."""
-        return self.drifted / self.measured - 1
+        """The median of them."""
+        return median(self.errors)
 
     @property
     def holds(self) -> bool:
         """Whether the prediction is within `WITHIN` of what was measured."""
-        lower, higher = sorted((self.drifted, self.measured))
-        return higher <= lower * (1 + WITHIN)
+        return 1 / (1 + WITHIN) <= 1 + self.error <= 1 + WITHIN
 
     @property
     def verdict(self) -> str:
@@ -87,20 +89,21 @@ class Compared(Struct, frozen=True):
 
 
 class Check(Struct, frozen=True):
-    """The load and both comparisons. `drift` is how much slower the machine is now than it was then."""
+    """The rounds of one load, and both comparisons."""
 
-    demand: Demand
-    load: Load
-    drift: float
+    loads: tuple[Load, ...]
     compared: tuple[Compared, ...]
 
+    @property
+    def shape(self) -> Shape:
+        """What all of them have."""
+        return self.loads[0].shape
 
-def check(costs: Costs, calibration_ms: Sequence[float], *, seconds: float = WINDOW_S) -> list[Check]:
-    """Start this server with a database of its own, load it in each shape, and compare.
 
-    `calibration_ms` are the times of the fixed piece of work when the costs were measured.
-    """
-    return [compare(costs, min(calibration_ms), measured) for measured in run(SHAPES, seconds)]
+def check(costs: Costs, *, rounds: int = ROUNDS, seconds: float = WINDOW_S) -> list[Check]:
+    """Start this server with a database of its own, load it in each shape in turns, and compare."""
+    found = run(SHAPES * rounds, seconds)
+    return [compare(costs, [one for one in found if one.shape == shape]) for shape in SHAPES]
 
 
 def demand_of(measured: Load) -> Demand:
@@ -115,17 +118,16 @@ def demand_of(measured: Load) -> Demand:
     )
 
 
-def compare(costs: Costs, calibration_ms: float, measured: Load) -> Check:
-    """Set the model's answer beside what was measured; `calibration_ms` is of the time of the costs."""
-    demand = demand_of(measured)
-    rates = taken(demand, costs, hosts=1)
-    drift = measured.calibration_ms / calibration_ms
-    pairs = (("server", rates.server, measured.server), ("Postgres", rates.postgres, measured.postgres))
-    compared = [
-        Compared(what, rate * measured.seconds, rate * measured.seconds * drift, spent)
-        for what, rate, spent in pairs
-    ]
-    return Check(demand, measured, drift, tuple(compared))
+def compare(costs: Costs, loads: Sequence[Load]) -> Check:
+    """Set the model's answers beside what was measured, round by round."""
+    answers = [taken(demand_of(load), costs, hosts=1) for load in loads]
+    server = tuple(answer.server * load.seconds for answer, load in zip(answers, loads, strict=True))
+    postgres = tuple(answer.postgres * load.seconds for answer, load in zip(answers, loads, strict=True))
+    compared = (
+        Compared("server", server, tuple(load.server for load in loads)),
+        Compared("Postgres", postgres, tuple(load.postgres for load in loads)),
+    )
+    return Check(tuple(loads), compared)
 
 
 def run(shapes: Sequence[Shape], seconds: float) -> list[Load]:
@@ -159,7 +161,7 @@ def _stream(target: targets.Target, shape: Shape, seconds: float) -> Load:
 
 
 def _account(target: targets.Target, shape: Shape, job: Job, seconds: float) -> Load:
-    before = _rest()
+    time.sleep(REST_S)
     loading = Loading(job)
     time.sleep(WARM_S)
     began_ns = time.monotonic_ns()
@@ -174,36 +176,26 @@ def _account(target: targets.Target, shape: Shape, job: Job, seconds: float) -> 
         messages=outcome.ended_within(began_ns, ended_ns),
         server=spent.server,
         postgres=spent.postgres,
-        calibration_ms=(before + _rest()) / 2,
     )
-
-
-def _rest() -> float:
-    """Let the server do what it has put off; return the fixed piece of work, in ms, at its fastest."""
-    time.sleep(REST_S)
-    times: list[float] = []
-    for _ in range(TIMED):
-        times.append(measure.calibration_ms())
-        time.sleep(TIMED_EVERY_S)
-    return min(times)
 
 
 def table(check: Check) -> Table:
     """The comparison for a terminal."""
-    demand, rate = check.demand, number(check.demand.messages_per_second)
+    rate = number(median(load.messages / load.seconds for load in check.loads))
     shown = Table(
-        title=f"{check.load.shape.name}: {check.load.seconds:.0f} s of {rate} messages/s of {TOKENS} tokens, "
-        f"{demand.agents} agents, {demand.watchers} watchers; the machine takes {check.drift:.2f} times as "
-        "long as for the figures"
+        title=f"{check.shape.name}: {rate} messages/s of {TOKENS} tokens, {check.shape.agents} agents, "
+        f"{check.shape.watchers} watchers; medians of {len(check.loads)} rounds of "
+        f"{check.loads[0].seconds:.0f} s"
     )
     shown.add_column("CPU seconds")
-    for heading in ("predicted", "at today's speed", "measured", "error"):
+    for heading in ("predicted", "measured", "error", "of the rounds"):
         shown.add_column(heading, justify="right")
     shown.add_column(f"within {WITHIN:.0%}")
     for row in check.compared:
-        figures = (row.predicted, row.drifted, row.measured)
+        said, spent = number(median(row.predicted)), number(median(row.measured))
+        span = f"{min(row.errors):+.0%} to {max(row.errors):+.0%}"
         colour = "green" if row.holds else "red"
-        shown.add_row(row.what, *map(number, figures), f"{row.error:+.0%}", f"[{colour}]{row.verdict}[/]")
+        shown.add_row(row.what, said, spent, f"{row.error:+.0%}", span, f"[{colour}]{row.verdict}[/]")
     return shown
 
 
