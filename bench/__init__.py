@@ -20,12 +20,12 @@
 Parts. `replies` says what the scripted provider can be told to answer, `wire` writes it in OpenAI's format,
 `serving` and `provider` serve it in a process of its own, and `recording` keeps when it was asked and when
 it wrote. `relay` is the honest lower bound: the same HTTP client and database, no tools, no runs, no
-checks. `targets` starts and speaks to what is measured, `load` is the client, in a process of its own,
-`readers` is the client of the websocket, whose connections are `peers` and speak in `frames`; `bare` is
-what sending costs without a server behind it. `measure` reads the operating system's accounting, `cases/`
-holds one small file per measurement, `sitting` runs them, `budget` plans how long that takes and says what
-it took, `report` judges and prints; `html` draws. `explain` asks a running server where the time of one run
-went. `profiling` has py-spy record the server while a case runs.
+checks. `targets` starts and speaks to what is measured (`stretch` accounts a part of a load), `load` is the
+client, in a process of its own, `readers` is the client of the websocket, whose connections are `peers` and
+speak in `frames`; `bare` is what sending costs without a server behind it. `measure` reads the operating
+system's accounting, `cases/` holds one small file per measurement, `sitting` runs them, `budget` plans how
+long that takes and says what it took, `report` judges and prints; `html` draws. `explain` asks a running
+server where the time of one run went. `profiling` has py-spy record the server while a case runs.
 
 Load. `generator` sends at the times of `arrivals`, whatever is still under way, through `lines` to `doors`
 (the ways into a server) of `loaded` targets, ours and anyone's (`foreign`, which makes agents and histories

@@ -21,8 +21,8 @@ from statistics import median
 from msgspec import Struct
 from rich.table import Table
 
-from bench import quiet, targets
-from bench.load import Job, Loading, Slot
+from bench import quiet, stretch, targets
+from bench.load import Job, Slot
 from bench.provider import Provider
 from bench.readers import Readers
 from bench.report import number
@@ -157,25 +157,14 @@ def _stream(target: targets.Target, shape: Shape, seconds: float) -> Load:
     with Readers() as readers:
         readers.open(target.port, [[f"conv:{agents[i % len(agents)]}"] for i in range(shape.watchers)])
         job = Job(port=target.port, slots=slots, seconds=WARM_S + seconds + 1)
-        return _account(target, shape, job, seconds)
-
-
-def _account(target: targets.Target, shape: Shape, job: Job, seconds: float) -> Load:
-    time.sleep(REST_S)
-    loading = Loading(job)
-    time.sleep(WARM_S)
-    began_ns = time.monotonic_ns()
-    with targets.spending(target) as spent:
-        time.sleep(seconds)
-    ended_ns = time.monotonic_ns()
-    outcome = loading.finish()
-    targets.check(outcome)
+        time.sleep(REST_S)
+        found = stretch.account(target, job, after=WARM_S, seconds=seconds)
     return Load(
         shape=shape,
-        seconds=(ended_ns - began_ns) / 1e9,
-        messages=outcome.ended_within(began_ns, ended_ns),
-        server=spent.server,
-        postgres=spent.postgres,
+        seconds=found.seconds,
+        messages=found.messages,
+        server=found.server,
+        postgres=found.postgres,
     )
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from msgspec import Struct
 
-from bench import targets
+from bench import stretch, targets
 from bench.case import Bench, Case, Figures, Row
 from bench.load import Job, Loading, Slot
 from bench.measure import cpu_seconds
@@ -59,19 +59,11 @@ def _messages(target: Target, agents: list[str], *, seconds: float) -> Spent:
     slots = [
         Slot([target.message(agent)], start_s=MODEL_S * at / len(agents)) for at, agent in enumerate(agents)
     ]
-    loading = Loading(Job(port=target.port, slots=slots, seconds=MODEL_S + SETTLE_S + seconds))
-    time.sleep(MODEL_S + SETTLE_S)
-    began_ns = time.monotonic_ns()
-    with targets.spending(target) as spent:
-        time.sleep(seconds)
-    ended_ns = time.monotonic_ns()
-    outcome = loading.finish()
-    targets.check(outcome)
-    count = outcome.ended_within(began_ns, ended_ns)
-    if not count:
+    job = Job(port=target.port, slots=slots, seconds=MODEL_S + SETTLE_S + seconds)
+    found = stretch.account(target, job, after=MODEL_S + SETTLE_S, seconds=seconds)
+    if not (count := found.messages):
         raise RuntimeError("no message ended in the stretch that was accounted")
-    took_s = (ended_ns - began_ns) / 1e9
-    return Spent(count / took_s, spent.server / count * 1e3, spent.postgres / count * 1e3)
+    return Spent(count / found.seconds, found.server / count * 1e3, found.postgres / count * 1e3)
 
 
 def _streams(target: Target, turns: int) -> list[dict[str, float]]:
