@@ -127,23 +127,26 @@ class Session:
             self._say(protocol.error(command.id, BUSY))
 
     def _take(self, command: Command) -> None:
-        request = command.request
-        if isinstance(request, protocol.Pong):
-            return
-        if isinstance(request, protocol.Invalid):
-            self._say(protocol.error(command.id, ProtocolError(request.code, request.message)))
-        elif self.state == NEW:
-            self._connect(command)
-        elif command.id in self.pending or any(command.id == other.id for other in self._waiting):
-            self._close(protocol.CLOSE_BAD_REQUEST, "the id of a command that is under way was used again")
-        elif isinstance(request, Connect):
-            self._close(protocol.CLOSE_BAD_REQUEST, "a connection connects once")
-        elif len(self.pending) + len(self._waiting) >= self.limits.under_way:
-            self._refuse(command)
-        elif self.state == CONNECTING:
-            self._waiting.append(command)
-        else:
-            self._open(command)
+        under_way = len(self.pending) + len(self._waiting)
+        match command.request:
+            case protocol.Pong():
+                pass
+            case protocol.Invalid() as request:
+                self._say(protocol.error(command.id, ProtocolError(request.code, request.message)))
+            case _ if self.state == NEW:
+                self._connect(command)
+            case _ if command.id in self.pending or any(command.id == other.id for other in self._waiting):
+                self._close(
+                    protocol.CLOSE_BAD_REQUEST, "the id of a command that is under way was used again"
+                )
+            case Connect():
+                self._close(protocol.CLOSE_BAD_REQUEST, "a connection connects once")
+            case _ if under_way >= self.limits.under_way:
+                self._refuse(command)
+            case _ if self.state == CONNECTING:
+                self._waiting.append(command)
+            case _:
+                self._open(command)
 
     def _connect(self, command: Command) -> None:
         if not isinstance(command.request, Connect):
@@ -155,22 +158,25 @@ class Session:
 
     def _open(self, command: Command) -> None:
         """Take a command of a connection that is open."""
-        request = command.request
-        if isinstance(request, protocol.Subscribe):
-            self._subscribe(command.id, request)
-        elif isinstance(request, protocol.Unsubscribe):
-            self._unsubscribe(command.id, request.channel)
-        elif isinstance(request, protocol.Ping):
-            self._say(protocol.pinged(command.id))
-        else:
-            self.pending[command.id] = None
-            if isinstance(request, protocol.History):
-                self._out.append(Read(command.id, request))
-            elif isinstance(request, protocol.Rpc):
-                self._out.append(Call(command.id, request))
-            else:
+        match command.request:
+            case protocol.Subscribe() as request:
+                self._subscribe(command.id, request)
+            case protocol.Unsubscribe() as request:
+                self._unsubscribe(command.id, request.channel)
+            case protocol.Ping():
+                self._say(protocol.pinged(command.id))
+            case protocol.History() as request:
+                self._begin(command.id, Read(command.id, request))
+            case protocol.Rpc() as request:
+                self._begin(command.id, Call(command.id, request))
+            case request:
                 assert isinstance(request, protocol.Refresh)
-                self._out.append(Renew(command.id, request))
+                self._begin(command.id, Renew(command.id, request))
+
+    def _begin(self, command_id: int, output: Output) -> None:
+        """Have a command done that is answered later."""
+        self.pending[command_id] = None
+        self._out.append(output)
 
     def _subscribe(self, command_id: int, request: protocol.Subscribe) -> None:
         if request.channel in self.followings:
