@@ -7,6 +7,7 @@ was acknowledged is in the database, and the embedded Postgres stops by itself.
 
 import asyncio
 import contextlib
+import errno
 import importlib
 import resource
 import socket
@@ -125,7 +126,9 @@ def _listening(host: str, port: int) -> Generator[list[socket.socket]]:
                 sockets.append(sock)
                 sockets += [stack.enter_context(sock.dup()) for _ in range(TAKEN_AT_ONCE - 1)]
         except OSError as error:
-            problem = f"cannot listen on {host} port {port}: {error.strerror}"
+            problem = f"cannot listen on {host} port {port}: {error.strerror}; choose another port or address"
+            if error.errno == errno.EADDRINUSE:
+                problem += ", or stop what listens there"
             raise SettingsError("--host, --port", problem) from error
         yield sockets
 

@@ -54,7 +54,8 @@ def test_a_taken_port_is_told_before_anything_is_started(reachable: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
-            SettingsError, match=f"cannot listen on 127.0.0.1 port {port}: Address already in use"
+            SettingsError,
+            match=f"port {port}: Address already in use; choose another port or address, or stop what",
         ):
             serve(Settings(port=port, data_dir=str(home)), {})
     assert not home.exists()
